@@ -1,0 +1,25 @@
+"""Durable, ordered, replayable entry of everything that is sealed."""
+
+from auditspan.journal.contract import (
+    CONTROL_PARTITION,
+    Entry,
+    EntryKind,
+    Journal,
+    JournalFull,
+    JournalUnavailable,
+    NewEntry,
+    PositionLost,
+    data_partition,
+)
+
+__all__ = [
+    "CONTROL_PARTITION",
+    "Entry",
+    "EntryKind",
+    "Journal",
+    "JournalFull",
+    "JournalUnavailable",
+    "NewEntry",
+    "PositionLost",
+    "data_partition",
+]

@@ -1,0 +1,120 @@
+"""The journal: what an acknowledgement rests on.
+
+Four verbs (append, read, high-water mark, trim) that SQLite and Kafka both can keep. A partition is an append-only
+sequence of entries with offsets 0, 1, 2 … without holes; one partition feeds one log (``docs/evidence-format.md``
+section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+from auditspan.errors import AuditSpanError
+
+__all__ = [
+    "CONTROL_PARTITION",
+    "Entry",
+    "EntryKind",
+    "Journal",
+    "JournalFull",
+    "JournalUnavailable",
+    "NewEntry",
+    "PositionLost",
+    "data_partition",
+]
+
+CONTROL_PARTITION: Final = "control"
+"""The partition of what processors and officers originate."""
+
+
+def data_partition(index: int) -> str:
+    """Name of the data partition ``index`` (from 0)."""
+    return f"events-{index}"
+
+
+class EntryKind(StrEnum):
+    """What an entry holds."""
+
+    OTLP = "otlp"
+    UNDECODABLE = "undecodable"
+    HEARTBEAT = "heartbeat"
+    CONTROL = "control"
+
+
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """An entry to append. Field meanings: evidence format, section 2."""
+
+    kind: EntryKind
+    emitter: str
+    authentication: str
+    arrival_time: int
+    encoding: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry as read back, with its partition and offset."""
+
+    partition: str
+    offset: int
+    kind: EntryKind
+    emitter: str
+    authentication: str
+    arrival_time: int
+    encoding: str
+    body: bytes
+
+
+class JournalUnavailable(AuditSpanError):
+    """The journal cannot make anything durable now; the caller answers 503/UNAVAILABLE and the sender retries."""
+
+
+class JournalFull(JournalUnavailable):
+    """The disk watermark was reached, or the disk refused a write."""
+
+
+class PositionLost(AuditSpanError):
+    """An offset below the earliest one kept was asked for. Never a silent jump."""
+
+
+class Journal(Protocol):
+    """The contract. Implementations are safe to call from several threads."""
+
+    @property
+    def identity(self) -> str:
+        """Stable name of this journal, bound into leaf 0 of every log (such as ``sqlite:<random id>``)."""
+
+    @property
+    def partitions(self) -> Sequence[str]:
+        """The data partitions, in order. ``control`` is not among them, and always exists."""
+
+    def append(self, entries: Sequence[tuple[str, NewEntry]]) -> Future[list[int]]:
+        """Append ``(partition, entry)`` pairs, all or none; the future gives their offsets once they are durable.
+
+        The future fails with `JournalUnavailable` or `JournalFull` when nothing was made durable.
+        """
+
+    def read(self, partition: str, offset: int, *, max_entries: int, max_bytes: int) -> list[Entry]:
+        """Entries from ``offset`` on, in order, at least one if there is one, within both bounds otherwise.
+
+        Raises:
+            PositionLost: ``offset`` was trimmed.
+        """
+
+    def high_water_mark(self, partition: str) -> int:
+        """Offset that the next entry of ``partition`` will get."""
+
+    def wait(self, partition: str, offset: int, timeout: float) -> bool:
+        """Block until the high-water mark is beyond ``offset`` or ``timeout`` seconds passed; whether it is beyond."""
+
+    def trim(self, partition: str, before: int) -> None:
+        """Forget entries below ``before``. The caller vouches that a signed checkpoint covers them."""
+
+    def close(self) -> None:
+        """Finish what was submitted and let go of files and threads."""

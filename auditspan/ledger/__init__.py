@@ -1,0 +1,1 @@
+"""What makes the log provable: leaves, commitments, Merkle tree, checkpoints, keys."""

@@ -1,0 +1,350 @@
+"""The attributes of an audit record: one place for every name, its type, meaning and source.
+
+``docs/semantic-conventions.md`` is generated from this module. Names come from the OpenTelemetry audit draft where it has
+one, from current OpenTelemetry semantic conventions next, and are ours (``export_control.*``) only for what none has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
+
+__all__ = [
+    "ATTRIBUTES",
+    "CLASSES",
+    "SCHEMA_VERSION",
+    "Attribute",
+    "EventClass",
+    "Outcome",
+    "class_may_be_emitted",
+    "class_is_determined",
+]
+
+SCHEMA_VERSION: Final = "1.0.0"
+"""Version of these conventions, sent as ``audit.schema.version``."""
+
+
+class EventClass(StrEnum):
+    """What a record is about. The value is the attribute ``audit.event.class``."""
+
+    MODEL_ACCESS = "model.access"
+    MODEL_TRANSFER = "model.transfer"
+    ACCELERATOR_PROVISION = "accelerator.provision"
+    ACCELERATOR_TRANSFER = "accelerator.transfer"
+    ACCELERATOR_INVENTORY = "accelerator.inventory"
+    EXPORT_REQUEST = "export.request"
+    EXPORT_DECISION = "export.decision"
+    OTHER = "other"
+
+    STREAM_OPENED = "audit.stream.opened"
+    STREAM_HEARTBEAT = "audit.stream.heartbeat"
+    STREAM_CLOSED = "audit.stream.closed"
+    GAP = "audit.gap"
+
+    GAP_CLOSED = "audit.gap.closed"
+    BATCH = "audit.batch"
+    HEARTBEAT = "audit.heartbeat"
+    QUARANTINED = "audit.quarantined"
+    CONFLICT = "audit.conflict"
+    LOG_OPENED = "audit.log.opened"
+    LOG_CLOSED = "audit.log.closed"
+    CHECKPOINT = "audit.checkpoint"
+    REFERENCE_ACTIVATED = "audit.reference.activated"
+    KEY_ADDED = "audit.key.added"
+    KEY_ROTATED = "audit.key.rotated"
+    EVIDENCE_EXPORTED = "evidence.exported"
+
+
+CLASSES: Final[dict[EventClass, str]] = {
+    EventClass.MODEL_ACCESS: "someone asked a model for an inference",
+    EventClass.MODEL_TRANSFER: "model weights or another model artifact moved, or were made reachable",
+    EventClass.ACCELERATOR_PROVISION: "accelerators were made available to someone to compute on",
+    EventClass.ACCELERATOR_TRANSFER: "accelerators changed place or owner",
+    EventClass.ACCELERATOR_INVENTORY: "accelerators that someone holds, as counted",
+    EventClass.EXPORT_REQUEST: "someone asked to export a controlled item",
+    EventClass.EXPORT_DECISION: "an approving authority decided on such a request",
+    EventClass.OTHER: "a span that is no audit record; stored, not judged",
+    EventClass.STREAM_OPENED: "first record of a stream: one incarnation of an emitting process",
+    EventClass.STREAM_HEARTBEAT: "the stream is alive and says its last sequence number",
+    EventClass.STREAM_CLOSED: "last record of a stream that ended in order",
+    EventClass.GAP: "records that were lost, with what is known of them; sent by an emitter or found by the log",
+    EventClass.GAP_CLOSED: "records that were missing have come after all",
+    EventClass.BATCH: "end of a sealed batch: the journal interval it consumed and its counts",
+    EventClass.HEARTBEAT: "the log was alive while nothing came",
+    EventClass.QUARANTINED: "bytes that could not be read as an audit record, kept as they came",
+    EventClass.CONFLICT: "a second, different record under an identity already sealed",
+    EventClass.LOG_OPENED: "leaf 0 of a log: binds its id to deployment, journal and partition",
+    EventClass.LOG_CLOSED: "end of a log generation, naming its successor",
+    EventClass.CHECKPOINT: "one round of signed checkpoints over every open log",
+    EventClass.REFERENCE_ACTIVATED: "a new epoch of rule packs, tables and registry came into force",
+    EventClass.KEY_ADDED: "a signing key came into use",
+    EventClass.KEY_ROTATED: "a signing key was replaced",
+    EventClass.EVIDENCE_EXPORTED: "an evidence package was exported",
+}
+
+DETERMINED: Final = frozenset(
+    {
+        EventClass.MODEL_ACCESS,
+        EventClass.MODEL_TRANSFER,
+        EventClass.ACCELERATOR_PROVISION,
+        EventClass.ACCELERATOR_TRANSFER,
+        EventClass.ACCELERATOR_INVENTORY,
+    }
+)
+"""Classes that are judged under the rule packs."""
+
+_EMITTED: Final = DETERMINED | {
+    EventClass.EXPORT_REQUEST,
+    EventClass.EXPORT_DECISION,
+    EventClass.STREAM_OPENED,
+    EventClass.STREAM_HEARTBEAT,
+    EventClass.STREAM_CLOSED,
+    EventClass.GAP,
+}
+_EMITTED_PREFIXES: Final = ("license.", "provenance.", "evidence.", "case.")
+
+
+def class_may_be_emitted(name: str) -> bool:
+    """Whether an emitter may send this ``audit.event.class`` (evidence format, section 4)."""
+    return name in _EMITTED or name.startswith(_EMITTED_PREFIXES)
+
+
+def class_is_determined(name: str) -> bool:
+    """Whether a record of this class is judged under the rule packs (evidence format, section 6)."""
+    return name in DETERMINED
+
+
+class Outcome(StrEnum):
+    """How the recorded action ended. The value is the attribute ``audit.outcome``."""
+
+    STARTED = "started"
+    SUCCESS = "success"
+    FAILURE = "failure"
+    DENIED = "denied"
+    INTERRUPTED = "interrupted"
+    UNKNOWN = "unknown"
+
+
+Type = Literal["string", "int", "boolean", "string[]"]
+Requirement = Literal["required", "conditionally required", "recommended", "opt-in"]
+Place = Literal["span", "resource", "span or resource"]
+
+_AUDIT_DRAFT: Final = "OpenTelemetry audit logging draft"
+_OTEL: Final = "OpenTelemetry semantic conventions"
+_OURS: Final = "AuditSpan"
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute: its name, where it stands, its type, whether it must be there, its meaning and its source."""
+
+    name: str
+    type: Type
+    requirement: Requirement
+    meaning: str
+    source: str
+    place: Place = "span"
+    example: str = ""
+
+
+ATTRIBUTES: dict[str, Attribute] = {}
+
+
+def _define(
+    name: str,
+    type: Type,  # noqa: A002
+    requirement: Requirement,
+    meaning: str,
+    source: str,
+    *,
+    place: Place = "span",
+    example: str = "",
+) -> str:
+    ATTRIBUTES[name] = Attribute(name, type, requirement, meaning, source, place, example)
+    return name
+
+
+AUDIT_EVENT_CLASS: Final = _define(
+    "audit.event.class", "string", "required", "Class of the event; a span without it is stored as `other`.", _OURS,
+    example="model.access",
+)
+AUDIT_RECORD_ID: Final = _define(
+    "audit.record.id", "string", "required", "Unique id of the record, a UUID.", _AUDIT_DRAFT,
+    example="0198f2a4-7c1e-7d3a-9f57-0d6b8f0c2a11",
+)
+AUDIT_ACTOR_ID: Final = _define(
+    "audit.actor.id", "string", "required",
+    "Who acted: a fingerprint of the credential, or an id the identity provider gave. Never a secret.", _AUDIT_DRAFT,
+    example="sha256:9f86d081884c7d659a2feaa0c55ad015",
+)
+AUDIT_ACTOR_TYPE: Final = _define(
+    "audit.actor.type", "string", "recommended",
+    "`credential`, `user`, `service`, `role` or `anonymous`.", _AUDIT_DRAFT, example="credential",
+)
+AUDIT_ACTION: Final = _define(
+    "audit.action", "string", "required", "What was done, as verb or API operation.", _AUDIT_DRAFT,
+    example="chat", 
+)
+AUDIT_OUTCOME: Final = _define(
+    "audit.outcome", "string", "required",
+    "`started`, `success`, `failure`, `denied`, `interrupted` or `unknown`.", _AUDIT_DRAFT, example="success",
+)
+AUDIT_TARGET_ID: Final = _define(
+    "audit.target.id", "string", "required", "What was accessed or moved: model, artifact, instance.", _AUDIT_DRAFT,
+    example="s3://models/frontier-7.safetensors",
+)
+AUDIT_TARGET_TYPE: Final = _define(
+    "audit.target.type", "string", "recommended", "`model`, `model.artifact`, `accelerator`.", _AUDIT_DRAFT,
+    example="model",
+)
+AUDIT_SOURCE_ID: Final = _define(
+    "audit.source.id", "string", "recommended",
+    "Id of the stream: random, one per incarnation of an emitting process.", _AUDIT_DRAFT, place="resource",
+    example="6f1d2c3b4a5968778695a4b3c2d1e0f0",
+)
+AUDIT_SEQUENCE_NUMBER: Final = _define(
+    "audit.sequence.number", "int", "recommended", "Number of the record in its stream, from 0 without holes.",
+    _AUDIT_DRAFT, example="41",
+)
+AUDIT_SCHEMA_VERSION: Final = _define(
+    "audit.schema.version", "string", "recommended", "Version of these conventions.", _AUDIT_DRAFT,
+    place="resource", example=SCHEMA_VERSION,
+)
+AUDIT_INTENT_ID: Final = _define(
+    "audit.intent.id", "string", "conditionally required",
+    "On an outcome record: the record id of the intent or start that it completes.", _OURS,
+    example="0198f2a4-7c1e-7d3a-9f57-0d6b8f0c2a11",
+)
+AUDIT_GAP_COUNT: Final = _define(
+    "audit.gap.count", "int", "conditionally required", "On `audit.gap`: records lost, as far as known.", _OURS,
+    example="3",
+)
+AUDIT_GAP_REASON: Final = _define(
+    "audit.gap.reason", "string", "conditionally required",
+    "On `audit.gap`: why, such as `disk_full`, `torn_tail`, `oversize`, `rejected`.", _OURS, example="disk_full",
+)
+AUDIT_STREAM_LAST_SEQUENCE: Final = _define(
+    "audit.stream.last_sequence", "int", "conditionally required",
+    "On `audit.stream.heartbeat` and `audit.stream.closed`: last sequence number before this record.", _OURS,
+    example="40",
+)
+
+USER_ID: Final = _define("user.id", "string", "recommended", "Id of the user where the application says so.", _OTEL)
+CLIENT_ADDRESS: Final = _define(
+    "client.address", "string", "recommended",
+    "Address of the client; from a forwarded header only when the peer is a trusted proxy.", _OTEL,
+    example="203.0.113.7",
+)
+SERVICE_NAME: Final = _define("service.name", "string", "required", "Name of the emitting service.", _OTEL, place="resource")
+HTTP_REQUEST_METHOD: Final = _define("http.request.method", "string", "recommended", "HTTP method.", _OTEL)
+HTTP_ROUTE: Final = _define("http.route", "string", "recommended", "Matched route, or the path when none is known.", _OTEL)
+HTTP_RESPONSE_STATUS_CODE: Final = _define(
+    "http.response.status_code", "int", "recommended", "HTTP status as sent to the client.", _OTEL
+)
+ERROR_TYPE: Final = _define("error.type", "string", "conditionally required", "Class of the error, when one ended the action.", _OTEL)
+GEN_AI_PROVIDER_NAME: Final = _define("gen_ai.provider.name", "string", "recommended", "Provider of the model.", _OTEL)
+GEN_AI_OPERATION_NAME: Final = _define(
+    "gen_ai.operation.name", "string", "recommended", "`chat`, `text_completion`, `embeddings`.", _OTEL
+)
+GEN_AI_REQUEST_MODEL: Final = _define("gen_ai.request.model", "string", "recommended", "Model the client asked for.", _OTEL)
+GEN_AI_RESPONSE_MODEL: Final = _define("gen_ai.response.model", "string", "recommended", "Model that answered.", _OTEL)
+GEN_AI_USAGE_INPUT_TOKENS: Final = _define("gen_ai.usage.input_tokens", "int", "recommended", "Tokens of the prompt.", _OTEL)
+GEN_AI_USAGE_OUTPUT_TOKENS: Final = _define(
+    "gen_ai.usage.output_tokens", "int", "recommended", "Tokens of the completion.", _OTEL
+)
+STREAMING: Final = _define(
+    "audit.response.streaming", "boolean", "recommended", "Whether the response was streamed.", _OURS
+)
+RESPONSE_BODY_SIZE: Final = _define(
+    "http.response.body.size", "int", "recommended", "Bytes of the response body that were handed on.", _OTEL
+)
+REQUEST_BODY_SIZE: Final = _define("http.request.body.size", "int", "opt-in", "Bytes of the request body.", _OTEL)
+CLOUD_PROVIDER: Final = _define("cloud.provider", "string", "recommended", "`aws`, `gcp`, `azure`.", _OTEL)
+CLOUD_REGION: Final = _define("cloud.region", "string", "recommended", "Region of the cloud where it happens.", _OTEL)
+CLOUD_ACCOUNT_ID: Final = _define("cloud.account.id", "string", "recommended", "Account of the cloud.", _OTEL)
+HOST_TYPE: Final = _define("host.type", "string", "recommended", "Instance type, such as `p5.48xlarge`.", _OTEL)
+RPC_METHOD: Final = _define("rpc.method", "string", "recommended", "Operation of the API that was called.", _OTEL)
+
+DESTINATION_COUNTRY: Final = _define(
+    "export_control.destination.country", "string", "conditionally required",
+    "ISO 3166-1 alpha-2 code of the destination, where the emitter knows it.", _OURS, example="SG",
+)
+DESTINATION_BASIS: Final = _define(
+    "export_control.destination.basis", "string", "recommended",
+    "How the emitter knows the destination: `consignee`, `cloud_region`, `declared`.", _OURS,
+)
+CONSIGNEE: Final = _define("export_control.consignee", "string", "recommended", "Who receives the item.", _OURS)
+END_USER: Final = _define(
+    "export_control.end_user", "string", "recommended",
+    "Party id of the end user, as in the party registry; on the resource when a whole process acts for one party.", _OURS,
+    place="span or resource",
+)
+ULTIMATE_PARENT: Final = _define("export_control.ultimate_parent", "string", "opt-in", "Ultimate parent of the end user.", _OURS)
+ECCN: Final = _define(
+    "export_control.eccn", "string", "opt-in", "ECCN as the emitter declares it; the log computes its own where it can.",
+    _OURS, example="4E091",
+)
+LICENSE: Final = _define("export_control.license", "string", "opt-in", "Licence number or exception relied on.", _OURS)
+APPROVING_AUTHORITY: Final = _define("export_control.approving_authority", "string", "opt-in", "Who approved.", _OURS)
+FINAL_RECIPIENT: Final = _define("export_control.final_recipient", "string", "opt-in", "Who holds it in the end.", _OURS)
+REQUEST_ID: Final = _define("export_control.request.id", "string", "opt-in", "Joins request, decision and transfer.", _OURS)
+ARTIFACT_DIGEST: Final = _define(
+    "export_control.artifact.digest", "string", "recommended", "Digest of the artifact, `sha256:<hex>`.", _OURS
+)
+ARTIFACT_SIZE: Final = _define("export_control.artifact.size", "int", "recommended", "Bytes of the artifact.", _OURS)
+TRANSFER_DIRECTION: Final = _define(
+    "export_control.transfer.direction", "string", "recommended", "`upload`, `download`, `copy` or `grant`.", _OURS
+)
+ACCELERATOR_MODEL: Final = _define(
+    "export_control.accelerator.model", "string", "recommended", "Accelerator model, such as `H100 SXM`.", _OURS
+)
+QUANTITY: Final = _define("export_control.quantity", "int", "recommended", "How many accelerators or instances.", _OURS)
+SERIALS: Final = _define("export_control.serials", "string[]", "opt-in", "Serial numbers or instance ids.", _OURS)
+TRAINING_OPERATIONS: Final = _define(
+    "export_control.training_operations", "string", "opt-in",
+    "Operations the model was trained with, as decimal exponent text such as `1.2e26`.", _OURS,
+)
+WEIGHTS_PUBLISHED: Final = _define(
+    "export_control.weights_published", "boolean", "opt-in", "Whether the weights are published.", _OURS
+)
+
+READ_FROM_SPAN: Final[dict[str, Type]] = {
+    name: ATTRIBUTES[name].type
+    for name in (
+        AUDIT_EVENT_CLASS,
+        AUDIT_RECORD_ID,
+        AUDIT_ACTION,
+        AUDIT_OUTCOME,
+        AUDIT_TARGET_ID,
+        AUDIT_TARGET_TYPE,
+        AUDIT_ACTOR_ID,
+        AUDIT_ACTOR_TYPE,
+        USER_ID,
+        CLIENT_ADDRESS,
+        GEN_AI_REQUEST_MODEL,
+        GEN_AI_RESPONSE_MODEL,
+        CLOUD_PROVIDER,
+        CLOUD_REGION,
+        HOST_TYPE,
+        DESTINATION_COUNTRY,
+        DESTINATION_BASIS,
+        CONSIGNEE,
+        END_USER,
+        ULTIMATE_PARENT,
+        ECCN,
+        LICENSE,
+        ACCELERATOR_MODEL,
+        TRAINING_OPERATIONS,
+        TRANSFER_DIRECTION,
+        AUDIT_SEQUENCE_NUMBER,
+        QUANTITY,
+        WEIGHTS_PUBLISHED,
+    )
+}
+"""Attributes the log reads from a span, with their types (evidence format, appendix A). Part of ``derive_v1``: frozen."""
+
+READ_FROM_RESOURCE: Final[dict[str, Type]] = {
+    name: ATTRIBUTES[name].type for name in (AUDIT_SOURCE_ID, SERVICE_NAME, END_USER)
+}
+"""Attributes the log reads from a resource (evidence format, appendix A). Part of ``derive_v1``: frozen."""

@@ -1,0 +1,1 @@
+"""The sealed event stream in ClickHouse, embedded or served."""
