@@ -17,8 +17,8 @@ __all__ = [
     "Attribute",
     "EventClass",
     "Outcome",
-    "class_may_be_emitted",
     "class_is_determined",
+    "class_may_be_emitted",
 ]
 
 SCHEMA_VERSION: Final = "1.0.0"
@@ -153,7 +153,7 @@ ATTRIBUTES: dict[str, Attribute] = {}
 
 def _define(
     name: str,
-    type: Type,  # noqa: A002
+    type: Type,
     requirement: Requirement,
     meaning: str,
     source: str,
@@ -166,90 +166,161 @@ def _define(
 
 
 AUDIT_EVENT_CLASS: Final = _define(
-    "audit.event.class", "string", "required", "Class of the event; a span without it is stored as `other`.", _OURS,
+    "audit.event.class",
+    "string",
+    "required",
+    "Class of the event; a span without it is stored as `other`.",
+    _OURS,
     example="model.access",
 )
 AUDIT_RECORD_ID: Final = _define(
-    "audit.record.id", "string", "required", "Unique id of the record, a UUID.", _AUDIT_DRAFT,
+    "audit.record.id",
+    "string",
+    "required",
+    "Unique id of the record, a UUID.",
+    _AUDIT_DRAFT,
     example="0198f2a4-7c1e-7d3a-9f57-0d6b8f0c2a11",
 )
 AUDIT_ACTOR_ID: Final = _define(
-    "audit.actor.id", "string", "required",
-    "Who acted: a fingerprint of the credential, or an id the identity provider gave. Never a secret.", _AUDIT_DRAFT,
+    "audit.actor.id",
+    "string",
+    "required",
+    "Who acted: a fingerprint of the credential, or an id the identity provider gave. Never a secret.",
+    _AUDIT_DRAFT,
     example="sha256:9f86d081884c7d659a2feaa0c55ad015",
 )
 AUDIT_ACTOR_TYPE: Final = _define(
-    "audit.actor.type", "string", "recommended",
-    "`credential`, `user`, `service`, `role` or `anonymous`.", _AUDIT_DRAFT, example="credential",
+    "audit.actor.type",
+    "string",
+    "recommended",
+    "`credential`, `user`, `service`, `role` or `anonymous`.",
+    _AUDIT_DRAFT,
+    example="credential",
 )
 AUDIT_ACTION: Final = _define(
-    "audit.action", "string", "required", "What was done, as verb or API operation.", _AUDIT_DRAFT,
-    example="chat", 
+    "audit.action",
+    "string",
+    "required",
+    "What was done, as verb or API operation.",
+    _AUDIT_DRAFT,
+    example="chat",
 )
 AUDIT_OUTCOME: Final = _define(
-    "audit.outcome", "string", "required",
-    "`started`, `success`, `failure`, `denied`, `interrupted` or `unknown`.", _AUDIT_DRAFT, example="success",
+    "audit.outcome",
+    "string",
+    "required",
+    "`started`, `success`, `failure`, `denied`, `interrupted` or `unknown`.",
+    _AUDIT_DRAFT,
+    example="success",
 )
 AUDIT_TARGET_ID: Final = _define(
-    "audit.target.id", "string", "required", "What was accessed or moved: model, artifact, instance.", _AUDIT_DRAFT,
+    "audit.target.id",
+    "string",
+    "required",
+    "What was accessed or moved: model, artifact, instance.",
+    _AUDIT_DRAFT,
     example="s3://models/frontier-7.safetensors",
 )
 AUDIT_TARGET_TYPE: Final = _define(
-    "audit.target.type", "string", "recommended", "`model`, `model.artifact`, `accelerator`.", _AUDIT_DRAFT,
+    "audit.target.type",
+    "string",
+    "recommended",
+    "`model`, `model.artifact`, `accelerator`.",
+    _AUDIT_DRAFT,
     example="model",
 )
 AUDIT_SOURCE_ID: Final = _define(
-    "audit.source.id", "string", "recommended",
-    "Id of the stream: random, one per incarnation of an emitting process.", _AUDIT_DRAFT, place="resource",
+    "audit.source.id",
+    "string",
+    "recommended",
+    "Id of the stream: random, one per incarnation of an emitting process.",
+    _AUDIT_DRAFT,
+    place="resource",
     example="6f1d2c3b4a5968778695a4b3c2d1e0f0",
 )
 AUDIT_SEQUENCE_NUMBER: Final = _define(
-    "audit.sequence.number", "int", "recommended", "Number of the record in its stream, from 0 without holes.",
-    _AUDIT_DRAFT, example="41",
+    "audit.sequence.number",
+    "int",
+    "recommended",
+    "Number of the record in its stream, from 0 without holes.",
+    _AUDIT_DRAFT,
+    example="41",
 )
 AUDIT_SCHEMA_VERSION: Final = _define(
-    "audit.schema.version", "string", "recommended", "Version of these conventions.", _AUDIT_DRAFT,
-    place="resource", example=SCHEMA_VERSION,
+    "audit.schema.version",
+    "string",
+    "recommended",
+    "Version of these conventions.",
+    _AUDIT_DRAFT,
+    place="resource",
+    example=SCHEMA_VERSION,
 )
 AUDIT_INTENT_ID: Final = _define(
-    "audit.intent.id", "string", "conditionally required",
-    "On an outcome record: the record id of the intent or start that it completes.", _OURS,
+    "audit.intent.id",
+    "string",
+    "conditionally required",
+    "On an outcome record: the record id of the intent or start that it completes.",
+    _OURS,
     example="0198f2a4-7c1e-7d3a-9f57-0d6b8f0c2a11",
 )
 AUDIT_GAP_COUNT: Final = _define(
-    "audit.gap.count", "int", "conditionally required", "On `audit.gap`: records lost, as far as known.", _OURS,
+    "audit.gap.count",
+    "int",
+    "conditionally required",
+    "On `audit.gap`: records lost, as far as known.",
+    _OURS,
     example="3",
 )
 AUDIT_GAP_REASON: Final = _define(
-    "audit.gap.reason", "string", "conditionally required",
-    "On `audit.gap`: why, such as `disk_full`, `torn_tail`, `oversize`, `rejected`.", _OURS, example="disk_full",
+    "audit.gap.reason",
+    "string",
+    "conditionally required",
+    "On `audit.gap`: why, such as `disk_full`, `torn_tail`, `oversize`, `rejected`.",
+    _OURS,
+    example="disk_full",
 )
 AUDIT_STREAM_LAST_SEQUENCE: Final = _define(
-    "audit.stream.last_sequence", "int", "conditionally required",
-    "On `audit.stream.heartbeat` and `audit.stream.closed`: last sequence number before this record.", _OURS,
+    "audit.stream.last_sequence",
+    "int",
+    "conditionally required",
+    "On `audit.stream.heartbeat` and `audit.stream.closed`: last sequence number before this record.",
+    _OURS,
     example="40",
 )
 
 USER_ID: Final = _define("user.id", "string", "recommended", "Id of the user where the application says so.", _OTEL)
 CLIENT_ADDRESS: Final = _define(
-    "client.address", "string", "recommended",
-    "Address of the client; from a forwarded header only when the peer is a trusted proxy.", _OTEL,
+    "client.address",
+    "string",
+    "recommended",
+    "Address of the client; from a forwarded header only when the peer is a trusted proxy.",
+    _OTEL,
     example="203.0.113.7",
 )
-SERVICE_NAME: Final = _define("service.name", "string", "required", "Name of the emitting service.", _OTEL, place="resource")
+SERVICE_NAME: Final = _define(
+    "service.name", "string", "required", "Name of the emitting service.", _OTEL, place="resource"
+)
 HTTP_REQUEST_METHOD: Final = _define("http.request.method", "string", "recommended", "HTTP method.", _OTEL)
-HTTP_ROUTE: Final = _define("http.route", "string", "recommended", "Matched route, or the path when none is known.", _OTEL)
+HTTP_ROUTE: Final = _define(
+    "http.route", "string", "recommended", "Matched route, or the path when none is known.", _OTEL
+)
 HTTP_RESPONSE_STATUS_CODE: Final = _define(
     "http.response.status_code", "int", "recommended", "HTTP status as sent to the client.", _OTEL
 )
-ERROR_TYPE: Final = _define("error.type", "string", "conditionally required", "Class of the error, when one ended the action.", _OTEL)
+ERROR_TYPE: Final = _define(
+    "error.type", "string", "conditionally required", "Class of the error, when one ended the action.", _OTEL
+)
 GEN_AI_PROVIDER_NAME: Final = _define("gen_ai.provider.name", "string", "recommended", "Provider of the model.", _OTEL)
 GEN_AI_OPERATION_NAME: Final = _define(
     "gen_ai.operation.name", "string", "recommended", "`chat`, `text_completion`, `embeddings`.", _OTEL
 )
-GEN_AI_REQUEST_MODEL: Final = _define("gen_ai.request.model", "string", "recommended", "Model the client asked for.", _OTEL)
+GEN_AI_REQUEST_MODEL: Final = _define(
+    "gen_ai.request.model", "string", "recommended", "Model the client asked for.", _OTEL
+)
 GEN_AI_RESPONSE_MODEL: Final = _define("gen_ai.response.model", "string", "recommended", "Model that answered.", _OTEL)
-GEN_AI_USAGE_INPUT_TOKENS: Final = _define("gen_ai.usage.input_tokens", "int", "recommended", "Tokens of the prompt.", _OTEL)
+GEN_AI_USAGE_INPUT_TOKENS: Final = _define(
+    "gen_ai.usage.input_tokens", "int", "recommended", "Tokens of the prompt.", _OTEL
+)
 GEN_AI_USAGE_OUTPUT_TOKENS: Final = _define(
     "gen_ai.usage.output_tokens", "int", "recommended", "Tokens of the completion.", _OTEL
 )
@@ -267,28 +338,48 @@ HOST_TYPE: Final = _define("host.type", "string", "recommended", "Instance type,
 RPC_METHOD: Final = _define("rpc.method", "string", "recommended", "Operation of the API that was called.", _OTEL)
 
 DESTINATION_COUNTRY: Final = _define(
-    "export_control.destination.country", "string", "conditionally required",
-    "ISO 3166-1 alpha-2 code of the destination, where the emitter knows it.", _OURS, example="SG",
+    "export_control.destination.country",
+    "string",
+    "conditionally required",
+    "ISO 3166-1 alpha-2 code of the destination, where the emitter knows it.",
+    _OURS,
+    example="SG",
 )
 DESTINATION_BASIS: Final = _define(
-    "export_control.destination.basis", "string", "recommended",
-    "How the emitter knows the destination: `consignee`, `cloud_region`, `declared`.", _OURS,
+    "export_control.destination.basis",
+    "string",
+    "recommended",
+    "How the emitter knows the destination: `consignee`, `cloud_region`, `declared`.",
+    _OURS,
 )
 CONSIGNEE: Final = _define("export_control.consignee", "string", "recommended", "Who receives the item.", _OURS)
 END_USER: Final = _define(
-    "export_control.end_user", "string", "recommended",
-    "Party id of the end user, as in the party registry; on the resource when a whole process acts for one party.", _OURS,
+    "export_control.end_user",
+    "string",
+    "recommended",
+    "Party id of the end user, as in the party registry; on the resource when a whole process acts for one party.",
+    _OURS,
     place="span or resource",
 )
-ULTIMATE_PARENT: Final = _define("export_control.ultimate_parent", "string", "opt-in", "Ultimate parent of the end user.", _OURS)
+ULTIMATE_PARENT: Final = _define(
+    "export_control.ultimate_parent", "string", "opt-in", "Ultimate parent of the end user.", _OURS
+)
 ECCN: Final = _define(
-    "export_control.eccn", "string", "opt-in", "ECCN as the emitter declares it; the log computes its own where it can.",
-    _OURS, example="4E091",
+    "export_control.eccn",
+    "string",
+    "opt-in",
+    "ECCN as the emitter declares it; the log computes its own where it can.",
+    _OURS,
+    example="4E091",
 )
 LICENSE: Final = _define("export_control.license", "string", "opt-in", "Licence number or exception relied on.", _OURS)
 APPROVING_AUTHORITY: Final = _define("export_control.approving_authority", "string", "opt-in", "Who approved.", _OURS)
-FINAL_RECIPIENT: Final = _define("export_control.final_recipient", "string", "opt-in", "Who holds it in the end.", _OURS)
-REQUEST_ID: Final = _define("export_control.request.id", "string", "opt-in", "Joins request, decision and transfer.", _OURS)
+FINAL_RECIPIENT: Final = _define(
+    "export_control.final_recipient", "string", "opt-in", "Who holds it in the end.", _OURS
+)
+REQUEST_ID: Final = _define(
+    "export_control.request.id", "string", "opt-in", "Joins request, decision and transfer.", _OURS
+)
 ARTIFACT_DIGEST: Final = _define(
     "export_control.artifact.digest", "string", "recommended", "Digest of the artifact, `sha256:<hex>`.", _OURS
 )
@@ -302,8 +393,11 @@ ACCELERATOR_MODEL: Final = _define(
 QUANTITY: Final = _define("export_control.quantity", "int", "recommended", "How many accelerators or instances.", _OURS)
 SERIALS: Final = _define("export_control.serials", "string[]", "opt-in", "Serial numbers or instance ids.", _OURS)
 TRAINING_OPERATIONS: Final = _define(
-    "export_control.training_operations", "string", "opt-in",
-    "Operations the model was trained with, as decimal exponent text such as `1.2e26`.", _OURS,
+    "export_control.training_operations",
+    "string",
+    "opt-in",
+    "Operations the model was trained with, as decimal exponent text such as `1.2e26`.",
+    _OURS,
 )
 WEIGHTS_PUBLISHED: Final = _define(
     "export_control.weights_published", "boolean", "opt-in", "Whether the weights are published.", _OURS

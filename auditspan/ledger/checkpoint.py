@@ -103,5 +103,7 @@ def _parse(note: str) -> tuple[Checkpoint, list[str]]:
         if not (signatures.endswith("\n") and all(line.startswith("— ") for line in signature_lines)):
             raise ValueError("signature lines")
     except (ValueError, binascii.Error) as error:
-        raise CheckpointInvalid("checkpoint.malformed", "the note is no checkpoint of three lines and signatures") from error
+        raise CheckpointInvalid(
+            "checkpoint.malformed", "the note is no checkpoint of three lines and signatures"
+        ) from error
     return Checkpoint(origin, int(size), root), signature_lines

@@ -156,7 +156,9 @@ def range_boundaries(begin: int, end: int) -> list[tuple[int, int]]:
     return covering
 
 
-def verify_range(left: Sequence[bytes], leaves: Iterable[bytes], right: Sequence[bytes], begin: int, size: int) -> bytes:
+def verify_range(
+    left: Sequence[bytes], leaves: Iterable[bytes], right: Sequence[bytes], begin: int, size: int
+) -> bytes:
     """The root of the tree of ``size`` leaves that these leaf hashes at ``[begin, …)`` and the proof give.
 
     The caller compares it with the signed root (evidence format, section 13).
@@ -168,7 +170,9 @@ def verify_range(left: Sequence[bytes], leaves: Iterable[bytes], right: Sequence
     tree.extend(leaves)
     boundaries = range_boundaries(tree.end, size)
     if len(boundaries) != len(right):
-        raise ValueError(f"the range ends at {tree.end}: to reach {size} it needs {len(boundaries)} hashes, not {len(right)}")
+        raise ValueError(
+            f"the range ends at {tree.end}: to reach {size} it needs {len(boundaries)} hashes, not {len(right)}"
+        )
     for (_, level), digest in zip(boundaries, right, strict=True):
         tree.append_subtree(digest, level)
     return tree.root()

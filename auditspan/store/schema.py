@@ -72,5 +72,8 @@ EVENTS: Final = pa.schema(
         pa.field("why", _TEXT),
     ]
 )
-"""A batch as the processor hands it to the store. ``sealing_month`` is ``YYYYMM`` of the log's arrival watermark; ``citations``
-and ``why`` are rendered from facts and rule packs for whoever reads the store, and are no part of the evidence."""
+"""A batch as the processor hands it to the store.
+
+``sealing_month`` is ``YYYYMM`` of the log's arrival watermark; ``citations`` and ``why`` are rendered from facts and rule packs
+for whoever reads the store, and are no part of the evidence.
+"""
