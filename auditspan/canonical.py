@@ -20,7 +20,8 @@ def canonical_json(value: JsonValue) -> bytes:
     anything else is refused rather than written in a form that another implementation would not reproduce.
 
     Raises:
-        ValueError: a float, a non-ASCII key, an integer beyond ±(2^53 − 1) or a lone surrogate.
+        ValueError: a non-ASCII key, an integer beyond ±(2^53 − 1) or a lone surrogate.
+        TypeError: a float, bytes, or anything else that has no form under these limits.
     """
     _check(value)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
@@ -45,4 +46,4 @@ def _check(value: JsonValue) -> None:
         for item in value:
             _check(item)
     else:
-        raise ValueError(f"{type(value).__name__} has no canonical form")
+        raise TypeError(f"{type(value).__name__} has no canonical form")

@@ -1,7 +1,8 @@
 """The attributes of an audit record: one place for every name, its type, meaning and source.
 
-``docs/semantic-conventions.md`` is generated from this module. Names come from the OpenTelemetry audit draft where it has
-one, from current OpenTelemetry semantic conventions next, and are ours (``export_control.*``) only for what none has.
+``docs/semantic-conventions.md`` is generated from this module. Names come from the OpenTelemetry audit draft where it
+has one, from current OpenTelemetry semantic conventions next, and are ours (``export_control.*``) only for what none
+has.
 """
 
 from __future__ import annotations
@@ -436,9 +437,15 @@ READ_FROM_SPAN: Final[dict[str, Type]] = {
         WEIGHTS_PUBLISHED,
     )
 }
-"""Attributes the log reads from a span, with their types (evidence format, appendix A). Part of ``derive_v1``: frozen."""
+"""Attributes the log reads from a span, with their types (evidence format, appendix A).
+
+Part of ``derive_v1``: frozen.
+"""
 
 READ_FROM_RESOURCE: Final[dict[str, Type]] = {
     name: ATTRIBUTES[name].type for name in (AUDIT_SOURCE_ID, SERVICE_NAME, END_USER)
 }
-"""Attributes the log reads from a resource (evidence format, appendix A). Part of ``derive_v1``: frozen."""
+"""Attributes the log reads from a resource (evidence format, appendix A).
+
+Part of ``derive_v1``: frozen.
+"""

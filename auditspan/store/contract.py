@@ -42,7 +42,8 @@ class Store(Protocol):
     def append_batch(self, batch: SealedBatch) -> None:
         """Insert a batch if, and only if, the log's next leaf is ``batch.first_leaf``; durable when it returns.
 
-        Trying the same batch again after `StoreUnavailable` is safe: a batch that did get in is recognised by reading it back.
+        Trying the same batch again after `StoreUnavailable` is safe: one that did get in is recognised by reading it
+        back.
 
         Raises:
             Fenced: other leaves stand there.

@@ -74,6 +74,6 @@ EVENTS: Final = pa.schema(
 )
 """A batch as the processor hands it to the store.
 
-``sealing_month`` is ``YYYYMM`` of the log's arrival watermark; ``citations`` and ``why`` are rendered from facts and rule packs
-for whoever reads the store, and are no part of the evidence.
+``sealing_month`` is ``YYYYMM`` of the log's arrival watermark; ``citations`` and ``why`` are rendered from facts and
+rule packs for whoever reads the store, and are no part of the evidence.
 """

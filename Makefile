@@ -1,0 +1,57 @@
+# Everything a person does here, as one word each. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_INSTALLED := $(VENV)/.installed-demo
+TEST_INSTALLED := $(VENV)/.installed-test
+COMPONENTS := collectors exporters instrumentation processors
+
+.PHONY: help demo test lint format docs bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(DEMO_INSTALLED): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+
+$(TEST_INSTALLED): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(DEMO_INSTALLED)
+
+demo: $(DEMO_INSTALLED)  ## the whole way on this machine: call, kill, flag, export, verify, tamper, verify
+	$(BIN)/python -m examples.demo
+
+test: $(TEST_INSTALLED)  ## the test suite
+	$(BIN)/python -m pytest
+
+lint: $(TEST_INSTALLED) build/typecheck  ## ruff, mypy strict, generated pages up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	MYPYPATH=build/typecheck $(BIN)/mypy --explicit-package-bases --cache-dir .mypy_cache \
+		-p auditspan $(addprefix -p auditspan.,$(COMPONENTS))
+	$(BIN)/python -m tools.generate_docs --check
+
+# mypy follows folders, not the package map of pyproject.toml: show it the package as it installs.
+build/typecheck: pyproject.toml FORCE
+	@mkdir -p $@/auditspan
+	@for part in auditspan/*; do ln -sfn ../../../$$part $@/auditspan/$$(basename $$part); done
+	@for part in $(COMPONENTS); do ln -sfn ../../../$$part $@/auditspan/$$part; done
+.PHONY: FORCE
+FORCE:
+
+format: $(TEST_INSTALLED)  ## rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(TEST_INSTALLED)  ## write the generated pages anew
+	$(BIN)/python -m tools.generate_docs
+
+bench: $(TEST_INSTALLED)  ## the figures of docs/benchmarks.md; fails below 70 % of a target
+	$(BIN)/python -m benchmarks.run
+
+clean:  ## forget what was built and installed here
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache demo-data

@@ -1,0 +1,100 @@
+"""Write, or check, the pages that are generated from code: semantic conventions and the command reference.
+
+``python -m tools.generate_docs`` writes them; ``--check`` exits 1 when one is stale, which CI does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import typer.main
+
+from auditspan import semconv
+from auditspan.cli.main import app
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def semantic_conventions() -> str:
+    """The page of attributes and classes, from `auditspan.semconv`."""
+    lines = [
+        "# Semantic conventions",
+        "",
+        f"Version {semconv.SCHEMA_VERSION}. Generated from `auditspan/semconv.py` by `make docs`; do not edit.",
+        "",
+        "One span is one audit record. What makes it one is `audit.event.class`.",
+        "",
+        "## Event classes",
+        "| class | meaning | sent by emitters | judged |",
+        "|---|---|---|---|",
+    ]
+    for name, meaning in semconv.CLASSES.items():
+        emitted = "yes" if semconv.class_may_be_emitted(name) else ""
+        judged = "yes" if semconv.class_is_determined(name) else ""
+        lines.append(f"| `{name}` | {meaning} | {emitted} | {judged} |")
+    lines += [
+        "",
+        "## Attributes",
+        "*Read by the log*: it enters the sealed header or the determination; all others are kept in the payload.",
+        "",
+        "| attribute | type | on | requirement | meaning | example | source | read by the log |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    read = semconv.READ_FROM_SPAN.keys() | semconv.READ_FROM_RESOURCE.keys()
+    for attribute in semconv.ATTRIBUTES.values():
+        example = f"`{attribute.example}`" if attribute.example else ""
+        lines.append(
+            f"| `{attribute.name}` | {attribute.type} | {attribute.place} | {attribute.requirement} | "
+            f"{attribute.meaning} | {example} | {attribute.source} | {'yes' if attribute.name in read else ''} |"
+        )
+    lines += ["", "## Outcomes", ", ".join(f"`{outcome}`" for outcome in semconv.Outcome), ""]
+    return "\n".join(lines)
+
+
+def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from _commands(child, f"{path} {name}")
+    else:
+        yield path, command
+
+
+def command_reference() -> str:
+    """The page of commands, from the command line program itself."""
+    lines = ["# Command reference", "", "Generated from the program by `make docs`; do not edit.", ""]
+    for path, command in _commands(typer.main.get_command(app), "auditspan"):
+        lines += [f"## `{path}`", (command.help or "").strip().replace("\b\n", ""), "", "| option | meaning | default |", "|---|---|---|"]
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                name = ", ".join(f"`{option}`" for option in parameter.opts + parameter.secondary_opts)
+                default = parameter.default if parameter.show_default and parameter.default not in (None, False) else ""
+                lines.append(f"| {name} | {parameter.help or ''} | {default or ''} |")
+            else:
+                lines.append(f"| `{parameter.human_readable_name}` | {getattr(parameter, 'help', '') or 'argument'} | |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+PAGES = {"semantic-conventions.md": semantic_conventions, "cli.md": command_reference}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with ``--check`` say which are stale."""
+    stale = []
+    for name, render in PAGES.items():
+        page, text = DOCS / name, render()
+        if "--check" in arguments:
+            if not page.exists() or page.read_text() != text:
+                stale.append(name)
+        else:
+            page.write_text(text)
+    if stale:
+        print(f"stale: {', '.join(stale)}. Run `make docs` and commit the result.", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
