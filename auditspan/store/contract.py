@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from auditspan.errors import AuditSpanError
 
-__all__ = ["Fenced", "SealedBatch", "Store", "StoreUnavailable"]
+__all__ = ["Fenced", "SealedBatch", "SchemaTooNew", "Store", "StoreUnavailable", "StoredCheckpoint"]
 
 
 class StoreUnavailable(AuditSpanError):
@@ -19,6 +19,21 @@ class StoreUnavailable(AuditSpanError):
 
 class Fenced(AuditSpanError):
     """Another processor's batch stands where this one belongs: this processor no longer owns the log and must stop."""
+
+
+class SchemaTooNew(AuditSpanError):
+    """A newer version wrote this store; an older one must not touch it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """A signed checkpoint as the store keeps it. ``root`` is base64, ``signed_at`` nanoseconds since 1970."""
+
+    log_id: str
+    size: int
+    root: str
+    note: str
+    signed_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +76,54 @@ class Store(Protocol):
 
     def stream(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[pa.RecordBatch]:
         """The same, in batches of bounded size and in constant memory."""
+
+    def last_batch(self, log_id: str) -> bytes | None:
+        """The header of the log's last ``audit.batch`` leaf: where its processor resumes."""
+
+    def append_nodes(self, log_id: str, nodes: pa.Table) -> None:
+        """Keep roots of perfect subtrees: columns ``level`` (uint8), ``node_index`` (uint64), ``hash`` (binary, 32).
+
+        A node never changes, so keeping one again does no harm.
+        """
+
+    def nodes(self, log_id: str, level: int, begin: int, end: int) -> pa.Table:
+        """``node_index`` and ``hash`` (binary) of the nodes ``[begin, end)`` of a level, in order, each once."""
+
+    def append_checkpoints(self, checkpoints: Sequence[StoredCheckpoint]) -> None:
+        """Keep signed checkpoints; durable when it returns. Keeping one again does no harm."""
+
+    def last_checkpoint(self, log_id: str) -> StoredCheckpoint | None:
+        """The checkpoint of the greatest size."""
+
+    def log_leaves(self, log_id: str, classes: Sequence[str]) -> pa.Table:
+        """``leaf_index``, ``class`` and ``header`` of the leaves of these classes that the log itself originated."""
+
+    def stream_state(self, log_id: str) -> pa.Table:
+        """``emitter``, ``stream``, ``highest`` (int64) and ``count`` (int64, distinct sequences sealed) of every stream.
+
+        A stream without holes has ``count = highest + 1``.
+        """
+
+    def sequences(self, log_id: str, emitter: str, stream: str) -> pa.Table:
+        """``sequence``, ``leaf_index`` and ``arrival_time`` (int64 ns) of a stream's leaves, by sequence and leaf."""
+
+    def payloads_of_sequences(self, log_id: str, keys: Sequence[tuple[str, str, int]]) -> pa.Table:
+        """``emitter``, ``stream``, ``sequence``, ``leaf_index``, ``payload`` of the leaves sealed under stream identities.
+
+        ``keys`` are ``(emitter, stream, sequence)``.
+        """
+
+    def payloads_of_spans(self, log_id: str, keys: Sequence[tuple[str, bytes, bytes]]) -> pa.Table:
+        """``emitter``, ``trace_id``, ``span_id``, ``leaf_index``, ``payload`` of the leaves sealed under foreign identities.
+
+        ``keys`` are ``(emitter, trace id, span id)`` with raw ids.
+        """
+
+    def foreign_identities(self, log_id: str, since: int) -> Iterator[pa.RecordBatch]:
+        """``emitter``, ``trace_id``, ``span_id`` (raw), ``arrival_time`` (int64 ns), ``leaf_index``, in order of leaves.
+
+        Those without stream identity, from the first leaf on whose arrival time is ``since`` (nanoseconds) or later.
+        """
 
     def close(self) -> None:
         """Let go of the connection."""
