@@ -1,0 +1,76 @@
+"""``auditspan events``: the sealed stream, newest first."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from auditspan.cli.output import JsonOption, print_json, print_table, reports_errors
+from auditspan.cli.reading import DataOption, UrlOption, open_reader
+
+__all__ = ["events"]
+
+_SELECT = """
+SELECT record_id, class, event_time, arrival_time, emitter, actor_id, action, outcome, target_id, destination_country,
+       determination, flagged, arrayStringConcat(rule_ids, ', ') AS rules, citations, why, log_id, leaf_index
+FROM auditspan.events
+WHERE (NOT {only_flagged:Bool} OR flagged)
+  AND ({class:String} = '' OR class = {class:String})
+  AND ({determination:String} = '' OR determination = {determination:String})
+  AND arrival_time >= {since:DateTime64(9, 'UTC')}
+  AND ({everything:Bool} OR class != 'other' AND NOT startsWith(class, 'audit.'))
+ORDER BY arrival_time DESC, leaf_index DESC
+LIMIT {limit:UInt32}
+"""
+
+
+@reports_errors
+def events(  # noqa: PLR0917 - options of a command
+    data: DataOption = None,
+    url: UrlOption = None,
+    flagged: Annotated[bool, typer.Option("--flagged", help="Only events that involve a controlled destination.")] = False,
+    event_class: Annotated[str, typer.Option("--class", help="Only this class, such as model.access.")] = "",
+    determination: Annotated[str, typer.Option(help="Only this determination, such as license_required.")] = "",
+    since: Annotated[
+        datetime | None, typer.Option(help="Only what arrived at or after this time (UTC).", formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"])
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="Also spans that are no audit record, and the log's own leaves.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List sealed events: who did what, where to, what the rules say and why.
+
+    \b
+    auditspan events --data ./data --flagged
+    auditspan events --data ./data --class model.transfer --json
+    """  # noqa: D301 - the backspace keeps the examples on their own lines
+    parameters: dict[str, Any] = {
+        "only_flagged": flagged,
+        "class": event_class,
+        "determination": determination,
+        "since": (since or datetime(1970, 1, 1)).replace(tzinfo=UTC),
+        "everything": everything or event_class.startswith("audit.") or event_class == "other",
+        "limit": limit,
+    }
+    with open_reader(data, url) as store:
+        rows = store.query(_SELECT, parameters).to_pylist()
+    if as_json:
+        print_json(rows)
+        return
+    shown = [
+        {
+            "event": f"{row['class']}\n{row['action'] or ''} {row['target_id'] or ''}".strip(),
+            "time": f"{row['event_time']:%Y-%m-%d %H:%M:%S}" if row["event_time"] else "",
+            "actor": row["actor_id"],
+            "destination": row["destination_country"],
+            "determination": f"{row['determination'] or ''}{' ⚑' if row['flagged'] else ''}",
+            "rule": row["rules"],
+            "citation": row["citations"],
+            "why": row["why"],
+        }
+        for row in rows
+    ]
+    title = f"{len(rows)} {'flagged ' if flagged else ''}events"
+    print_table(title, ["time", "event", "actor", "destination", "determination", "rule", "citation", "why"], shown)
