@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from auditspan.errors import AuditSpanError
 
-__all__ = ["Fenced", "SealedBatch", "SchemaTooNew", "Store", "StoreUnavailable", "StoredCheckpoint"]
+__all__ = ["Fenced", "SchemaTooNew", "SealedBatch", "Store", "StoreUnavailable", "StoredCheckpoint"]
 
 
 class StoreUnavailable(AuditSpanError):
@@ -99,30 +99,34 @@ class Store(Protocol):
         """``leaf_index``, ``class`` and ``header`` of the leaves of these classes that the log itself originated."""
 
     def stream_state(self, log_id: str) -> pa.Table:
-        """``emitter``, ``stream``, ``highest`` (int64) and ``count`` (int64, distinct sequences sealed) of every stream.
+        """``emitter``, ``stream``, ``highest`` and ``count`` (int64) of every stream.
 
-        A stream without holes has ``count = highest + 1``.
+        ``highest`` is the greatest sequence sealed, ``count`` how many distinct ones were. A stream without holes has
+        ``count = highest + 1``.
         """
 
     def sequences(self, log_id: str, emitter: str, stream: str) -> pa.Table:
         """``sequence``, ``leaf_index`` and ``arrival_time`` (int64 ns) of a stream's leaves, by sequence and leaf."""
 
     def payloads_of_sequences(self, log_id: str, keys: Sequence[tuple[str, str, int]]) -> pa.Table:
-        """``emitter``, ``stream``, ``sequence``, ``leaf_index``, ``payload`` of the leaves sealed under stream identities.
+        """The leaves sealed under these stream identities.
 
-        ``keys`` are ``(emitter, stream, sequence)``.
+        Columns ``emitter``, ``stream``, ``sequence``, ``leaf_index``, ``payload``, in order of leaves; ``keys``
+        are ``(emitter, stream, sequence)``.
         """
 
     def payloads_of_spans(self, log_id: str, keys: Sequence[tuple[str, bytes, bytes]]) -> pa.Table:
-        """``emitter``, ``trace_id``, ``span_id``, ``leaf_index``, ``payload`` of the leaves sealed under foreign identities.
+        """The leaves sealed under these foreign identities.
 
-        ``keys`` are ``(emitter, trace id, span id)`` with raw ids.
+        Columns ``emitter``, ``trace_id``, ``span_id`` (raw), ``leaf_index``, ``payload``, in order of leaves; ``keys``
+        are ``(emitter, trace id, span id)`` with raw ids.
         """
 
     def foreign_identities(self, log_id: str, since: int) -> Iterator[pa.RecordBatch]:
-        """``emitter``, ``trace_id``, ``span_id`` (raw), ``arrival_time`` (int64 ns), ``leaf_index``, in order of leaves.
+        """The identities of leaves sealed without a stream, in order of leaves.
 
-        Those without stream identity, from the first leaf on whose arrival time is ``since`` (nanoseconds) or later.
+        Columns ``leaf_index``, ``emitter``, ``trace_id``, ``span_id`` (raw), ``arrival_time`` (int64 ns), from the
+        first leaf on whose arrival time is ``since`` (nanoseconds) or later.
         """
 
     def close(self) -> None:

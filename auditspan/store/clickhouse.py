@@ -1,0 +1,303 @@
+"""The sealed event stream in ClickHouse (`auditspan.store.contract.Store`)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from auditspan.store.connection import Connection, EmbeddedConnection, HttpConnection
+from auditspan.store.contract import Fenced, SealedBatch, StoredCheckpoint, StoreUnavailable
+from auditspan.store.migrate import apply_migrations
+from auditspan.store.schema import EVENTS
+
+__all__ = ["ClickHouseStore"]
+
+_RAW_IDS: Final = {"trace_id": "trace_id_raw", "span_id": "span_id_raw"}
+"""Ids are stored as bytes; the columns of these names show them in hexadecimal."""
+
+_BINARY: Final = frozenset({"header", "payload", "salt", "facts", "hash", "trace_id_raw", "span_id_raw"})
+"""Columns whose bytes need not be UTF-8; ClickHouse calls them String like any other."""
+
+_KEYS_PER_QUERY: Final = 5_000
+
+_LOCKS: dict[Path, threading.Lock] = {}
+"""Per directory, who may insert: an embedded engine belongs to one process, so a lock in it is enough."""
+_LOCKS_GUARD: Final = threading.Lock()
+
+
+def _writer_lock(path: Path) -> threading.Lock:
+    with _LOCKS_GUARD:
+        return _LOCKS.setdefault(path, threading.Lock())
+
+
+class ClickHouseStore:
+    """A store on one client. Open one per role and thread: `reader` gives another on the same data."""
+
+    def __init__(self, connect: Callable[[], Connection], lock: threading.Lock) -> None:
+        self._connect = connect
+        self._lock = lock
+        self._connection = connect()
+
+    @classmethod
+    def embedded(cls, path: Path, settings: Mapping[str, Any] | None = None) -> Self:
+        """ClickHouse in this process on the directory ``path``, which no other process may have open.
+
+        ``settings`` are ClickHouse settings of this client and its readers.
+
+        Raises:
+            StoreUnavailable: the directory cannot be opened.
+        """
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        resolved = path.resolve()
+        return cls(lambda: EmbeddedConnection(resolved, settings), _writer_lock(resolved))
+
+    @classmethod
+    def http(cls, **options: Any) -> Self:
+        """A ClickHouse server; ``options`` are those of ``clickhouse_connect.get_client``.
+
+        Raises:
+            StoreUnavailable: the server cannot be reached.
+        """
+        return cls(lambda: HttpConnection(**options), threading.Lock())
+
+    def reader(self) -> Self:
+        """Another store on the same data with a client of its own: a long query on it delays nobody."""
+        return type(self)(self._connect, self._lock)
+
+    def migrate(self) -> None:
+        """Bring the schema to this version.
+
+        Raises:
+            SchemaTooNew: a newer version wrote the store.
+        """
+        apply_migrations(self._connection.command)
+
+    def close(self) -> None:
+        """Let go of the client."""
+        self._connection.close()
+
+    # Leaves
+
+    def append_batch(self, batch: SealedBatch) -> None:
+        """Insert a batch if, and only if, the log's next leaf is ``batch.first_leaf``; durable when it returns.
+
+        Raises:
+            Fenced: other leaves stand there, or earlier ones are missing.
+            StoreUnavailable: it is not known whether it got in; trying again is safe.
+        """
+        rows = _table_rows(batch)
+        end = batch.first_leaf + rows.num_rows
+        with self._lock:
+            following = self.next_leaf(batch.log_id)
+            if following == batch.first_leaf:
+                self._connection.append(
+                    "auditspan.events", rows, log_id=batch.log_id, column="leaf_index", first=batch.first_leaf
+                )
+                following = self.next_leaf(batch.log_id)
+                if following == batch.first_leaf:
+                    # The client reports rows as written that the engine dropped as a repetition.
+                    raise StoreUnavailable(
+                        f"ClickHouse took the batch at leaf {following} of log {batch.log_id} and does not show it.",
+                        remedy="Something removed leaves from the store: run `auditspan doctor`.",
+                    )
+        self._prove(batch, following, end)
+
+    def _prove(self, batch: SealedBatch, following: int, end: int) -> None:
+        """Read the leaves back: the acknowledgement of an insert does not say which rows stand there."""
+        if following >= end:
+            stored = pa.Table.from_batches(self.leaves(batch.log_id, batch.first_leaf, end))
+            if stored["header"].equals(batch.leaves["header"]):
+                return
+        raise Fenced(
+            f"Log {batch.log_id} has {following} leaves in the store, and those from {batch.first_leaf} are not the "
+            "ones that this processor sealed.",
+            remedy="Another processor owns the log, or the store was restored: let only one run, then start it again.",
+        )
+
+    def next_leaf(self, log_id: str) -> int:
+        """Index that the next leaf of the log gets: the number of leaves sealed."""
+        last = self._connection.query(
+            "SELECT leaf_index FROM auditspan.events WHERE log_id = {log_id:String} ORDER BY leaf_index DESC LIMIT 1",
+            {"log_id": log_id},
+        )
+        return int(last["leaf_index"][0].as_py()) + 1 if last.num_rows else 0
+
+    def leaves(self, log_id: str, begin: int, end: int) -> Iterator[pa.RecordBatch]:
+        """``leaf_index`` and ``header`` of leaves ``[begin, end)`` in order, in batches of bounded size."""
+        return self.stream(
+            "SELECT leaf_index, header FROM auditspan.events WHERE log_id = {log_id:String} "
+            "AND leaf_index >= {begin:UInt64} AND leaf_index < {end:UInt64} ORDER BY leaf_index",
+            {"log_id": log_id, "begin": begin, "end": end},
+        )
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        """Rows of a SELECT with ``{name:Type}`` parameters, which are never formatted into the text."""
+        return _verbatim(self._connection.query(sql, parameters))
+
+    def stream(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[pa.RecordBatch]:
+        """The same, in batches of bounded size and in constant memory. Close or exhaust it before the next call."""
+        for block in self._connection.stream(sql, parameters):
+            yield _verbatim(block)
+
+    def last_batch(self, log_id: str) -> bytes | None:
+        """The header of the log's last ``audit.batch`` leaf: where its processor resumes."""
+        found = self.query(
+            "SELECT header FROM auditspan.events WHERE log_id = {log_id:String} AND class = 'audit.batch' "
+            "AND payload = '' ORDER BY leaf_index DESC LIMIT 1",
+            {"log_id": log_id},
+        )
+        return bytes(found["header"][0].as_py()) if found.num_rows else None
+
+    def log_leaves(self, log_id: str, classes: Sequence[str]) -> pa.Table:
+        """``leaf_index``, ``class`` and ``header`` of the leaves of these classes that the log itself originated."""
+        # An emitter may send audit.gap as well; only what it sent has a payload.
+        return self.query(
+            "SELECT leaf_index, class, header FROM auditspan.events WHERE log_id = {log_id:String} "
+            "AND class IN {classes:Array(String)} AND payload = '' ORDER BY leaf_index",
+            {"log_id": log_id, "classes": list(classes)},
+        )
+
+    # Identities
+
+    def stream_state(self, log_id: str) -> pa.Table:
+        """``emitter``, ``stream``, ``highest`` and ``count`` (int64) of every stream: see the contract."""
+        return self.query(
+            "SELECT emitter, stream, assumeNotNull(max(sequence)) AS highest, toInt64(uniqExact(sequence)) AS count "
+            "FROM auditspan.events WHERE log_id = {log_id:String} AND sequence IS NOT NULL "
+            "GROUP BY emitter, stream ORDER BY emitter, stream",
+            {"log_id": log_id},
+        )
+
+    def sequences(self, log_id: str, emitter: str, stream: str) -> pa.Table:
+        """``sequence``, ``leaf_index`` and ``arrival_time`` (int64 ns) of a stream's leaves, by sequence and leaf."""
+        return self.query(
+            "SELECT assumeNotNull(sequence) AS sequence, leaf_index, "
+            "toUnixTimestamp64Nano(assumeNotNull(arrival_time)) AS arrival_time "
+            "FROM auditspan.events WHERE log_id = {log_id:String} AND emitter = {emitter:String} "
+            "AND stream = {stream:String} AND events.sequence IS NOT NULL ORDER BY sequence, leaf_index",
+            {"log_id": log_id, "emitter": emitter, "stream": stream},
+        )
+
+    def payloads_of_sequences(self, log_id: str, keys: Sequence[tuple[str, str, int]]) -> pa.Table:
+        """The leaves sealed under these stream identities: see the contract."""
+        return self._of_keys(
+            "SELECT emitter, stream, assumeNotNull(sequence) AS sequence, leaf_index, payload "
+            "FROM auditspan.events WHERE log_id = {log_id:String} AND stream IN {streams:Array(String)} "
+            "AND (emitter, stream, ifNull(events.sequence, -1)) IN {keys:Array(Tuple(String, String, Int64))} "
+            "ORDER BY leaf_index",
+            log_id,
+            keys,
+            lambda part: {"streams": sorted({stream for _, stream, _ in part})},
+        )
+
+    def payloads_of_spans(self, log_id: str, keys: Sequence[tuple[str, bytes, bytes]]) -> pa.Table:
+        """The leaves sealed under these foreign identities: see the contract."""
+        return self._of_keys(
+            "SELECT emitter, events.trace_id_raw AS trace_id, events.span_id_raw AS span_id, leaf_index, payload "
+            "FROM auditspan.events WHERE log_id = {log_id:String} AND stream = '' AND class != 'audit.quarantined' "
+            "AND span_id_raw IN (SELECT unhex(arrayJoin({spans:Array(String)}))) "
+            "AND (emitter, lower(hex(trace_id_raw)), lower(hex(span_id_raw))) "
+            "IN {keys:Array(Tuple(String, String, String))} ORDER BY leaf_index",
+            log_id,
+            [(emitter, trace.hex(), span.hex()) for emitter, trace, span in keys],
+            lambda part: {"spans": sorted({span for _, _, span in part})},
+        )
+
+    def _of_keys(
+        self,
+        sql: str,
+        log_id: str,
+        keys: Sequence[tuple[Any, ...]],
+        more: Callable[[Sequence[tuple[Any, ...]]], dict[str, Any]],
+    ) -> pa.Table:
+        parts = [keys[start : start + _KEYS_PER_QUERY] for start in range(0, max(len(keys), 1), _KEYS_PER_QUERY)]
+        found = [self.query(sql, {"log_id": log_id, "keys": list(part), **more(part)}) for part in parts]
+        return pa.concat_tables(found).sort_by("leaf_index") if len(found) > 1 else found[0]
+
+    def foreign_identities(self, log_id: str, since: int) -> Iterator[pa.RecordBatch]:
+        """The identities of leaves sealed without a stream, in order of leaves: see the contract."""
+        first = self.query(
+            "SELECT min(leaf_index) AS first, count() AS found FROM auditspan.events "
+            "WHERE log_id = {log_id:String} AND arrival_time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')",
+            {"log_id": log_id, "since": since},
+        ).to_pylist()[0]
+        if first["found"]:
+            yield from self.stream(
+                "SELECT leaf_index, emitter, trace_id_raw AS trace_id, span_id_raw AS span_id, "
+                "toUnixTimestamp64Nano(assumeNotNull(events.arrival_time)) AS arrival_time FROM auditspan.events "
+                "WHERE log_id = {log_id:String} AND leaf_index >= {first:UInt64} AND stream = '' AND payload != '' "
+                "AND class != 'audit.quarantined' ORDER BY leaf_index",
+                {"log_id": log_id, "first": first["first"]},
+            )
+
+    # Tree and checkpoints
+
+    def append_nodes(self, log_id: str, nodes: pa.Table) -> None:
+        """Keep roots of perfect subtrees: columns ``level`` (uint8), ``node_index`` (uint64), ``hash`` (binary, 32)."""
+        if nodes.num_rows:
+            name = pa.DictionaryArray.from_arrays(pa.array([0] * nodes.num_rows, pa.int32()), [log_id])
+            self._connection.insert("auditspan.tree_nodes", nodes.append_column("log_id", name))
+
+    def nodes(self, log_id: str, level: int, begin: int, end: int) -> pa.Table:
+        """``node_index`` and ``hash`` (binary) of the nodes ``[begin, end)`` of a level, in order, each once."""
+        return self.query(
+            "SELECT node_index, any(tree_nodes.hash) AS hash FROM auditspan.tree_nodes "
+            "WHERE log_id = {log_id:String} AND level = {level:UInt8} "
+            "AND node_index >= {begin:UInt64} AND node_index < {end:UInt64} GROUP BY node_index ORDER BY node_index",
+            {"log_id": log_id, "level": level, "begin": begin, "end": end},
+        )
+
+    def append_checkpoints(self, checkpoints: Sequence[StoredCheckpoint]) -> None:
+        """Keep signed checkpoints; durable when it returns. Keeping one again does no harm."""
+        if checkpoints:
+            signed_at = [checkpoint.signed_at for checkpoint in checkpoints]
+            rows = pa.table(
+                {
+                    "log_id": [checkpoint.log_id for checkpoint in checkpoints],
+                    "size": pa.array([checkpoint.size for checkpoint in checkpoints], pa.uint64()),
+                    "root": [checkpoint.root for checkpoint in checkpoints],
+                    "note": [checkpoint.note for checkpoint in checkpoints],
+                    "signed_at": pa.array(signed_at, pa.timestamp("ns", tz="UTC")),
+                }
+            )
+            self._connection.insert("auditspan.checkpoints", rows)
+
+    def last_checkpoint(self, log_id: str) -> StoredCheckpoint | None:
+        """The checkpoint of the greatest size."""
+        rows = self.query(
+            "SELECT log_id, size, root, note, toUnixTimestamp64Nano(checkpoints.signed_at) AS signed_at "
+            "FROM auditspan.checkpoints WHERE log_id = {log_id:String} ORDER BY size DESC, signed_at DESC LIMIT 1",
+            {"log_id": log_id},
+        ).to_pylist()
+        return StoredCheckpoint(**rows[0]) if rows else None
+
+
+def _table_rows(batch: SealedBatch) -> pa.Table:
+    """The batch's leaves under the names of the table, checked against the contract."""
+    leaves = batch.leaves
+    if leaves.column_names != EVENTS.names:
+        raise ValueError("a batch must have the columns of auditspan.store.schema.EVENTS, in that order")
+    if not leaves.num_rows:
+        raise ValueError("a batch has at least its audit.batch leaf")
+    index = leaves["leaf_index"]
+    expected = pa.array(range(batch.first_leaf, batch.first_leaf + leaves.num_rows), pa.uint64())
+    if not pc.all(pc.equal(index, expected)).as_py():
+        raise ValueError("the leaves of a batch must be numbered from first_leaf on without holes")
+    if pc.count_distinct(leaves["sealing_month"]).as_py() != 1:
+        raise ValueError("a batch must lie in one sealing month: an insert into two partitions is not atomic")
+    return leaves.rename_columns([_RAW_IDS.get(name, name) for name in leaves.column_names])
+
+
+def _verbatim(rows: Any) -> Any:
+    """The same table or record batch with the columns that hold bytes typed so."""
+    schema = pa.schema([_bytes_field(field) for field in rows.schema])
+    return rows if schema.equals(rows.schema) else rows.cast(schema)
+
+
+def _bytes_field(field: pa.Field) -> pa.Field:
+    return field.with_type(pa.binary()) if field.name in _BINARY and pa.types.is_string(field.type) else field

@@ -1,0 +1,253 @@
+"""Arrow in and out of ClickHouse through clickhouse-connect, embedded (chDB) or served (HTTP).
+
+The two differ in three places only: where an insert reads its rows from, how rows are streamed, and who keeps two
+writers apart.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import clickhouse_connect
+import pyarrow as pa
+from clickhouse_connect.driver.exceptions import Error
+
+from auditspan.store.contract import StoreUnavailable
+
+__all__ = ["Connection", "EmbeddedConnection", "HttpConnection", "conditional_insert"]
+
+_BLOCK_ROWS: Final = 16_384
+_BLOCK_BYTES: Final = 16 * 2**20
+# Of a stream: no block is larger, so a reader's memory does not grow with the result.
+_STREAM_SETTINGS: Final = f"max_block_size = {_BLOCK_ROWS}, preferred_block_size_bytes = {_BLOCK_BYTES}"
+# Rows of one insert must stay one block, or the insert is not atomic and its token names half of it.
+_INSERT_SETTINGS: Final = (
+    "async_insert = 0, max_insert_threads = 1, min_insert_block_size_rows = 10000000, min_insert_block_size_bytes = 0, "
+    "max_insert_block_size = 10000000"
+)
+
+Parameters = Mapping[str, Any]
+
+
+class Connection(Protocol):
+    """One client, which runs one call at a time; every failure of it is `StoreUnavailable`."""
+
+    def command(self, sql: str, parameters: Parameters | None = None) -> Any:
+        """Run a statement; its only value, if it has one."""
+
+    def query(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
+        """All rows of a SELECT."""
+
+    def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of a SELECT, block by block."""
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Insert rows as one block."""
+
+    def append(self, table: str, rows: pa.Table, *, log_id: str, column: str, first: int) -> None:
+        """Insert rows of a log as one block, once, if ``first`` follows the greatest ``column`` of the log.
+
+        A server checks it in the inserting statement itself; embedded, the caller has checked it and holds the lock.
+        """
+
+    def close(self) -> None:
+        """Let go of the client."""
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"ClickHouse refused or could not be reached: {str(error).splitlines()[0][:500] if str(error) else error!r}",
+        remedy="If it persists, look at disk space, memory and the ClickHouse log.",
+    )
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _one_block(rows: pa.Table) -> pa.Table:
+    """The same rows as one record batch: ClickHouse reads one batch as one block."""
+    return rows.unify_dictionaries().combine_chunks()
+
+
+def _write(rows: pa.Table, sink: Any) -> None:
+    with pa.ipc.new_file(sink, rows.schema) as writer:
+        writer.write_table(rows)
+
+
+def _token(log_id: str, first: int) -> str:
+    return f"insert_deduplicate = 1, insert_deduplication_token = {_quoted(f'{log_id}/{first}')}"
+
+
+def conditional_insert(table: str, columns: Sequence[str], source: str, log_id: str, column: str, first: int) -> str:
+    """An INSERT of the rows of ``source`` that fails as a whole unless ``first`` follows the log's greatest ``column``.
+
+    Tokens alone do not keep two writers apart: they belong to one partition and expire.
+    """
+    names = ", ".join(f"`{name}`" for name in columns)
+    greatest = f"SELECT if(count() = 0, 0, max({column}) + 1) FROM {table} WHERE log_id = {_quoted(log_id)}"  # noqa: S608
+    return (
+        f"INSERT INTO {table} ({names})\n"
+        f"SETTINGS {_INSERT_SETTINGS}, {_token(log_id, first)}\n"
+        f"SELECT {names} FROM {source} WHERE throwIf(({greatest}) != {first:d}, 'another writer owns this log') = 0"
+    )
+
+
+class EmbeddedConnection:
+    """ClickHouse in this process, on a directory that belongs to this process alone."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any] | None = None) -> None:
+        self._path = path
+        self._settings = dict(settings or {})
+        try:
+            self._client = clickhouse_connect.get_client(interface="chdb", path=str(path), settings=self._settings)
+        except Error as error:
+            raise StoreUnavailable(
+                f"The embedded ClickHouse in {path} cannot be opened: {str(error)[:500]}",
+                remedy="Only one process can have it open: stop the other one, or ask it through its SQL endpoint.",
+            ) from error
+
+    def command(self, sql: str, parameters: Parameters | None = None) -> Any:
+        """Run a statement; its only value, if it has one."""
+        try:
+            return self._client.command(sql, parameters=dict(parameters or {}))
+        except Error as error:
+            raise _unavailable(error) from error
+
+    def query(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
+        """All rows of a SELECT."""
+        try:
+            return self._client.query_arrow(sql, parameters=dict(parameters or {}))
+        except Error as error:
+            raise _unavailable(error) from error
+
+    def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of a SELECT, block by block.
+
+        The client gathers a whole Arrow result before it returns, so the engine writes into a pipe instead, from a
+        thread, and stops when the pipe is full.
+        """
+        read_end, write_end = os.pipe()
+        failures: list[StoreUnavailable] = []
+
+        def run() -> None:
+            try:
+                self.command(
+                    f"{sql}\nINTO OUTFILE '/proc/self/fd/{write_end}' APPEND\n"
+                    f"SETTINGS {_STREAM_SETTINGS}\nFORMAT ArrowStream",
+                    parameters,
+                )
+            except StoreUnavailable as error:
+                failures.append(error)
+            finally:
+                os.close(write_end)
+
+        worker = threading.Thread(target=run, name="store-stream", daemon=True)
+        with os.fdopen(read_end, "rb") as source:
+            worker.start()
+            try:
+                with pa.ipc.open_stream(source) as batches:
+                    yield from batches
+            except pa.ArrowInvalid as error:
+                # What the engine wrote ends early when the query failed; its own error says more.
+                worker.join()
+                raise (failures[0] if failures else _unavailable(error)) from error
+        worker.join()
+        if failures:
+            raise failures[0]
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Insert rows as one block."""
+        self._insert(table, rows, _INSERT_SETTINGS)
+
+    def append(self, table: str, rows: pa.Table, *, log_id: str, column: str, first: int) -> None:
+        """Insert rows of a log as one block, once; the caller has checked ``first`` and holds the lock."""
+        self._insert(table, rows, f"{_INSERT_SETTINGS}, {_token(log_id, first)}")
+
+    def _insert(self, table: str, rows: pa.Table, settings: str) -> None:
+        # Handed over in memory: the client's own way is a temporary file, which a kill leaves behind.
+        rows = _one_block(rows)
+        columns = ", ".join(f"`{name}`" for name in rows.column_names)
+        descriptor = os.memfd_create("auditspan-insert")
+        try:
+            with os.fdopen(os.dup(descriptor), "wb") as sink:
+                _write(rows, sink)
+            self.command(
+                f"INSERT INTO {table} ({columns}) FROM INFILE '/proc/self/fd/{descriptor}'\n"
+                f"SETTINGS {settings}\nFORMAT Arrow"
+            )
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Let go of the client; the engine goes with the last one."""
+        self._client.close()
+
+
+class HttpConnection:
+    """A ClickHouse server."""
+
+    def __init__(self, **options: Any) -> None:
+        try:
+            self._client = clickhouse_connect.get_client(interface="http", **options)
+        except Error as error:
+            raise _unavailable(error) from error
+
+    def command(self, sql: str, parameters: Parameters | None = None) -> Any:
+        """Run a statement; its only value, if it has one."""
+        try:
+            return self._client.command(sql, parameters=dict(parameters or {}))
+        except Error as error:
+            raise _unavailable(error) from error
+
+    def query(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
+        """All rows of a SELECT."""
+        try:
+            return self._client.query_arrow(sql, parameters=dict(parameters or {}))
+        except Error as error:
+            raise _unavailable(error) from error
+
+    def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of a SELECT, block by block."""
+        try:
+            with self._client.query_arrow_stream(
+                f"{sql}\nSETTINGS {_STREAM_SETTINGS}", dict(parameters or {})
+            ) as blocks:
+                for block in blocks:
+                    yield from block.to_batches() if isinstance(block, pa.Table) else [block]
+        except Error as error:
+            raise _unavailable(error) from error
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Insert rows as one block."""
+        columns = ", ".join(f"`{name}`" for name in rows.column_names)
+        self._send(f"INSERT INTO {table} ({columns})\nSETTINGS {_INSERT_SETTINGS}", rows)
+
+    def append(self, table: str, rows: pa.Table, *, log_id: str, column: str, first: int) -> None:
+        """Insert rows of a log as one block, once, if ``first`` follows the log's greatest ``column``."""
+        columns = self.query(
+            "SELECT name, type FROM system.columns WHERE database || '.' || table = {table:String}", {"table": table}
+        )
+        types = dict(zip(columns["name"].to_pylist(), columns["type"].to_pylist(), strict=True))
+        structure = ", ".join(f"`{name}` {types[name]}" for name in rows.column_names)
+        source = f"input({_quoted(structure)})"
+        self._send(conditional_insert(table, rows.column_names, source, log_id, column, first), rows)
+
+    def _send(self, statement: str, rows: pa.Table) -> None:
+        body = io.BytesIO(f"{statement}\nFORMAT Arrow\n".encode())
+        body.seek(0, io.SEEK_END)
+        _write(_one_block(rows), body)
+        try:
+            self._client.raw_insert(None, insert_block=body.getvalue())
+        except Error as error:
+            raise _unavailable(error) from error
+
+    def close(self) -> None:
+        """Let go of the client."""
+        self._client.close()

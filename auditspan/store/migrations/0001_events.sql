@@ -1,0 +1,70 @@
+-- The sealed event stream. `header`, `payload`, `salt` and `facts` are kept byte for byte; every other column is derived
+-- from them. An empty text, payload, salt or facts stands for null: none of them is ever empty in the evidence.
+CREATE TABLE IF NOT EXISTS auditspan.events
+(
+    log_id LowCardinality(String),
+    leaf_index UInt64 CODEC(DoubleDelta, LZ4),
+    sealing_month UInt32 CODEC(LZ4),
+
+    header String CODEC(LZ4),
+    payload String CODEC(LZ4),
+    salt String CODEC(NONE),
+    facts LowCardinality(String),
+
+    class LowCardinality(String),
+    record_id String CODEC(LZ4),
+    emitter LowCardinality(String),
+    stream LowCardinality(String),
+    sequence Nullable(Int64) CODEC(LZ4),
+    event_time Nullable(DateTime64(9, 'UTC')) CODEC(LZ4),
+    arrival_time Nullable(DateTime64(9, 'UTC')) CODEC(LZ4),
+    time_basis LowCardinality(String),
+    action LowCardinality(String),
+    outcome LowCardinality(String),
+    asset String CODEC(LZ4),
+    eccn LowCardinality(String),
+    destination_country LowCardinality(String),
+    determination LowCardinality(String),
+    flagged Bool,
+    rule_ids Array(LowCardinality(String)),
+    faults Array(LowCardinality(String)),
+    reference_epoch Int64 CODEC(LZ4),
+
+    trace_id_raw String CODEC(NONE),
+    span_id_raw String CODEC(NONE),
+    span_name LowCardinality(String),
+    actor_id LowCardinality(String),
+    actor_type LowCardinality(String),
+    target_id String CODEC(LZ4),
+    target_type LowCardinality(String),
+    client_address LowCardinality(String),
+    service_name LowCardinality(String),
+
+    citations LowCardinality(String),
+    why LowCardinality(String),
+
+    trace_id String ALIAS lower(hex(trace_id_raw)),
+    span_id String ALIAS lower(hex(span_id_raw)),
+    leaf_hash FixedString(32) ALIAS SHA256(concat(unhex('00'), header)),
+
+    INDEX flagged_granules flagged TYPE minmax GRANULARITY 1,
+    INDEX arrival_granules arrival_time TYPE minmax GRANULARITY 1
+)
+ENGINE = MergeTree
+PARTITION BY sealing_month
+ORDER BY (log_id, leaf_index)
+SETTINGS
+    -- Without a window a deduplication token does nothing.
+    non_replicated_deduplication_window = 10000,
+    -- Durable when acknowledged: a signed checkpoint rests on what was read back.
+    fsync_after_insert = 1,
+    fsync_part_directory = 1;
+
+-- What a SOC analyst looks at first.
+CREATE VIEW IF NOT EXISTS auditspan.flagged AS
+SELECT
+    record_id, class, event_time, arrival_time, actor_id, actor_type, action, outcome, target_id, target_type,
+    destination_country, eccn, determination, rule_ids, citations, why, faults, emitter, client_address, service_name,
+    trace_id, span_id, log_id, leaf_index
+FROM auditspan.events
+WHERE flagged;
