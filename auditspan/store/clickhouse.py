@@ -20,7 +20,7 @@ __all__ = ["ClickHouseStore"]
 _RAW_IDS: Final = {"trace_id": "trace_id_raw", "span_id": "span_id_raw"}
 """Ids are stored as bytes; the columns of these names show them in hexadecimal."""
 
-_BINARY: Final = frozenset({"header", "payload", "salt", "facts", "hash", "trace_id_raw", "span_id_raw"})
+_BINARY: Final = frozenset({"header", "payload", "salt", "facts", "trace_id_raw", "span_id_raw"})
 """Columns whose bytes need not be UTF-8; ClickHouse calls them String like any other."""
 
 _KEYS_PER_QUERY: Final = 5_000
@@ -217,7 +217,8 @@ class ClickHouseStore:
     ) -> pa.Table:
         parts = [keys[start : start + _KEYS_PER_QUERY] for start in range(0, max(len(keys), 1), _KEYS_PER_QUERY)]
         found = [self.query(sql, {"log_id": log_id, "keys": list(part), **more(part)}) for part in parts]
-        return pa.concat_tables(found).sort_by("leaf_index") if len(found) > 1 else found[0]
+        rows = pa.concat_tables(found).sort_by("leaf_index") if len(found) > 1 else found[0]
+        return _verbatim(rows, frozenset(_RAW_IDS))
 
     def foreign_identities(self, log_id: str, since: int) -> Iterator[pa.RecordBatch]:
         """The identities of leaves sealed without a stream, in order of leaves: see the contract."""
@@ -227,13 +228,14 @@ class ClickHouseStore:
             {"log_id": log_id, "since": since},
         ).to_pylist()[0]
         if first["found"]:
-            yield from self.stream(
+            for block in self.stream(
                 "SELECT leaf_index, emitter, trace_id_raw AS trace_id, span_id_raw AS span_id, "
                 "toUnixTimestamp64Nano(assumeNotNull(events.arrival_time)) AS arrival_time FROM auditspan.events "
                 "WHERE log_id = {log_id:String} AND leaf_index >= {first:UInt64} AND stream = '' AND payload != '' "
                 "AND class != 'audit.quarantined' ORDER BY leaf_index",
                 {"log_id": log_id, "first": first["first"]},
-            )
+            ):
+                yield _verbatim(block, frozenset(_RAW_IDS))
 
     # Tree and checkpoints
 
@@ -293,11 +295,12 @@ def _table_rows(batch: SealedBatch) -> pa.Table:
     return leaves.rename_columns([_RAW_IDS.get(name, name) for name in leaves.column_names])
 
 
-def _verbatim(rows: Any) -> Any:
-    """The same table or record batch with the columns that hold bytes typed so."""
-    schema = pa.schema([_bytes_field(field) for field in rows.schema])
+def _verbatim(rows: Any, names: frozenset[str] = _BINARY) -> Any:
+    """The same table or record batch with the columns of these names typed as bytes."""
+    schema = pa.schema(
+        [
+            field.with_type(pa.binary()) if field.name in names and pa.types.is_string(field.type) else field
+            for field in rows.schema
+        ]
+    )
     return rows if schema.equals(rows.schema) else rows.cast(schema)
-
-
-def _bytes_field(field: pa.Field) -> pa.Field:
-    return field.with_type(pa.binary()) if field.name in _BINARY and pa.types.is_string(field.type) else field

@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import os
 import threading
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import clickhouse_connect
 import pyarrow as pa
@@ -131,8 +132,9 @@ class EmbeddedConnection:
         """The rows of a SELECT, block by block.
 
         The client gathers a whole Arrow result before it returns, so the engine writes into a pipe instead, from a
-        thread, and stops when the pipe is full.
+        thread, and waits while the pipe is full.
         """
+        name = f"stream-{uuid.uuid4()}"
         read_end, write_end = os.pipe()
         failures: list[StoreUnavailable] = []
 
@@ -140,7 +142,7 @@ class EmbeddedConnection:
             try:
                 self.command(
                     f"{sql}\nINTO OUTFILE '/proc/self/fd/{write_end}' APPEND\n"
-                    f"SETTINGS {_STREAM_SETTINGS}\nFORMAT ArrowStream",
+                    f"SETTINGS {_STREAM_SETTINGS}, log_comment = '{name}'\nFORMAT ArrowStream",
                     parameters,
                 )
             except StoreUnavailable as error:
@@ -148,19 +150,31 @@ class EmbeddedConnection:
             finally:
                 os.close(write_end)
 
-        worker = threading.Thread(target=run, name="store-stream", daemon=True)
-        with os.fdopen(read_end, "rb") as source:
-            worker.start()
-            try:
-                with pa.ipc.open_stream(source) as batches:
-                    yield from batches
-            except pa.ArrowInvalid as error:
-                # What the engine wrote ends early when the query failed; its own error says more.
-                worker.join()
-                raise (failures[0] if failures else _unavailable(error)) from error
-        worker.join()
+        worker = threading.Thread(target=run, name=name, daemon=True)
+        source = os.fdopen(read_end, "rb")
+        worker.start()
+        try:
+            with pa.ipc.open_stream(source) as batches:
+                yield from batches
+        except pa.ArrowInvalid as error:
+            # What the engine wrote ends early when the query failed; its own error says more.
+            worker.join()
+            raise (failures[0] if failures else _unavailable(error)) from error
+        except GeneratorExit:
+            # The engine computes on when nobody reads, so it must be told.
+            source.close()
+            self._cancel(name)
+            raise
+        finally:
+            source.close()
+            worker.join()
         if failures:
             raise failures[0]
+
+    def _cancel(self, name: str) -> None:
+        """Stop a stream's query, from a client of its own because this one is busy with it."""
+        with EmbeddedConnection(self._path, self._settings) as other:
+            other.command("KILL QUERY WHERE Settings['log_comment'] = {name:String}", {"name": name})
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Insert rows as one block."""
@@ -184,6 +198,12 @@ class EmbeddedConnection:
             )
         finally:
             os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Let go of the client; the engine goes with the last one."""
@@ -244,7 +264,7 @@ class HttpConnection:
         body.seek(0, io.SEEK_END)
         _write(_one_block(rows), body)
         try:
-            self._client.raw_insert(None, insert_block=body.getvalue())
+            self._client.raw_insert("", insert_block=body.getvalue())
         except Error as error:
             raise _unavailable(error) from error
 
