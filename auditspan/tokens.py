@@ -1,0 +1,219 @@
+"""Bearer tokens of emitters: the only thing that says who sent a record.
+
+A token is 256 random bits. The registry keeps its SHA-256 only: for a secret of that entropy a slow password hash adds
+nothing. Revocation keeps the line, with its time, so that it stays known who could send when.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from auditspan.errors import AuditSpanError
+
+__all__ = ["ANONYMOUS", "TokenInfo", "TokenRegistry", "TokensUnavailable"]
+
+ANONYMOUS: Final = "anonymous"
+"""Emitter of requests without a token, where the operator allows them."""
+
+_PREFIX: Final = "ast_"
+_LONGEST_TOKEN: Final = 256
+# No colon: `kafka:<cluster>/<topic>` and the like are names that the pipeline itself gives.
+_EMITTER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@-]{0,127}")
+_RESERVED: Final = frozenset({ANONYMOUS, "internal"})
+_FORMAT: Final = 1
+# A revocation acts within this time, plus the time of one check.
+_RECHECK_SECONDS: Final = 0.25
+
+
+class TokensUnavailable(AuditSpanError):
+    """The registry cannot be read or written. Says nothing about a token: senders should retry."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInfo:
+    """One token, without the token. Times are nanoseconds since 1970; ``revoked`` is None while it is valid."""
+
+    id: str
+    emitter: str
+    sha256: str
+    created: int
+    revoked: int | None = None
+
+
+_Tokens = list[TokenInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    stamp: tuple[int, int, int] | None
+    valid: dict[str, TokenInfo]
+
+
+class TokenRegistry:
+    """Tokens in the JSON file ``path`` (0600). Several processes may use it; a change is seen within half a second."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._guard = threading.Lock()
+        self._loaded = _Loaded(None, {})
+        self._checked = float("-inf")
+
+    def create(self, emitter: str) -> str:
+        """A new token for ``emitter``, which cannot be read back later.
+
+        Raises:
+            AuditSpanError: ``emitter`` is no name that an emitter may have.
+            TokensUnavailable: the file cannot be written.
+        """
+        if not _EMITTER.fullmatch(emitter) or emitter in _RESERVED:
+            raise AuditSpanError(
+                f"{emitter!r} cannot be the name of an emitter.",
+                remedy="Use 1 to 128 letters, digits and . _ / @ -, starting with a letter or digit; "
+                f"{' and '.join(sorted(_RESERVED))} are reserved.",
+            )
+        token = _PREFIX + secrets.token_urlsafe(32)
+        with self._changing() as tokens:
+            tokens.append(TokenInfo(secrets.token_hex(4), emitter, _digest(token), time.time_ns()))
+        return token
+
+    def check(self, token: str) -> str | None:
+        """The emitter whose valid token this is, or None.
+
+        Raises:
+            TokensUnavailable: the file cannot be read.
+        """
+        if not 0 < len(token) <= _LONGEST_TOKEN:
+            return None
+        digest = _digest(token)
+        found = self._current().valid.get(digest)
+        # The look-up is by hash, whose timing says nothing useful about a secret; the comparison takes constant time.
+        return found.emitter if found is not None and hmac.compare_digest(found.sha256, digest) else None
+
+    def revoke(self, name: str) -> _Tokens:
+        """Revoke the token with the id ``name``, or all valid tokens of the emitter ``name``; those that were revoked.
+
+        Raises:
+            AuditSpanError: there is no valid token of that id or emitter.
+            TokensUnavailable: the file cannot be written.
+        """
+        revoked = []
+        with self._changing() as tokens:
+            for index, token in enumerate(tokens):
+                if token.revoked is None and name in (token.id, token.emitter):
+                    tokens[index] = replace(token, revoked=time.time_ns())
+                    revoked.append(tokens[index])
+            if not revoked:
+                raise AuditSpanError(
+                    f"There is no valid token with the id or emitter {name!r}.",
+                    remedy="`auditspan token list` shows what there is.",
+                )
+        return revoked
+
+    def list(self) -> _Tokens:
+        """All tokens, revoked ones included, in order of creation.
+
+        Raises:
+            TokensUnavailable: the file cannot be read.
+        """
+        return _read(self._path)
+
+    def _current(self) -> _Loaded:
+        now = time.monotonic()
+        with self._guard:
+            if now - self._checked >= _RECHECK_SECONDS:
+                stamp = _stamp(self._path)
+                if stamp is None or stamp != self._loaded.stamp:
+                    valid = {token.sha256: token for token in _read(self._path) if token.revoked is None}
+                    self._loaded = _Loaded(stamp, valid)
+                self._checked = now
+            return self._loaded
+
+    @contextmanager
+    def _changing(self) -> Iterator[_Tokens]:
+        """The tokens, to be changed; written when the block ends without an error. One process at a time."""
+        try:
+            descriptor = os.open(
+                self._path.with_name(self._path.name + ".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600
+            )
+        except OSError as error:
+            raise _unavailable(self._path, error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            tokens = _read(self._path)
+            yield tokens
+            _write(self._path, tokens)
+        finally:
+            os.close(descriptor)
+        with self._guard:
+            self._checked = float("-inf")
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unavailable(path, error) from error
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _read(path: Path) -> list[TokenInfo]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o022:
+                raise TokensUnavailable(
+                    f"Others than its owner can write {path}, and so admit anybody.", remedy=f"chmod 600 {path}"
+                )
+            document = json.load(file)
+        if document["format"] != _FORMAT:
+            raise ValueError(f"format {document['format']}, not {_FORMAT}")
+        return [TokenInfo(**token) for token in document["tokens"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unavailable(path, error) from error
+
+
+def _write(path: Path, tokens: list[TokenInfo]) -> None:
+    """Replace the file in one step, so that a reader or a crash never meets half of it."""
+    temporary = path.with_name(path.name + ".new")
+    text = json.dumps({"format": _FORMAT, "tokens": [asdict(token) for token in tokens]}, indent=1) + "\n"
+    try:
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise _unavailable(path, error) from error
+
+
+def _unavailable(path: Path, error: BaseException) -> TokensUnavailable:
+    return TokensUnavailable(
+        f"The token registry {path} cannot be used: {error}.", remedy="Check the file and its permissions."
+    )
