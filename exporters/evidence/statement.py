@@ -1,0 +1,290 @@
+"""The manifest: an in-toto statement in a DSSE envelope (evidence format, section 14)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import FormatError, VerificationError
+from securesystemslib.signer import CryptoSigner, SSlibKey
+
+from auditspan.ledger.checkpoint import public_bytes
+
+from .layout import MANIFEST, path_is_allowed
+
+__all__ = [
+    "PAYLOAD_TYPE",
+    "PREDICATE_TYPE",
+    "Included",
+    "LogEvidence",
+    "Manifest",
+    "ManifestInvalid",
+    "Previous",
+    "key_id",
+    "open_envelope",
+    "parse_manifest",
+    "sign_statement",
+    "statement",
+]
+
+PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE: Final = "https://auditspan.dev/evidence/v1"
+_HEX: Final = re.compile(r"[0-9a-f]{64}")
+_LOG_ID: Final = re.compile(r"[0-9a-f]{32}")
+_LARGEST: Final = 2**53 - 1
+_LONGEST_PROOF: Final = 256
+
+
+class ManifestInvalid(Exception):
+    """The manifest is not what it must be. ``code`` is a verifier code."""
+
+    def __init__(self, code: str, expected: str, actual: object) -> None:
+        super().__init__(f"{code}: {expected}")
+        self.code, self.expected, self.actual = code, expected, actual
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """The checkpoint of an earlier export and the proof that this one only added to it."""
+
+    checkpoint: str
+    consistency: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvidence:
+    """What the manifest says of one log: leaves ``[begin, end)``, their proof, and the files that hold them."""
+
+    log_id: str
+    partition: str
+    begin: int
+    end: int
+    left: tuple[bytes, ...]
+    right: tuple[bytes, ...]
+    checkpoint: str
+    files: Mapping[str, tuple[str, ...]]
+    previous: Previous | None
+
+
+@dataclass(frozen=True, slots=True)
+class Included:
+    """A leaf of the control log outside its interval, with its inclusion path."""
+
+    leaf_index: int
+    leaf: bytes
+    inclusion: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest of format 1, checked for shape and types, and for nothing that needs another file."""
+
+    deployment: str
+    exported_at: int
+    software: str
+    time_from: int
+    time_to: int
+    where: str | None
+    logs: tuple[LogEvidence, ...]
+    control: LogEvidence
+    included: tuple[Included, ...]
+    counts: Mapping[str, int]
+    subjects: Mapping[str, str] = field(repr=False)
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """``hex(SHA-256(public key))``: the ``keyid`` of section 14."""
+    return hashlib.sha256(public_bytes(key)).hexdigest()
+
+
+def statement(subjects: Mapping[str, str], predicate: Mapping[str, Any]) -> dict[str, Any]:
+    """The in-toto Statement v1 over files with these SHA-256 digests."""
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": name, "digest": {"sha256": subjects[name]}} for name in sorted(subjects)],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": predicate,
+    }
+
+
+def sign_statement(value: Mapping[str, Any], key: Ed25519PrivateKey) -> bytes:
+    """The DSSE envelope around a statement, as it stands in ``manifest.json``."""
+    payload = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+    envelope = Envelope(payload, PAYLOAD_TYPE, {})
+    envelope.sign(CryptoSigner(key, _dsse_key(key.public_key())))
+    return json.dumps(envelope.to_dict(), indent=1).encode() + b"\n"
+
+
+def _dsse_key(key: Ed25519PublicKey) -> SSlibKey:
+    return SSlibKey(key_id(key), "ed25519", "ed25519", {"public": public_bytes(key).hex()})
+
+
+def open_envelope(data: bytes, keys: Sequence[Ed25519PublicKey]) -> tuple[bytes, list[str]]:
+    """The payload of an envelope, and the ids of the trusted keys that signed it: none if no trusted key did.
+
+    Raises:
+        ManifestInvalid: ``manifest.malformed``: it is no envelope around an in-toto statement.
+    """
+    try:
+        value = _strict_json(data)
+        signatures = [{"keyid": str(each["keyid"]), "sig": str(each["sig"])} for each in value["signatures"]]
+        envelope = Envelope.from_dict({**value, "signatures": signatures[:64]})
+        if value["payloadType"] != PAYLOAD_TYPE:
+            raise ValueError(f"payloadType {value['payloadType']}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError) as error:
+        raise ManifestInvalid("manifest.malformed", "a DSSE envelope around an in-toto statement", error) from error
+    try:
+        accepted = envelope.verify([_dsse_key(key) for key in keys], 1)
+    except VerificationError:
+        return envelope.payload, []
+    return envelope.payload, sorted(accepted)
+
+
+def parse_manifest(payload: bytes) -> Manifest:
+    """A manifest from the payload of its envelope.
+
+    Raises:
+        ManifestInvalid: ``manifest.malformed`` or ``manifest.path``.
+    """
+    try:
+        value = _strict_json(payload)
+        return _manifest(value)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, binascii.Error) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else error
+        raise ManifestInvalid("manifest.malformed", "a statement as section 14 of the evidence format", what) from error
+
+
+def _manifest(value: dict[str, Any]) -> Manifest:
+    if value["_type"] != STATEMENT_TYPE or value["predicateType"] != PREDICATE_TYPE:
+        raise ValueError("another type of statement")
+    subjects = _subjects(value["subject"])
+    predicate, query = value["predicate"], value["predicate"]["query"]
+    if predicate["format"] != 1:
+        raise ManifestInvalid("manifest.malformed", "format 1", predicate["format"])
+    logs = tuple(_log(log, ("events", "withheld"), subjects) for log in _list(predicate["logs"]))
+    control = predicate["control"]
+    made = Manifest(
+        deployment=_text(predicate["deployment"]),
+        exported_at=_time(predicate["exported_at"]),
+        software=_text(predicate["software"]),
+        time_from=_time(query["from"]),
+        time_to=_time(query["to"]),
+        where=None if query["where"] is None else _text(query["where"]),
+        logs=logs,
+        control=_log(control, ("control",), subjects),
+        included=tuple(_included(leaf) for leaf in _list(control["included"])),
+        counts={name: _number(predicate["counts"][name]) for name in ("leaves", "selected", "withheld", "flagged")},
+        subjects=subjects,
+    )
+    ids = [log.log_id for log in (*logs, made.control)]
+    if len(set(ids)) != len(ids):
+        raise ValueError("a log is named twice")
+    files = [path for log in (*logs, made.control) for paths in log.files.values() for path in paths]
+    if len(set(files)) != len(files):
+        raise ValueError("a file is named twice")
+    return made
+
+
+def _subjects(value: Any) -> dict[str, str]:
+    subjects: dict[str, str] = {}
+    for subject in _list(value):
+        name, digest = subject["name"], subject["digest"]["sha256"]
+        _check_path(name)
+        if name == MANIFEST or name in subjects or not (isinstance(digest, str) and _HEX.fullmatch(digest)):
+            raise ValueError(f"the subject {name}")
+        subjects[name] = digest
+    return subjects
+
+
+def _check_path(path: object) -> None:
+    if not path_is_allowed(path):
+        raise ManifestInvalid("manifest.path", "a relative path of A-Z a-z 0-9 . _ - without a leading dot", path)
+
+
+def _log(value: Any, folders: tuple[str, ...], subjects: Mapping[str, str]) -> LogEvidence:
+    begin, end = (_number(bound) for bound in _list(value["interval"]))
+    if begin > end:
+        raise ValueError(f"the interval [{begin}, {end})")
+    if set(value["files"]) != set(folders):
+        raise ValueError(f"files of {', '.join(map(str, value['files']))}")
+    log_id = _text(value["log_id"])
+    if not _LOG_ID.fullmatch(log_id):
+        raise ValueError(f"the log id {log_id}")
+    files = {folder: tuple(_list(value["files"][folder])) for folder in folders}
+    for folder, paths in files.items():
+        for path in paths:
+            _check_path(path)
+            if path not in subjects or not path.startswith(f"{folder}/"):
+                raise ValueError(f"{path} is no subject below {folder}/")
+    proof, previous = value["range_proof"], value["previous"]
+    return LogEvidence(
+        log_id=log_id,
+        partition=_text(value["partition"]),
+        begin=begin,
+        end=end,
+        left=_hashes(proof["left"]),
+        right=_hashes(proof["right"]),
+        checkpoint=_text(value["checkpoint"]),
+        files=files,
+        previous=None
+        if previous is None
+        else Previous(_text(previous["checkpoint"]), _hashes(previous["consistency"])),
+    )
+
+
+def _included(value: Any) -> Included:
+    return Included(_number(value["leaf_index"]), _text(value["leaf"]).encode(), _hashes(value["inclusion"]))
+
+
+def _hashes(value: Any) -> tuple[bytes, ...]:
+    if len(_list(value)) > _LONGEST_PROOF:
+        raise ValueError(f"a proof of {len(value)} hashes")
+    return tuple(base64.b64decode(_text(each), validate=True) for each in value)
+
+
+def _checked(kind: type, name: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise TypeError(f"{value!r:.80} is no {name}")
+        return value
+
+    return check
+
+
+_text: Final[Callable[[Any], str]] = _checked(str, "text")
+_list: Final[Callable[[Any], list[Any]]] = _checked(list, "array")
+
+
+def _number(value: Any) -> int:
+    number = _checked(int, "number")(value)
+    if not 0 <= number <= _LARGEST:
+        raise ValueError(f"the number {number:.3g}")
+    return int(number)
+
+
+def _time(value: Any) -> int:
+    text = _text(value)
+    if not (text.isascii() and text.isdigit() and len(text) <= 20 and str(int(text)) == text):
+        raise ValueError(f"the time {text!r:.40}")
+    return int(text)
+
+
+def _strict_json(data: bytes) -> Any:
+    """JSON in which no key occurs twice, so that two readers cannot read it in two ways."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            raise ValueError("a key occurs twice")
+        return made
+
+    return json.loads(data, object_pairs_hook=unique)
