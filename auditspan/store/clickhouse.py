@@ -105,6 +105,8 @@ class ClickHouseStore:
                         f"ClickHouse took the batch at leaf {following} of log {batch.log_id} and does not show it.",
                         remedy="Something removed leaves from the store: run `auditspan doctor`.",
                     )
+                if following == end:
+                    return
         self._prove(batch, following, end)
 
     def _prove(self, batch: SealedBatch, following: int, end: int) -> None:
@@ -200,12 +202,12 @@ class ClickHouseStore:
         return self._of_keys(
             "SELECT emitter, events.trace_id_raw AS trace_id, events.span_id_raw AS span_id, leaf_index, payload "
             "FROM auditspan.events WHERE log_id = {log_id:String} AND stream = '' AND class != 'audit.quarantined' "
-            "AND span_id_raw IN (SELECT unhex(arrayJoin({spans:Array(String)}))) "
+            "AND lower(hex(trace_id_raw)) IN {traces:Array(String)} "
             "AND (emitter, lower(hex(trace_id_raw)), lower(hex(span_id_raw))) "
             "IN {keys:Array(Tuple(String, String, String))} ORDER BY leaf_index",
             log_id,
             [(emitter, trace.hex(), span.hex()) for emitter, trace, span in keys],
-            lambda part: {"spans": sorted({span for _, _, span in part})},
+            lambda part: {"traces": sorted({trace for _, trace, _ in part})},
         )
 
     def _of_keys(

@@ -296,6 +296,22 @@ def test_checkpoints(store: ClickHouseStore) -> None:
     assert store.last_checkpoint(OTHER_LOG) is None
 
 
+@pytest.mark.parametrize(
+    ("condition", "index"),
+    [
+        ("flagged", "flagged_granules"),
+        ("arrival_time > toDateTime64('2020-01-01 00:00:00', 9, 'UTC')", "arrival_granules"),
+        ("record_id = 'record-1'", "record_granules"),
+        ("trace_id = 'ffffffffffffffffffffffffffffffff'", "trace_granules"),
+        ("lower(hex(trace_id_raw)) IN ['ffffffffffffffffffffffffffffffff']", "trace_granules"),
+    ],
+)
+def test_what_people_look_for_is_found_by_an_index(store: ClickHouseStore, condition: str, index: str) -> None:
+    store.append_batch(sealed(0, 10))
+    plan = store.query(f"EXPLAIN indexes = 1 SELECT * FROM auditspan.events WHERE {condition}")
+    assert any(index in line for line in plan["explain"].to_pylist())
+
+
 def test_flagged_view(store: ClickHouseStore) -> None:
     rows = [
         event_row(0),
