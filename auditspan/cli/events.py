@@ -27,17 +27,22 @@ LIMIT {limit:UInt32}
 
 
 @reports_errors
-def events(  # noqa: PLR0917 - options of a command
+def events(
     data: DataOption = None,
     url: UrlOption = None,
-    flagged: Annotated[bool, typer.Option("--flagged", help="Only events that involve a controlled destination.")] = False,
+    flagged: Annotated[
+        bool, typer.Option("--flagged", help="Only events that involve a controlled destination.")
+    ] = False,
     event_class: Annotated[str, typer.Option("--class", help="Only this class, such as model.access.")] = "",
     determination: Annotated[str, typer.Option(help="Only this determination, such as license_required.")] = "",
     since: Annotated[
-        datetime | None, typer.Option(help="Only what arrived at or after this time (UTC).", formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"])
+        datetime | None,
+        typer.Option(help="Only what arrived at or after this time (UTC).", formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"]),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
-    everything: Annotated[bool, typer.Option("--all", help="Also spans that are no audit record, and the log's own leaves.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also spans that are no audit record, and the log's own leaves.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List sealed events: who did what, where to, what the rules say and why.
@@ -45,7 +50,7 @@ def events(  # noqa: PLR0917 - options of a command
     \b
     auditspan events --data ./data --flagged
     auditspan events --data ./data --class model.transfer --json
-    """  # noqa: D301 - the backspace keeps the examples on their own lines
+    """
     parameters: dict[str, Any] = {
         "only_flagged": flagged,
         "class": event_class,

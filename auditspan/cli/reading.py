@@ -47,8 +47,8 @@ def _is_running(data: DataDirectory) -> bool:
 def open_reader(data: Path | None, url: str | None) -> Iterator[ClickHouseStore]:
     """A store that only reads, closed at the end.
 
-    With ``url`` it speaks to that endpoint. With ``data`` it speaks to the service that runs there, or opens the store itself
-    when none does.
+    With ``url`` it speaks to that endpoint. With ``data`` it speaks to the service that runs there, or opens the store
+    itself when none does.
 
     Raises:
         AuditSpanError: neither was given, or there is nothing to read.
