@@ -1,0 +1,315 @@
+"""One stream: the records of one incarnation of one process, numbered without holes and bounded by records of its own.
+
+``audit.stream.opened`` is number 0, heartbeats say the last number, ``audit.stream.closed`` is the last. A number whose record
+could not be written is never given again: the log sees the hole, and an ``audit.gap`` record says why as soon as writing works.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from opentelemetry.sdk.resources import Resource
+
+from .. import semconv
+from ..semconv import EventClass, Outcome
+from .encode import Attributes, encode_resource, encode_scope, encode_sequence, encode_span, new_record_id
+from .frames import FRAME_OVERHEAD, join_header
+from .settings import InstrumentationSettings
+from .spool import Position, SpoolFull, SpoolWriter, spool_usage
+
+__all__ = ["RecordLost", "Stream"]
+
+_CHECK_USAGE_SECONDS: Final = 1.0
+
+
+class RecordLost(OSError):
+    """A record is not in the spool. ``reason`` is the value of ``audit.gap.reason``."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class _Gap:
+    """Records lost for one reason since the last gap record."""
+
+    count: int
+    first: int
+    last: int
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, SpoolFull):
+        return "spool_full"
+    full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    return "disk_full" if error.errno in full else "write_failed"
+
+
+class Stream:
+    """Numbers records and appends them to the spool; safe for threads, signal handlers and finalizers.
+
+    Args:
+        settings: where and how.
+        resource: the process's resource; with the stream's id it is constant for the stream.
+    """
+
+    def __init__(self, settings: InstrumentationSettings, resource: Resource) -> None:
+        self.id = secrets.token_hex(16)
+        self.pid = os.getpid()
+        self.directory = settings.spool_directory / self.id
+        self.lock = threading.RLock()
+        self.closed = False
+        self.opened_once = False
+        self._settings = settings
+        self._header = join_header(encode_resource(resource, self.id), encode_scope())
+        self._sequence = itertools.count(1)
+        self._last = 0
+        self._writer: SpoolWriter | None = None
+        self._busy = False
+        self._nested = False
+        self._deferred: deque[bytes] = deque()
+        self._gaps: dict[str, _Gap] = {}
+        self._usage = 0
+        self._usage_until = 0.0
+        self._appended_at_usage = 0
+
+    @property
+    def opened(self) -> bool:
+        """Whether the stream exists on disk."""
+        return self._writer is not None
+
+    @property
+    def position(self) -> Position:
+        """Behind the last record; (0, 0) before the first."""
+        return self._writer.position if self._writer is not None else (0, 0)
+
+    @property
+    def lost(self) -> int:
+        """Records lost and not yet told in a gap record."""
+        return sum(gap.count for gap in self._gaps.values())
+
+    def append(self, span: bytes) -> Position | None:
+        """Number an encoded span and hand it to the kernel; its position, None when it is durable already.
+
+        Raises:
+            RecordLost: the record is not in the spool; it is counted, and will be told in a gap record.
+        """
+        with self.lock:
+            if self._busy:
+                return self._append_nested(span)
+            self._busy = True
+            try:
+                return self._append(span)
+            finally:
+                self._busy = False
+                if self._nested or self._deferred:
+                    self._after_nested()
+
+    def _append(self, span: bytes) -> Position:
+        writer = self._writer
+        try:
+            if writer is None:
+                writer = self._open()
+            if self._gaps:
+                self._tell_gaps(writer)
+            size = len(span) + FRAME_OVERHEAD
+            if size > self._settings.record_limit:
+                raise RecordLost("oversize", f"a record of {size} bytes is above the limit")
+            self._check_usage(writer, size)
+            return self._write(writer, span)
+        except _Told:
+            raise
+        except RecordLost as lost:
+            self._lose(lost.reason)
+            raise
+        except OSError as error:
+            reason = _reason(error)
+            self._lose(reason)
+            raise RecordLost(reason, f"the spool cannot be written: {error.strerror}") from error
+
+    def _write(self, writer: SpoolWriter, span: bytes) -> Position:
+        sequence = next(self._sequence)
+        try:
+            position = writer.append(sequence, span + encode_sequence(sequence))
+        except OSError as error:
+            reason = _reason(error)
+            self._note_gap(reason, sequence)
+            raise _Told(reason, f"the spool cannot be written: {error.strerror}") from error
+        self._last = sequence
+        return position
+
+    def _append_nested(self, span: bytes) -> None:
+        """The same thread is inside ``append``: a signal handler or finalizer interrupted it."""
+        writer = self._writer
+        if writer is None:
+            # Between the first record's instructions; it is written before the interrupted call returns.
+            self._deferred.append(span)
+            return
+        sequence = next(self._sequence)
+        self._nested = True
+        try:
+            writer.append_nested(sequence, span + encode_sequence(sequence))
+        except OSError as error:
+            self._note_gap(_reason(error), sequence)
+            raise RecordLost(_reason(error), f"the spool cannot be written: {error.strerror}") from error
+
+    def _after_nested(self) -> None:
+        self._nested = False
+        if self._writer is not None:
+            self._writer.after_nested()
+        while self._deferred:
+            span = self._deferred.popleft()
+            try:
+                self.append(span)
+            except RecordLost:
+                continue
+
+    def _open(self) -> SpoolWriter:
+        """Create the stream on disk with its record 0."""
+        writer = SpoolWriter(self._settings.spool_directory, self.id, self._header, self._settings.segment_size)
+        try:
+            opened = _own_span(EventClass.STREAM_OPENED, {semconv.AUDIT_ACTION: "open"}, self.id)
+            writer.append(0, opened + encode_sequence(0))
+        except OSError:
+            writer.discard()
+            raise
+        self._writer = writer
+        self.opened_once = True
+        return writer
+
+    def _check_usage(self, writer: SpoolWriter, size: int) -> None:
+        now = time.monotonic()
+        if now >= self._usage_until:
+            self._usage = spool_usage(self._settings.spool_directory)
+            self._appended_at_usage = writer.appended_bytes
+            self._usage_until = now + _CHECK_USAGE_SECONDS
+        if self._usage + writer.appended_bytes - self._appended_at_usage + size > self._settings.spool_limit:
+            # What the shipper has deleted since must count before a record is lost for it.
+            self._usage_until = 0.0
+            usage = spool_usage(self._settings.spool_directory)
+            if usage + size > self._settings.spool_limit:
+                raise SpoolFull
+
+    def _lose(self, reason: str) -> None:
+        """Count a record that is lost, unless ``_write`` has."""
+        self._note_gap(reason, next(self._sequence))
+
+    def _note_gap(self, reason: str, sequence: int) -> None:
+        gap = self._gaps.setdefault(reason, _Gap(0, sequence, sequence))
+        gap.count += 1
+        gap.last = sequence
+
+    def _tell_gaps(self, writer: SpoolWriter) -> None:
+        for reason, gap in list(self._gaps.items()):
+            self._write(writer, gap_span(reason, gap.count, self.id, gap.first, gap.last))
+            del self._gaps[reason]
+
+    def tell_gaps(self) -> bool:
+        """Write the gap records that are due; whether none is left."""
+        with self.lock:
+            if self._gaps and not self._busy:
+                self._busy = True
+                try:
+                    self._tell_gaps(self._writer or self._open())
+                except OSError:
+                    return False
+                finally:
+                    self._busy = False
+                    if self._nested or self._deferred:
+                        self._after_nested()
+            return not self._gaps
+
+    def report_gap(self, reason: str, count: int, stream: str, first: int | None, last: int | None) -> None:
+        """Record that ``count`` records of a stream, this or another, are lost or refused.
+
+        Raises:
+            RecordLost: the gap record itself could not be written; it is counted in turn.
+        """
+        self.append(gap_span(reason, count, stream, first, last))
+
+    def heartbeat(self) -> None:
+        """Say that the stream lives, and its last number; nothing when it never began."""
+        self._tell_last(EventClass.STREAM_HEARTBEAT, "heartbeat")
+
+    def close(self) -> None:
+        """Write ``audit.stream.closed``, the last record; later ones belong to another stream."""
+        with self.lock:
+            if not self.closed:
+                self._tell_last(EventClass.STREAM_CLOSED, "close")
+                self.closed = True
+
+    def _tell_last(self, event_class: EventClass, action: str) -> None:
+        with self.lock:
+            if self.opened and not self.closed and not self._busy:
+                attributes: Attributes = {
+                    semconv.AUDIT_ACTION: action,
+                    semconv.AUDIT_STREAM_LAST_SEQUENCE: self._last,
+                }
+                try:
+                    self.append(_own_span(event_class, attributes, self.id))
+                except RecordLost:
+                    return
+
+    def sync(self) -> Position:
+        """Make everything appended so far durable; the position up to which it is.
+
+        Raises:
+            OSError: the disk would not.
+        """
+        with self.lock:
+            writer = self._writer
+            if writer is None:
+                return (0, 0)
+            snapshot = writer.snapshot()
+        writer.sync(snapshot)
+        return snapshot[0]
+
+    def release(self, *, delivered: bool) -> None:
+        """Let go of the files: delete them when everything is delivered, else leave them to be adopted."""
+        with self.lock:
+            writer, self._writer = self._writer, None
+            self.closed = True
+        if writer is not None:
+            if delivered:
+                writer.discard()
+            else:
+                writer.close()
+
+
+class _Told(RecordLost):
+    """A lost record that is counted already."""
+
+
+def _own_span(event_class: EventClass, attributes: Attributes, stream: str) -> bytes:
+    now = time.time_ns()
+    own: Attributes = {
+        semconv.AUDIT_OUTCOME: Outcome.SUCCESS.value,
+        semconv.AUDIT_ACTOR_ID: f"stream:{stream}",
+        semconv.AUDIT_ACTOR_TYPE: "service",
+        semconv.AUDIT_TARGET_ID: f"stream:{stream}",
+        semconv.AUDIT_TARGET_TYPE: "audit.stream",
+        **attributes,
+    }
+    return encode_span(event_class.value, own, record_id=new_record_id(now), start_time=now, end_time=now)
+
+
+def gap_span(reason: str, count: int, stream: str, first: int | None, last: int | None) -> bytes:
+    """An ``audit.gap`` record: how many, why, and which numbers of which stream as far as known."""
+    numbers = "" if first is None else f"/{first}" if last in (None, first) else f"/{first}-{last}"
+    attributes: Attributes = {
+        semconv.AUDIT_ACTION: "record",
+        semconv.AUDIT_OUTCOME: Outcome.FAILURE.value,
+        semconv.AUDIT_TARGET_ID: f"stream:{stream}{numbers}",
+        semconv.AUDIT_GAP_REASON: reason,
+        semconv.AUDIT_GAP_COUNT: count,
+    }
+    return _own_span(EventClass.GAP, attributes, stream)
