@@ -1,0 +1,1 @@
+"""Hooks in code that provisions accelerators: ``accelerator.provision``."""

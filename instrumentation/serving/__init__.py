@@ -1,0 +1,1 @@
+"""Hooks in model-serving code: one ``model.access`` per request."""

@@ -1,0 +1,1 @@
+"""Hooks in code that moves model artifacts: one ``model.transfer`` per transfer."""
