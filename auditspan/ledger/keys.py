@@ -1,0 +1,195 @@
+"""Key files of a deployment: the Ed25519 signing key, the salt key, and the public keys that a verifier trusts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from auditspan.errors import AuditSpanError
+from auditspan.ledger.checkpoint import public_bytes
+
+__all__ = [
+    "KeyFileError",
+    "Trust",
+    "init_keys",
+    "load_salt_key",
+    "load_signing_key",
+    "load_trust",
+    "write_secret_file",
+]
+
+SALT_KEY_LENGTH: Final = 32
+_OTHERS: Final = 0o077
+
+
+class KeyFileError(AuditSpanError):
+    """A key file is missing, readable by others, in the way of a new one, or not what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Public keys of a deployment, as ``trust.json`` holds them: what ``evidence verify --trust`` takes."""
+
+    deployment: str
+    keys: Sequence[Ed25519PublicKey] = field(repr=False)
+
+
+def init_keys(*, signing_key: Path, salt_key: Path, trust: Path, deployment: str, added_at: str) -> None:
+    """Make the keys of a new deployment: both private files 0600, and the public ``trust.json``.
+
+    ``added_at`` is an RFC 3339 time. Nothing is ever overwritten: a lost signing key ends what it signed, and a lost salt key ends every
+    disclosure.
+
+    Raises:
+        KeyFileError: one of the files exists.
+    """
+    for path in (signing_key, salt_key, trust):
+        if path.exists() or path.is_symlink():
+            raise KeyFileError(
+                f"{path} exists already.",
+                remedy="Keys are made once for a deployment; use another --data directory for another deployment.",
+            )
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_secret_file(signing_key, pem)
+    write_secret_file(salt_key, secrets.token_bytes(SALT_KEY_LENGTH))
+    public = base64.b64encode(public_bytes(key.public_key())).decode()
+    document = {
+        "version": 1,
+        "deployment": deployment,
+        "keys": [{"algorithm": "Ed25519", "public_key": public, "added_at": added_at}],
+    }
+    _write_new(trust, (json.dumps(document, indent=2) + "\n").encode(), mode=0o644)
+
+
+def write_secret_file(path: Path, content: str | bytes) -> None:
+    """Write a new file that only its owner can read (0600), durably.
+
+    Raises:
+        KeyFileError: ``path`` exists, as a link too.
+    """
+    _write_new(path, content.encode() if isinstance(content, str) else content, mode=0o600)
+
+
+def load_signing_key(path: Path) -> Ed25519PrivateKey:
+    """The signing key.
+
+    Raises:
+        KeyFileError: it is missing, readable by others, or no Ed25519 key.
+    """
+    content = _read_private(path)
+    try:
+        key = load_pem_private_key(content, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _unusable(path, "an Ed25519 private key in PEM") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _unusable(path, "an Ed25519 private key in PEM")
+    return key
+
+
+def load_salt_key(path: Path) -> bytes:
+    """The salt key, 32 bytes.
+
+    Raises:
+        KeyFileError: it is missing, readable by others, or of another length.
+    """
+    content = _read_private(path)
+    if len(content) != SALT_KEY_LENGTH:
+        raise _unusable(path, f"a key of {SALT_KEY_LENGTH} bytes")
+    return content
+
+
+def load_trust(path: Path) -> Trust:
+    """The public keys in a ``trust.json``.
+
+    Raises:
+        KeyFileError: it is missing, or not as `init_keys` writes it.
+    """
+    try:
+        document: Any = json.loads(path.read_bytes())
+    except OSError as error:
+        raise _missing(path) from error
+    except ValueError as error:
+        raise _unusable(path, "a trust.json") from error
+    try:
+        if document["version"] != 1:
+            raise _unusable(path, "a trust.json of version 1")
+        keys = [_public_key(path, entry) for entry in document["keys"]]
+        deployment = document["deployment"]
+    except (KeyError, TypeError) as error:
+        raise _unusable(path, "a trust.json") from error
+    if not keys or not isinstance(deployment, str):
+        raise _unusable(path, "a trust.json with a deployment and at least one key")
+    return Trust(deployment, keys)
+
+
+def _public_key(path: Path, entry: Any) -> Ed25519PublicKey:
+    if entry["algorithm"] != "Ed25519":
+        raise _unusable(path, "a trust.json whose keys are all Ed25519")
+    try:
+        return Ed25519PublicKey.from_public_bytes(base64.b64decode(entry["public_key"], validate=True))
+    except (ValueError, binascii.Error) as error:
+        raise _unusable(path, "a trust.json with public keys of 32 bytes in base64") from error
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        handle = os.open(path, flags, mode)
+    except FileExistsError as error:
+        raise KeyFileError(
+            f"{path} exists already.", remedy="It is never overwritten: move it away on purpose if it must go."
+        ) from error
+    except OSError as error:
+        raise KeyFileError(
+            f"{path} cannot be written: {error.strerror}.", remedy="Make its folder, and let this user write to it."
+        ) from error
+    with os.fdopen(handle, "wb") as file:
+        # The process's umask may have taken bits away; what is left must be exactly the mode.
+        os.fchmod(file.fileno(), mode)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read_private(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if mode & _OTHERS:
+                raise KeyFileError(
+                    f"{path} can be read by others than its owner (mode {mode & 0o777:04o}).",
+                    remedy=f"Run: chmod 600 {path}, and consider who may have copied it.",
+                )
+            return file.read()
+    except OSError as error:
+        raise _missing(path) from error
+
+
+def _missing(path: Path) -> KeyFileError:
+    return KeyFileError(f"{path} cannot be read.", remedy="Make the keys with: auditspan keys init --data DIR")
+
+
+def _unusable(path: Path, expected: str) -> KeyFileError:
+    return KeyFileError(f"{path} is not {expected}.", remedy="Restore it from the backup of the deployment's keys.")

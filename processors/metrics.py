@@ -1,0 +1,66 @@
+"""What the processors count, for Prometheus."""
+
+from __future__ import annotations
+
+from auditspan.processors.batch import Counts
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+__all__ = ["LogMetrics", "ProcessorMetrics"]
+
+
+class ProcessorMetrics:
+    """The metrics of all logs of a process, labelled with the partition."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, meaning: str) -> Counter:
+            return Counter(f"auditspan_{name}", meaning, ["partition"], registry=registry)
+
+        def gauge(name: str, meaning: str) -> Gauge:
+            return Gauge(f"auditspan_{name}", meaning, ["partition"], registry=registry)
+
+        self.sealed = counter("sealed", "Records sealed and read back from the store.")
+        self.leaves = counter("leaves", "Leaves sealed, those that the log itself originates included.")
+        self.batches = counter("batches", "Batches sealed.")
+        self.flagged = counter("flagged", "Records sealed as flagged.")
+        self.quarantined = counter("quarantined", "Records that could not be read, kept as they came.")
+        self.duplicates = counter("duplicates", "Records suppressed because they were sealed before.")
+        self.conflicts = counter("conflicts", "Records that contradict one sealed under the same identity.")
+        self.gaps = counter("gaps", "Runs of missing records declared.")
+        self.gaps_closed = counter("gaps_closed", "Runs of records declared missing that came after all.")
+        self.retries = counter("store_retries", "Attempts that the store refused for now.")
+        self.lag = gauge("lag_seconds", "Age of the oldest record of the last batch when it was sealed; 0 when idle.")
+        self.lag_entries = gauge("lag_entries", "Journal entries that are not sealed yet.")
+        self.checkpoint_size = gauge("checkpoint_size", "Leaves under the last signed checkpoint.")
+
+    def of(self, partition: str) -> LogMetrics:
+        """The metrics of one partition."""
+        return LogMetrics(self, partition)
+
+
+class LogMetrics:
+    """The metrics of one log."""
+
+    def __init__(self, metrics: ProcessorMetrics, partition: str) -> None:
+        self._batches = metrics.batches.labels(partition)
+        self._leaves = metrics.leaves.labels(partition)
+        self._counters = {
+            "events": metrics.sealed.labels(partition),
+            "flagged": metrics.flagged.labels(partition),
+            "quarantined": metrics.quarantined.labels(partition),
+            "duplicates": metrics.duplicates.labels(partition),
+            "conflicts": metrics.conflicts.labels(partition),
+            "gaps": metrics.gaps.labels(partition),
+            "gaps_closed": metrics.gaps_closed.labels(partition),
+        }
+        self.retries = metrics.retries.labels(partition)
+        self.lag = metrics.lag.labels(partition)
+        self.lag_entries = metrics.lag_entries.labels(partition)
+        self.checkpoint_size = metrics.checkpoint_size.labels(partition)
+
+    def batch(self, counts: Counts, lag: float) -> None:
+        """A batch is in the store; ``lag`` is the age of its oldest entry in seconds."""
+        self._batches.inc()
+        self._leaves.inc(counts.sealed + 1)
+        for name, counter in self._counters.items():
+            counter.inc(getattr(counts, name))
+        self.lag.set(lag)
