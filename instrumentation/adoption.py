@@ -5,8 +5,8 @@ Whoever gets the stream's lock is its only shipper, so any number of processes m
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +22,15 @@ from .spool import LOCK_NAME, REFUSED_DIRECTORY, StreamLock, remove_stream
 from .spool_reader import SpoolReader
 from .stream import Stream
 
-__all__ = ["ShipReport", "StreamStatus", "adopt", "inspect_spool", "ship_spool"]
+__all__ = [
+    "ShipReport",
+    "StreamStatus",
+    "adopt",
+    "count_refused",
+    "has_dead_streams",
+    "inspect_spool",
+    "ship_spool",
+]
 
 _log = logging.getLogger(__name__)
 _NEWBORN_SECONDS = 3600.0
@@ -68,7 +76,7 @@ class ShipReport:
 
 def _stream_directories(spool: Path) -> Iterator[Path]:
     try:
-        names = sorted(os.listdir(spool))
+        names = sorted(path.name for path in spool.iterdir())
     except FileNotFoundError:
         return
     for name in names:
@@ -116,6 +124,16 @@ def adopt(spool: Path, shipper: Shipper, own: Callable[[], str | None] = lambda:
     return done
 
 
+def has_dead_streams(spool: Path) -> bool:
+    """Whether a dead process has left records in the spool."""
+    for directory in _stream_directories(spool):
+        lock = StreamLock.take(directory / LOCK_NAME)
+        if lock is not None:
+            lock.release()
+            return True
+    return False
+
+
 def inspect_spool(spool: Path) -> list[StreamStatus]:
     """Every stream of the spool. Reads only; a stream that its owner removes meanwhile is left out."""
     found = []
@@ -154,8 +172,6 @@ def ship_spool(
     Raises:
         OSError: the spool cannot be read or written.
     """
-    import dataclasses
-
     chosen = dataclasses.replace(settings or InstrumentationSettings.from_environment(), spool_directory=directory)
     deadline = float("inf") if timeout is None else time.monotonic() + timeout
     never = threading.Event()

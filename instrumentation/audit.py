@@ -13,9 +13,9 @@
     async with audit.provision(target="p5.48xlarge", actor="role:ops", quantity=2):
         await start_instances()
 
-A transfer or provision writes an intent (``audit.outcome`` = ``started``) before the block runs and an outcome after it, which
-names the intent in ``audit.intent.id``. What the block raises is recorded as a failure and raised on, unchanged. For a
-``fail_closed`` class the block does not run when its intent cannot be recorded: ``AuditRefused``.
+A transfer or provision writes an intent (``audit.outcome`` = ``started``) before the block runs and an outcome after
+it, which names the intent in ``audit.intent.id``. What the block raises is recorded as a failure and raised on,
+unchanged. For a ``fail_closed`` class the block does not run when its intent cannot be recorded: ``AuditRefused``.
 """
 
 from __future__ import annotations

@@ -1,15 +1,17 @@
 """One request to the collector, and what its answer means.
 
-Only an OTLP answer acknowledges: status 200 with an ``ExportTraceServiceResponse`` that rejects nothing (OTLP specification
-1.10, "OTLP/HTTP Response"). The page of a proxy, however 200 it is, does not.
+Only an OTLP answer acknowledges: status 200 with an ``ExportTraceServiceResponse`` that rejects nothing (OTLP
+specification 1.10, "OTLP/HTTP Response"). The page of a proxy, however 200 it is, does not.
 """
 
 from __future__ import annotations
 
+import datetime
 import email.utils
 import gzip
 import http.client
 import logging
+import math
 import os
 import socket
 import ssl
@@ -85,10 +87,8 @@ def _retry_after(value: str | None) -> float | None:
             moment = email.utils.parsedate_to_datetime(value)
         except ValueError:
             return None
-        import datetime
-
         seconds = (moment - datetime.datetime.now(tz=moment.tzinfo)).total_seconds()
-    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER) if seconds == seconds else None
+    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
 def read_answer(status: int, content_type: str, retry_after: str | None, body: bytes) -> Answer:

@@ -1,7 +1,7 @@
 """The background thread that makes a stream durable, tells gaps that are due, and keeps its heartbeat.
 
-One ``fdatasync`` serves every record appended before it (group commit): alone it allows some thousand records a second, in
-groups some hundred thousand.
+One ``fdatasync`` serves every record appended before it (group commit): alone it allows some thousand records a
+second, in groups some hundred thousand.
 """
 
 from __future__ import annotations
@@ -86,8 +86,6 @@ class DurabilityThread:
                 pause = min(pause, _RETRY_GAPS_SECONDS)
             self._wake.wait(None if pause == float("inf") else max(pause, 0))
             self._wake.clear()
-            if self._stopping:
-                return
             if self._stream.lost and self._stream.tell_gaps():
                 self._dirty = True
             if time.monotonic() >= next_heartbeat:

@@ -36,13 +36,14 @@ Attributes = Mapping[str, AttributeValue]
 Parent = Context | SpanContext | None
 
 _INT64_LARGEST: Final = 2**63 - 1
+_UINT64_LARGEST: Final = 2**64 - 1
 _INTERNAL: Final = Span.SpanKind.SPAN_KIND_INTERNAL
 _HAS_REMOTE: Final = 0x100
 _IS_REMOTE: Final = 0x200
 
 
 def _clean(text: str) -> str:
-    """``text`` with lone surrogates made visible: protobuf takes valid UTF-8 only, and a record must never be refused."""
+    """``text`` with lone surrogates made visible: protobuf takes valid UTF-8 only, and no record is dropped for it."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -86,7 +87,7 @@ def _uuid7(milliseconds: int, random: bytes) -> str:
 
 
 def new_record_id(time_unix_nano: int) -> str:
-    """A fresh ``audit.record.id``: UUID version 7, from the operating system's randomness, so a fork cannot repeat it."""
+    """A fresh ``audit.record.id``: UUID version 7 from the system's randomness, so a fork cannot repeat it."""
     return _uuid7(time_unix_nano // 1_000_000 & 0xFFFFFFFFFFFF, os.urandom(10))
 
 
@@ -112,12 +113,16 @@ def encode_span(
         attributes: further attributes; ``None`` values are left out, and a value of no OTLP type becomes the name of
             its type, so that nothing a hook passes can break the call it watches.
         record_id: ``audit.record.id``.
-        start_time: nanoseconds since 1970.
-        end_time: nanoseconds since 1970.
+        start_time: nanoseconds since 1970; outside what OTLP can say, the nearest that it can.
+        end_time: as ``start_time``.
         parent: context or span context to join; the current one when None.
     """
     context = _span_context(parent)
-    span = Span(kind=_INTERNAL, start_time_unix_nano=start_time, end_time_unix_nano=end_time)
+    span = Span(
+        kind=_INTERNAL,
+        start_time_unix_nano=min(max(start_time, 0), _UINT64_LARGEST),
+        end_time_unix_nano=min(max(end_time, 0), _UINT64_LARGEST),
+    )
     if context.is_valid:
         span.trace_id = context.trace_id.to_bytes(16, "big")
         span.span_id = os.urandom(8)
@@ -148,7 +153,7 @@ def encode_span(
             _set_text(pair.value, item)  # type: ignore[arg-type]
         else:
             _set_value(pair.value, item)
-    return span.SerializeToString()
+    return bytes(span.SerializeToString())
 
 
 _OWN: Final = frozenset({semconv.AUDIT_EVENT_CLASS, semconv.AUDIT_RECORD_ID, semconv.AUDIT_SEQUENCE_NUMBER})
@@ -171,7 +176,7 @@ def encode_sequence(sequence: int) -> bytes:
     """
     pair = KeyValue(key=semconv.AUDIT_SEQUENCE_NUMBER)
     pair.value.int_value = sequence
-    body = pair.SerializeToString()
+    body: bytes = pair.SerializeToString()
     return bytes((_ATTRIBUTES_TAG, len(body))) + body
 
 
@@ -183,7 +188,7 @@ def encode_text_attribute(key: str, text: str) -> bytes:
     """One ``KeyValue`` message with a string value."""
     pair = KeyValue(key=key)
     _set_text(pair.value, text)
-    return pair.SerializeToString()
+    return bytes(pair.SerializeToString())
 
 
 def encode_resource(resource: Resource, stream: str) -> bytes:
@@ -198,9 +203,9 @@ def encode_resource(resource: Resource, stream: str) -> bytes:
         pair = message.attributes.add()
         pair.key = _clean(key)
         _set_value(pair.value, item)
-    return message.SerializeToString()
+    return bytes(message.SerializeToString())
 
 
 def encode_scope() -> bytes:
     """The bytes of the ``InstrumentationScope``: this package and its version."""
-    return InstrumentationScope(name="auditspan", version=__version__).SerializeToString()
+    return bytes(InstrumentationScope(name="auditspan", version=__version__).SerializeToString())

@@ -1,8 +1,9 @@
 """What a forked child must forget, and how a parent holds still while it forks.
 
-``fork`` copies memory and file descriptors but only one thread. A lock that another thread held stays held for ever in the
-child; an inherited descriptor keeps the parent's ``flock`` alive after the parent is gone. So, before a fork, recorders are brought to
-rest; in the child, tracked descriptors are closed and every recorder starts afresh with new locks.
+``fork`` copies memory and file descriptors but only one thread. A lock that another thread held stays held for ever
+in the child; an inherited descriptor keeps the parent's ``flock`` alive after the parent is gone. So, before a fork,
+recorders are brought to rest; in the child, tracked descriptors are closed and every recorder starts afresh with new
+locks.
 """
 
 from __future__ import annotations

@@ -17,7 +17,17 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["FRAME_OVERHEAD", "MAGIC", "Damage", "Frame", "FrameKind", "encode_frame", "join_header", "read_frames", "split_header"]
+__all__ = [
+    "FRAME_OVERHEAD",
+    "MAGIC",
+    "Damage",
+    "Frame",
+    "FrameKind",
+    "encode_frame",
+    "join_header",
+    "read_frames",
+    "split_header",
+]
 
 MAGIC: Final = b"ASPOOL1\n"
 _MARKER: Final = b"\xf5ASF"

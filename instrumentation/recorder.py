@@ -68,9 +68,9 @@ class Recorder:
 
     def __init__(self, settings: InstrumentationSettings | None = None, *, resource: Resource | None = None) -> None:
         self.settings = settings or InstrumentationSettings.from_environment()
-        self._resource = resource
+        self._given_resource = resource
         self._incarnation: _Incarnation | None = None
-        self._locks: dict[int, threading.RLock] = {}  # type: ignore[valid-type]
+        self._locks: dict[int, threading.RLock] = {}
         self._closed = False
         fork.register(self)
         _exit_with(self)
@@ -172,15 +172,22 @@ class Recorder:
             return RecordId(record_id), None
         event_class = str(event_class)
         chosen = settings.mode_for(event_class, mode)
-        span = encode_span(
-            event_class,
-            attributes,
-            record_id=record_id,
-            start_time=now if start_time is None else start_time,
-            end_time=max(now, start_time or 0) if end_time is None else end_time,
-            parent=parent,
-        )
         current = self._current()
+        try:
+            span = encode_span(
+                event_class,
+                attributes,
+                record_id=record_id,
+                start_time=now if start_time is None else start_time,
+                end_time=max(now, start_time or 0) if end_time is None else end_time,
+                parent=parent,
+            )
+        except Exception as error:
+            # Whatever a mapping of the host's does when it is read: counted, and never the host's problem.
+            current.durability.touch()
+            current.stream.lose("unencodable")
+            self._not_recorded(event_class, RecordLost("unencodable", type(error).__name__))
+            return RecordId(record_id), None
         try:
             position = current.stream.append(span)
         except RecordLost as error:
@@ -191,9 +198,7 @@ class Recorder:
         current.shipping.touch()
         return RecordId(record_id), self._await(current, chosen, position)
 
-    def _await(
-        self, current: _Incarnation, mode: Mode, position: Position | None
-    ) -> tuple[Future[None], float] | None:
+    def _await(self, current: _Incarnation, mode: Mode, position: Position | None) -> tuple[Future[None], float] | None:
         if mode is Mode.LOCAL or position is None:
             return None
         if mode is Mode.LOCAL_SYNC:
@@ -235,9 +240,7 @@ class Recorder:
                 fork.forget_inherited()
                 self._incarnation = current = None
             if current is None or current.stream.closed:
-                if self._resource is None:
-                    self._resource = _default_resource()
-                current = _Incarnation(self.settings, self._resource)
+                current = _Incarnation(self.settings, self._given_resource or _default_resource())
                 current.start()
                 self._incarnation = current
             return current
@@ -261,8 +264,8 @@ class Recorder:
     def close(self) -> None:
         """End the stream in order: write ``audit.stream.closed``, make it durable, and ship for a short while.
 
-        What the collector has not acknowledged by then stays in the spool, for any later process or ``auditspan spool ship``.
-        A record after this opens another stream.
+        What the collector has not acknowledged by then stays in the spool, for any later process or ``auditspan spool
+        ship``. A record after this opens another stream.
         """
         current = self._incarnation
         if current is None or current.pid != os.getpid():
@@ -310,8 +313,12 @@ class Recorder:
 
 
 def _default_resource() -> Resource:
-    """The resource that the SDK would give its own spans, detectors of the environment included."""
-    return Resource.create()
+    """The resource that the SDK would give its own spans, made anew per process: detectors may name the process."""
+    try:
+        return Resource.create()
+    except RuntimeError:
+        # At interpreter exit the SDK can no longer run its detectors; a late record still needs a stream.
+        return Resource.get_empty()
 
 
 def _exit_with(recorder: Recorder) -> None:

@@ -99,7 +99,7 @@ class InstrumentationSettings:
     adoption_interval: float = 10.0
 
     def mode_for(self, event_class: str, mode: Mode | str | None = None) -> Mode:
-        """The mode of a record: the call's, else the class's, else the default; ``fail_closed`` is never just `local`."""
+        """Mode of a record: the call's, else the class's, else the default; ``fail_closed`` is never just `local`."""
         chosen = Mode(mode) if mode is not None else self.modes.get(event_class, self.mode)
         if chosen is Mode.LOCAL and event_class in self.fail_closed:
             return Mode.LOCAL_SYNC
@@ -155,7 +155,9 @@ class _Reader:
     def _bytes(self, name: str, default: int, least: int) -> int:
         text = self._text(name, str(default))
         if not text.isascii() or not text.isdigit() or int(text) < least:
-            raise SettingsError(f"AUDITSPAN_{name} is no size.", remedy=f"Set it to a number of bytes, at least {least}.")
+            raise SettingsError(
+                f"AUDITSPAN_{name} is no size.", remedy=f"Set it to a number of bytes, at least {least}."
+            )
         return int(text)
 
     def _mode(self, name: str, text: str) -> Mode:
@@ -207,13 +209,15 @@ class _Reader:
         except ValueError:
             usable = False
         if not usable or parts.username is not None or parts.query or parts.fragment:
-            raise SettingsError("AUDITSPAN_ENDPOINT is no http or https URL without user, query and fragment.", remedy=remedy)
-        if token and parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-            if not self._flag("ALLOW_CLEARTEXT"):
-                raise SettingsError(
-                    "AUDITSPAN_TOKEN would cross the network in clear.",
-                    remedy="Use an https endpoint, or set AUDITSPAN_ALLOW_CLEARTEXT=true where the network is encrypted.",
-                )
+            raise SettingsError(
+                "AUDITSPAN_ENDPOINT is no http or https URL without user, query and fragment.", remedy=remedy
+            )
+        in_clear = parts.scheme == "http" and not _is_loopback(parts.hostname or "")
+        if token and in_clear and not self._flag("ALLOW_CLEARTEXT"):
+            raise SettingsError(
+                "AUDITSPAN_TOKEN would cross the network in clear.",
+                remedy="Use https, or set AUDITSPAN_ALLOW_CLEARTEXT=true where the network is encrypted.",
+            )
         return text
 
     def _token(self) -> str:
@@ -236,7 +240,8 @@ class _Reader:
         if text:
             return Path(text).expanduser().absolute()
         state = self._environment.get("XDG_STATE_HOME", "")
-        base = Path(state) if state else Path(self._environment.get("HOME") or "/var/tmp") / ".local" / "state"  # noqa: S108
+        home = Path(self._environment.get("HOME") or "/var/tmp")  # noqa: S108
+        base = Path(state) if state else home / ".local" / "state"
         return (base / "auditspan" / "spool").absolute()
 
     def settings(self) -> InstrumentationSettings:

@@ -1,7 +1,8 @@
 """From the spool to the collector: send, and forget only what was acknowledged.
 
-Trouble that passes is waited out where it happened, with back-off and jitter. When a collector refuses spans without saying which,
-the batch is halved until single spans tell; those refused are moved to a file of their own and told in an ``audit.gap`` record.
+Trouble that passes is waited out where it happened, with back-off and jitter. When a collector refuses spans without
+saying which, the batch is halved until single spans tell; those refused are moved to a file of their own and told in
+an ``audit.gap`` record.
 """
 
 from __future__ import annotations
@@ -117,7 +118,9 @@ class Shipper:
                 return answer
             self.failures += 1
             self._say(answer)
-            ceiling = min(self._settings.backoff_initial * 2 ** min(self.failures - 1, 20), self._settings.backoff_limit)
+            ceiling = min(
+                self._settings.backoff_initial * 2 ** min(self.failures - 1, 20), self._settings.backoff_limit
+            )
             pause = random.uniform(ceiling / 2, ceiling)
             if self._wait(pause if answer.retry_after is None else answer.retry_after):
                 raise ShippingStopped
@@ -151,7 +154,8 @@ class Shipper:
         sync_directory(directory)
         _log.error("The audit collector refused %d records; they are kept in %s.", len(refused), path)
         for reason in ("oversize", "rejected"):
-            # A refused gap record gets no gap record of its own, or a collector that refuses all would never let it end.
+            # A refused gap record gets no gap record of its own, or a collector that refuses all would never let it
+            # end.
             lost = [item.record.sequence for item in refused if item.reason == reason and not _is_control(item.record)]
             if lost:
                 self._gaps(reason, len(lost), stream, min(lost), max(lost))

@@ -12,7 +12,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from .adoption import adopt
 from .settings import InstrumentationSettings
-from .shipper import Shipper, ShippingStopped
+from .shipper import GapSink, Shipper, ShippingStopped
 from .spool import Position
 from .spool_reader import Batch, Record, SpoolReader
 from .stream import Stream
@@ -40,7 +40,7 @@ class ShippingThread:
         self,
         settings: InstrumentationSettings,
         stream: Callable[[], Stream | None],
-        gaps: Callable[[str, int, str, int | None, int | None], None],
+        gaps: GapSink,
     ) -> None:
         self._settings = settings
         self._stream = stream
@@ -73,7 +73,7 @@ class ShippingThread:
             self._work.set()
 
     def receipt(self, position: Position) -> Future[None]:
-        """A future that ends when the record that ends at ``position`` is acknowledged, with ``RecordRefused`` when refused."""
+        """A future that ends when the record ending at ``position`` is acknowledged, or with ``RecordRefused``."""
         future: Future[None] = Future()
         with self._lock:
             if self._acknowledged >= position:

@@ -7,8 +7,8 @@
     <spool>/<stream id>/cursor             how far the collector has acknowledged
     <spool>/refused/<stream id>.spool      records that the collector refused, kept
 
-A record is one ``write(2)``: when it returns, the kernel has it and no kill can take it back. This module writes; ``spool_reader``
-reads. Nothing here takes a lock of its own: the stream serialises its calls.
+A record is one ``write(2)``: when it returns, the kernel has it and no kill can take it back. This module writes;
+``spool_reader`` reads. Nothing here takes a lock of its own: the stream serialises its calls.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ class SpoolWriter:
         self._names_dirty = True
 
     def snapshot(self) -> tuple[Position, int, list[int], bool]:
-        """What to make durable: position, descriptor, retired descriptors, and whether names changed. Called under the lock."""
+        """What to make durable: position, descriptor, retired descriptors, whether names changed. Under the lock."""
         retired, self._retired = self._retired, []
         names, self._names_dirty = self._names_dirty, False
         return self.position, self._descriptor, retired, names

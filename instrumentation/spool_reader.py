@@ -1,7 +1,7 @@
 """Reading a stream's spool in batches, and forgetting only what was acknowledged.
 
-The cursor is written durably after each acknowledged batch. Should it be lost, records are sent again, and the log suppresses them by
-their identity; it is never ahead of an acknowledgement.
+The cursor is written durably after each acknowledged batch. Should it be lost, records are sent again, and the log
+suppresses them by their identity; it is never ahead of an acknowledgement.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class SpoolReader:
             window *= 2
 
     def advance(self, end: Position) -> None:
-        """Everything up to ``end`` is acknowledged, or kept elsewhere: write the cursor durably, delete what it has passed.
+        """Everything up to ``end`` is acknowledged or kept elsewhere: write the cursor, delete what it has passed.
 
         Raises:
             OSError: the cursor cannot be written; the batch will be sent again.

@@ -1,7 +1,8 @@
 """One stream: the records of one incarnation of one process, numbered without holes and bounded by records of its own.
 
-``audit.stream.opened`` is number 0, heartbeats say the last number, ``audit.stream.closed`` is the last. A number whose record
-could not be written is never given again: the log sees the hole, and an ``audit.gap`` record says why as soon as writing works.
+``audit.stream.opened`` is number 0, heartbeats say the last number, ``audit.stream.closed`` is the last. A number
+whose record could not be written is never given again: the log sees the hole, and an ``audit.gap`` record says why as
+soon as writing works.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class Stream:
         self._settings = settings
         self._header = join_header(encode_resource(resource, self.id), encode_scope())
         self._sequence = itertools.count(1)
+        self._unused: list[int] = []
         self._last = 0
         self._writer: SpoolWriter | None = None
         self._busy = False
@@ -95,20 +97,26 @@ class Stream:
     @property
     def lost(self) -> int:
         """Records lost and not yet told in a gap record."""
-        return sum(gap.count for gap in self._gaps.values())
+        return sum(gap.count for gap in list(self._gaps.values()))
 
-    def append(self, span: bytes) -> Position | None:
+    def append(self, span: bytes, *, counted: bool = True) -> Position | None:
         """Number an encoded span and hand it to the kernel; its position, None when it is durable already.
 
         Raises:
-            RecordLost: the record is not in the spool; it is counted, and will be told in a gap record.
+            RecordLost: the record is not in the spool. When ``counted``, it has used its number up and will be told in
+                a gap record; the stream's own records are not, they are only late.
         """
         with self.lock:
             if self._busy:
-                return self._append_nested(span)
+                self._append_nested(span)
+                return None
             self._busy = True
             try:
                 return self._append(span)
+            except RecordLost as lost:
+                if counted:
+                    self.lose(lost.reason)
+                raise
             finally:
                 self._busy = False
                 if self._nested or self._deferred:
@@ -126,26 +134,27 @@ class Stream:
                 raise RecordLost("oversize", f"a record of {size} bytes is above the limit")
             self._check_usage(writer, size)
             return self._write(writer, span)
-        except _Told:
-            raise
-        except RecordLost as lost:
-            self._lose(lost.reason)
+        except RecordLost:
             raise
         except OSError as error:
-            reason = _reason(error)
-            self._lose(reason)
-            raise RecordLost(reason, f"the spool cannot be written: {error.strerror}") from error
+            raise RecordLost(_reason(error), f"the spool cannot be written: {error.strerror}") from error
 
     def _write(self, writer: SpoolWriter, span: bytes) -> Position:
-        sequence = next(self._sequence)
+        sequence = self._take_number()
         try:
             position = writer.append(sequence, span + encode_sequence(sequence))
-        except OSError as error:
-            reason = _reason(error)
-            self._note_gap(reason, sequence)
-            raise _Told(reason, f"the spool cannot be written: {error.strerror}") from error
-        self._last = sequence
+        except OSError:
+            self._unused.append(sequence)
+            raise
+        self._last = max(self._last, sequence)
         return position
+
+    def _take_number(self) -> int:
+        # Both steps are single operations of the interpreter, so an interruption cannot give a number out twice.
+        try:
+            return self._unused.pop()
+        except IndexError:
+            return next(self._sequence)
 
     def _append_nested(self, span: bytes) -> None:
         """The same thread is inside ``append``: a signal handler or finalizer interrupted it."""
@@ -154,7 +163,7 @@ class Stream:
             # Between the first record's instructions; it is written before the interrupted call returns.
             self._deferred.append(span)
             return
-        sequence = next(self._sequence)
+        sequence = self._take_number()
         self._nested = True
         try:
             writer.append_nested(sequence, span + encode_sequence(sequence))
@@ -199,9 +208,10 @@ class Stream:
             if usage + size > self._settings.spool_limit:
                 raise SpoolFull
 
-    def _lose(self, reason: str) -> None:
-        """Count a record that is lost, unless ``_write`` has."""
-        self._note_gap(reason, next(self._sequence))
+    def lose(self, reason: str) -> None:
+        """Count a record that is lost before it could be written."""
+        with self.lock:
+            self._note_gap(reason, self._take_number())
 
     def _note_gap(self, reason: str, sequence: int) -> None:
         gap = self._gaps.setdefault(reason, _Gap(0, sequence, sequence))
@@ -232,9 +242,9 @@ class Stream:
         """Record that ``count`` records of a stream, this or another, are lost or refused.
 
         Raises:
-            RecordLost: the gap record itself could not be written; it is counted in turn.
+            RecordLost: the gap record itself could not be written; the caller tells it again later.
         """
-        self.append(gap_span(reason, count, stream, first, last))
+        self.append(gap_span(reason, count, stream, first, last), counted=False)
 
     def heartbeat(self) -> None:
         """Say that the stream lives, and its last number; nothing when it never began."""
@@ -255,7 +265,7 @@ class Stream:
                     semconv.AUDIT_STREAM_LAST_SEQUENCE: self._last,
                 }
                 try:
-                    self.append(_own_span(event_class, attributes, self.id))
+                    self.append(_own_span(event_class, attributes, self.id), counted=False)
                 except RecordLost:
                     return
 
@@ -283,10 +293,6 @@ class Stream:
                 writer.discard()
             else:
                 writer.close()
-
-
-class _Told(RecordLost):
-    """A lost record that is counted already."""
 
 
 def _own_span(event_class: EventClass, attributes: Attributes, stream: str) -> bytes:
