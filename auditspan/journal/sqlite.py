@@ -10,10 +10,7 @@ Durability rests on ``synchronous=FULL``: in WAL mode SQLite then syncs the log 
 
 from __future__ import annotations
 
-import fcntl
-import logging
 import os
-import secrets
 import sqlite3
 import threading
 from collections import deque
@@ -22,47 +19,23 @@ from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from auditspan.errors import AuditSpanError
-from auditspan.journal.contract import (
-    CONTROL_PARTITION,
-    Entry,
-    EntryKind,
-    JournalFull,
-    JournalUnavailable,
-    NewEntry,
-    PositionLost,
-    data_partition,
-)
+from auditspan.journal import sqlite_file as file
+from auditspan.journal.contract import Entry, EntryKind, JournalUnavailable, NewEntry, PositionLost, data_partition
 
 __all__ = ["SqliteJournal"]
 
-_log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 _Row = tuple[int, str, str, str, int, str, bytes]
 
-_OFFSET_BITS: Final = 48
 _LARGEST_PARTITION_COUNT: Final = 1024
-_APPLICATION_ID: Final = 0x41554A31  # "AUJ1": tells `file` and us what this database is.
-# A request of 100 spans is about 100 kB: larger pages than the default 4 KiB make its overflow chain short.
-_PAGE_SIZE: Final = 16 * 1024
 _CHECKPOINT_PAGES: Final = 2048
 _LARGEST_COMMIT: Final = 32 * 1024 * 1024
 _TRIM_SLICE: Final = 256
 _VACUUM_SLICE: Final = 512
 # Free pages kept for the next appends: giving back less than this only moves pages about.
 _SPARE_PAGES: Final = 2048
-
-_SCHEMA: Final = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE partitions (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, earliest INTEGER NOT NULL) STRICT;
-CREATE TABLE entries (
-    position INTEGER PRIMARY KEY, kind TEXT NOT NULL, emitter TEXT NOT NULL, authentication TEXT NOT NULL,
-    arrival_time INTEGER NOT NULL, encoding TEXT NOT NULL, body BLOB NOT NULL
-) STRICT;
-"""
 
 
 @dataclass(slots=True)
@@ -118,11 +91,11 @@ class SqliteJournal:
         self._pending_bytes = 0
         self._closed = False
         self._readers: list[sqlite3.Connection] = []
-        self._lock_descriptor = -1 if read_only else _lock(self._path)
+        self._lock_descriptor = -1 if read_only else file.lock(self._path)
         try:
             with self._opening() as connection:
-                self._identity, self._ids = self._load(connection, None if read_only else data_partitions)
-                self._next = {number: _next_offset(connection, number) for number in self._ids.values()}
+                self._identity, self._ids = file.load(connection, self._path, None if read_only else data_partitions)
+                self._next = {number: file.next_offset(connection, number) for number in self._ids.values()}
         except BaseException:
             self._unlock()
             raise
@@ -159,7 +132,7 @@ class SqliteJournal:
         future.set_running_or_notify_cancel()
         with self._changed:
             if self._closed or self._read_only:
-                future.set_exception(_not_writable())
+                future.set_exception(file.not_writable())
             elif self._pending_bytes and self._pending_bytes + size > self._queue_bytes:
                 future.set_exception(
                     JournalUnavailable(
@@ -177,7 +150,7 @@ class SqliteJournal:
         """A durable write that leaves no entry: whether an append would succeed now. Fails as `append` does."""
 
         def touch(connection: sqlite3.Connection) -> None:
-            with _transaction(connection):
+            with file.transaction(connection):
                 connection.execute(
                     "INSERT INTO meta VALUES ('probe', '1') ON CONFLICT (name) DO UPDATE SET value = value + 1"
                 )
@@ -195,7 +168,7 @@ class SqliteJournal:
         found: list[Entry] = []
         size = 0
         with self._reading() as connection:
-            earliest = _earliest(connection, number)
+            earliest = file.earliest(connection, number)
             if offset < earliest:
                 raise PositionLost(
                     f"Offset {offset} of {partition} was trimmed; the earliest kept is {earliest}.",
@@ -204,13 +177,13 @@ class SqliteJournal:
             rows = connection.execute(
                 "SELECT position, kind, emitter, authentication, arrival_time, encoding, body FROM entries"
                 " WHERE position >= ? AND position < ? ORDER BY position LIMIT ?",
-                (_position(number, offset), _position(number + 1, 0), max(1, max_entries)),
+                (file.position(number, offset), file.position(number + 1, 0), max(1, max_entries)),
             )
             for position, kind, emitter, authentication, arrival_time, encoding, body in rows:
                 size += len(body)
                 if found and size > max_bytes:
                     break
-                at = position - _position(number, 0)
+                at = position - file.position(number, 0)
                 found.append(
                     Entry(partition, at, EntryKind(kind), emitter, authentication, arrival_time, encoding, body)
                 )
@@ -220,14 +193,14 @@ class SqliteJournal:
         """The earliest offset of ``partition`` that `read` still gives."""
         number = self._number(partition)
         with self._reading() as connection:
-            return _earliest(connection, number)
+            return file.earliest(connection, number)
 
     def high_water_mark(self, partition: str) -> int:
         """Offset that the next entry of ``partition`` will get."""
         number = self._number(partition)
         if self._read_only:
             with self._reading() as connection:
-                return _next_offset(connection, number)
+                return file.next_offset(connection, number)
         with self._changed:
             return self._next[number]
 
@@ -253,13 +226,13 @@ class SqliteJournal:
         progress = {"left": 1}
 
         def forget(connection: sqlite3.Connection) -> None:
-            with _transaction(connection):
+            with file.transaction(connection):
                 connection.execute(
                     "UPDATE partitions SET earliest = max(earliest, ?) WHERE id = ?",
                     (before, number),
                 )
-                limit = _position(number, _earliest(connection, number))
-                bounds = (_position(number, 0), limit)
+                limit = file.position(number, file.earliest(connection, number))
+                bounds = (file.position(number, 0), limit)
                 lowest = connection.execute(
                     "SELECT min(position) FROM entries WHERE position >= ? AND position < ?", bounds
                 ).fetchone()[0]
@@ -308,7 +281,7 @@ class SqliteJournal:
         future.set_running_or_notify_cancel()
         with self._changed:
             if self._closed or self._read_only:
-                future.set_exception(_not_writable())
+                future.set_exception(file.not_writable())
             else:
                 self._tasks.append(_Task(run, future))
                 self._changed.notify_all()
@@ -326,7 +299,7 @@ class SqliteJournal:
             connection = self._commit(connection, group) if group else connection
             connection = self._perform(connection, task) if task else connection
         if connection is not None:
-            _checkpoint_and_close(connection)
+            file.checkpoint_and_close(connection)
 
     def _take(self) -> list[_Submission]:
         group: list[_Submission] = []
@@ -342,7 +315,7 @@ class SqliteJournal:
             connection = connection or self._connect()
             offsets, following = self._insert(connection, group)
         except Exception as error:  # the thread must outlive any fault: it is passed on to those who wait
-            _discard(connection)
+            file.discard(connection)
             if len(group) > 1 and not isinstance(error, sqlite3.OperationalError):
                 # Something in one submission cannot be stored: it must not take its neighbours with it.
                 connection = None
@@ -351,7 +324,7 @@ class SqliteJournal:
                 return connection
             self._settle(group, {})
             for submission in group:
-                submission.future.set_exception(_explained(error, self._path))
+                submission.future.set_exception(file.explained(error, self._path))
             return None
         self._settle(group, following)
         for submission, given in zip(group, offsets, strict=True):
@@ -372,7 +345,7 @@ class SqliteJournal:
                 given.append(offset)
                 rows.append(
                     (
-                        _position(number, offset),
+                        file.position(number, offset),
                         entry.kind.value,
                         entry.emitter,
                         entry.authentication,
@@ -382,7 +355,7 @@ class SqliteJournal:
                     )
                 )
             offsets.append(given)
-        with _transaction(connection):
+        with file.transaction(connection):
             connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         return offsets, following
 
@@ -397,21 +370,21 @@ class SqliteJournal:
             connection = connection or self._connect()
             task.run(connection)
         except Exception as error:  # as in _commit
-            _discard(connection)
-            task.future.set_exception(_explained(error, self._path))
+            file.discard(connection)
+            task.future.set_exception(file.explained(error, self._path))
             return None
         task.future.set_result(None)
         return connection
 
     def _connect(self) -> sqlite3.Connection:
         """A connection for the writer thread. After a fault it is a new one, with offsets read anew from the file."""
-        connection = _connect(self._path)
+        connection = file.connect(self._path)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA journal_size_limit = {2 * _CHECKPOINT_PAGES * _PAGE_SIZE}")
+        connection.execute(f"PRAGMA journal_size_limit = {2 * _CHECKPOINT_PAGES * file.PAGE_SIZE}")
         if self._maximum_bytes is not None:
-            connection.execute(f"PRAGMA max_page_count = {max(1, self._maximum_bytes // _PAGE_SIZE)}")
-        following = {number: _next_offset(connection, number) for number in self._ids.values()}
+            connection.execute(f"PRAGMA max_page_count = {max(1, self._maximum_bytes // file.PAGE_SIZE)}")
+        following = {number: file.next_offset(connection, number) for number in self._ids.values()}
         with self._changed:
             self._next.update(following)
             self._changed.notify_all()
@@ -421,42 +394,26 @@ class SqliteJournal:
     def _opening(self) -> Iterator[sqlite3.Connection]:
         try:
             if not self._read_only:
-                _create_file(self._path)
-            with closing(_connect(self._path)) as connection:
+                file.create_file(self._path)
+            with closing(file.connect(self._path)) as connection:
                 yield connection
         except (sqlite3.Error, OSError) as error:
-            raise _explained(error, self._path) from error
-
-    def _load(self, connection: sqlite3.Connection, data_partitions: int | None) -> tuple[str, dict[str, int]]:
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        empty = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
-        if data_partitions is not None and empty:
-            _create_schema(connection, data_partitions)
-        elif application != _APPLICATION_ID:
-            raise AuditSpanError(f"{self._path} is no journal.", remedy="Give the path of a journal or of a new file.")
-        identity = connection.execute("SELECT value FROM meta WHERE name = 'identity'").fetchone()[0]
-        ids = dict(connection.execute("SELECT name, id FROM partitions ORDER BY id").fetchall())
-        if data_partitions is not None and len(ids) - 1 != data_partitions:
-            raise AuditSpanError(
-                f"The journal {self._path} has {len(ids) - 1} data partitions, not {data_partitions}.",
-                remedy=f"Set the number to {len(ids) - 1}: it is fixed for the life of a log generation.",
-            )
-        return str(identity), ids
+            raise file.explained(error, self._path) from error
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._changed:
             if self._closed:
-                raise _not_writable()
+                raise file.not_writable()
             connection = self._readers.pop() if self._readers else None
         try:
-            connection = connection or _connect(self._path)
-            with _transaction(connection, "DEFERRED"):
+            connection = connection or file.connect(self._path)
+            with file.transaction(connection, "DEFERRED"):
                 yield connection
         except sqlite3.Error as error:
-            _discard(connection)
+            file.discard(connection)
             connection = None
-            raise _explained(error, self._path) from error
+            raise file.explained(error, self._path) from error
         finally:
             if connection is not None:
                 with self._changed:
@@ -470,116 +427,3 @@ class SqliteJournal:
         descriptor, self._lock_descriptor = self._lock_descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
-
-
-def _position(number: int, offset: int) -> int:
-    return (number << _OFFSET_BITS) | offset
-
-
-def _earliest(connection: sqlite3.Connection, number: int) -> int:
-    return int(connection.execute("SELECT earliest FROM partitions WHERE id = ?", (number,)).fetchone()[0])
-
-
-def _next_offset(connection: sqlite3.Connection, number: int) -> int:
-    last = connection.execute(
-        "SELECT max(position) FROM entries WHERE position >= ? AND position < ?",
-        (_position(number, 0), _position(number + 1, 0)),
-    ).fetchone()[0]
-    after_last = 0 if last is None else last - _position(number, 0) + 1
-    return max(after_last, _earliest(connection, number))
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # mode=rw: a journal that was deleted under us must be an error, not a new, empty journal.
-    uri = f"{path.absolute().as_uri()}?mode=rw"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
-    connection.execute("PRAGMA trusted_schema = OFF")
-    return connection
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE" if kind == "IMMEDIATE" else "BEGIN")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _create_schema(connection: sqlite3.Connection, data_partitions: int) -> None:
-    connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    names = [CONTROL_PARTITION, *(data_partition(index) for index in range(data_partitions))]
-    with _transaction(connection):
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            connection.execute(statement)
-        connection.execute("INSERT INTO meta VALUES ('identity', ?)", (f"sqlite:{secrets.token_hex(16)}",))
-        connection.executemany("INSERT INTO partitions VALUES (?, ?, 0)", list(enumerate(names)))
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-
-
-def _create_file(path: Path) -> None:
-    """Create ``path`` for its owner alone: SQLite gives ``-wal`` and ``-shm`` the permissions of the database."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        return
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _lock(path: Path) -> int:
-    try:
-        descriptor = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _explained(error, path) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise AuditSpanError(
-            f"Another process writes the journal {path}.", remedy="Stop it, or use another data directory."
-        ) from error
-    return descriptor
-
-
-def _discard(connection: sqlite3.Connection | None) -> None:
-    """Drop a connection that met a fault: what it holds in memory is no longer trusted."""
-    if connection is not None:
-        try:
-            connection.close()
-        except sqlite3.Error as error:
-            _log.warning("closing the journal after a fault failed: %s", error)
-
-
-def _checkpoint_and_close(connection: sqlite3.Connection) -> None:
-    try:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    except sqlite3.Error as error:
-        _log.warning("the journal's write-ahead log stays for the next start: %s", error)
-    _discard(connection)
-
-
-def _not_writable() -> JournalUnavailable:
-    return JournalUnavailable("The journal is closed, or open for reading only.", remedy="Start the service again.")
-
-
-def _explained(error: BaseException, path: Path) -> AuditSpanError:
-    if isinstance(error, AuditSpanError):
-        return error
-    code: Any = getattr(error, "sqlite_errorcode", None)
-    if isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_FULL:
-        return JournalFull(
-            f"The journal {path} is full: {error}.", remedy="Free disk space or raise its limit; senders keep retrying."
-        )
-    return JournalUnavailable(
-        f"The journal {path} failed: {error}.", remedy="Check the disk and its permissions; senders keep retrying."
-    )
