@@ -1,0 +1,285 @@
+"""The determination of facts at a rule time: text, enforced and governing outcome, and why (evidence format, section 6).
+
+* **text**: the most restrictive outcome of the rules with authority ``law`` that match and no other law excepts.
+* **enforced**: the same without what an enforcement policy lifts, and with the directives.
+* **governing**: the enforced outcome, raised by company policy. A proposal never governs: it is listed beside.
+
+A rule whose condition cannot be excluded because a fact is unknown counts as ``review``. A rule lifts another only when it surely matches.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from auditspan.canonical import JsonValue, canonical_json
+
+from .conditions import Truth
+from .countries import Countries
+from .facts import BASE_FACTS, GROUP_FACTS, FactSet, FactValue
+from .packs import OUTCOMES, Definition, Outcome, Packs, Rule
+
+__all__ = ["Determination", "Engine", "Entry", "Verdict", "more_restrictive"]
+
+_MOST_REMEMBERED: Final = 16_384
+_RANK: Final[dict[Outcome, int]] = {outcome: rank for rank, outcome in enumerate(OUTCOMES)}
+
+
+def more_restrictive(outcomes: Iterable[Outcome]) -> Outcome:
+    """The most restrictive of ``outcomes``; ``no_license_required`` when there is none."""
+    return OUTCOMES[max((_RANK[outcome] for outcome in outcomes), default=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A rule that matched, or that could match (``certain`` false, outcome ``review``)."""
+
+    rule: Rule
+    authority: str
+    outcome: Outcome
+    flag: bool
+    governs: bool
+    certain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the rules say about the facts that they read."""
+
+    entries: tuple[Entry, ...]
+    defined: Mapping[str, Truth]
+    definitions: tuple[Definition, ...]
+    eccn: str | None
+    text: Outcome
+    enforced: Outcome
+    governing: Outcome
+    flagged: bool
+
+    @property
+    def rank(self) -> tuple[int, int, int, bool]:
+        """Orders verdicts from least to most restrictive."""
+        return _RANK[self.governing], _RANK[self.enforced], _RANK[self.text], self.flagged
+
+
+@dataclass(frozen=True, slots=True)
+class Determination:
+    """The determination of one event at one rule time.
+
+    Attributes:
+        facts: the facts it rests on, those that follow from the rule time included.
+        verdict: what the rules say.
+        in_force: the longest span of rule time in which the same rules are in force.
+        rule_time: nanoseconds, within the span.
+    """
+
+    facts: FactSet
+    verdict: Verdict
+    in_force: tuple[int, int | None]
+    rule_time: int
+
+    @property
+    def destination(self) -> str | None:
+        """The country that drives it."""
+        country = self.facts.values.get("destination_country")
+        return country if isinstance(country, str) else None
+
+    @property
+    def rule_ids(self) -> tuple[str, ...]:
+        """Sorted ids of the rules that govern."""
+        return tuple(entry.rule.id for entry in self.verdict.entries if entry.governs)
+
+    def document(self) -> dict[str, JsonValue]:
+        """The facts document, version 1."""
+        verdict = self.verdict
+        values: dict[str, JsonValue] = {name: self.facts.values.get(name) for name in BASE_FACTS}
+        values |= verdict.defined
+        start, end = self.in_force
+        return {
+            "v": 1,
+            "facts": values,
+            "known_by": dict(self.facts.known_by),
+            "in_force": {"from": str(start), "to": None if end is None else str(end)},
+            "rules": [
+                {
+                    "authority": entry.authority,
+                    "flag": entry.flag,
+                    "governs": entry.governs,
+                    "id": entry.rule.id,
+                    "outcome": entry.outcome,
+                }
+                for entry in verdict.entries
+            ],
+            "text": verdict.text,
+            "enforced": verdict.enforced,
+            "governing": verdict.governing,
+            "flagged": verdict.flagged,
+            "destination": self.destination,
+            "eccn": verdict.eccn,
+        }
+
+    def document_bytes(self) -> bytes:
+        """The document as canonical JSON."""
+        return canonical_json(self.document())
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A span of rule time in which neither rules nor Country Groups change."""
+
+    start: int
+    in_force: tuple[int, int | None]
+    definitions: tuple[Definition, ...]
+    rules: tuple[Rule, ...]
+
+
+class Engine:
+    """Evaluates packs over facts. Pure: the same facts and time give the same determination; not safe for concurrent calls.
+
+    Args:
+        packs: compiled packs.
+        countries: names and groups of countries.
+        adopted: packs whose proposals an officer adopted: they bind as company policy.
+    """
+
+    def __init__(self, packs: Packs, countries: Countries, *, adopted: frozenset[str] = frozenset()) -> None:
+        self._countries = countries
+        self._adopted = adopted
+        windows = [item.window for item in (*packs.definitions, *packs.rules)]
+        changes = sorted(
+            {0, *(window.start for window in windows), *(window.end for window in windows if window.end is not None)}
+        )
+        starts = sorted({*changes, *countries.boundaries})
+        self._segments = [_segment(start, changes, packs) for start in starts]
+        self.boundaries: tuple[int, ...] = tuple(starts)
+        """Starts of the segments of rule time, in nanoseconds."""
+        defined = {definition.fact for definition in packs.definitions}
+        self._undefined: dict[str, Truth] = dict.fromkeys(sorted(defined), False)
+        reads = frozenset().union(*(item.reads for item in (*packs.definitions, *packs.rules)))
+        self._reads: tuple[str, ...] = tuple(sorted(reads - defined))
+        self._verdicts: dict[tuple[object, ...], Verdict] = {}
+        self._groups: dict[tuple[int, str], tuple[str, ...] | None] = {}
+        self.evaluated = 0
+        """Verdicts computed; the rest came from memory."""
+
+    def segment(self, instant: int) -> int:
+        """Index of the segment in which ``instant`` lies."""
+        return max(bisect.bisect_right(self.boundaries, instant) - 1, 0)
+
+    def determine(self, candidates: Iterable[FactSet], instant: int) -> Determination:
+        """The determination at ``instant`` (nanoseconds): of several candidate sets of facts, the one that restricts most.
+
+        ``candidates`` differ where evidence conflicts; the first of equals stands.
+        """
+        index = self.segment(instant)
+        segment = self._segments[index]
+        best: Determination | None = None
+        for candidate in candidates:
+            facts = self._with_groups(candidate, index)
+            verdict = self._verdict(facts.values, index)
+            if best is None or verdict.rank > best.verdict.rank:
+                best = Determination(facts, verdict, segment.in_force, instant)
+        if best is None:
+            raise ValueError("no facts to determine")
+        return best
+
+    def _with_groups(self, candidate: FactSet, index: int) -> FactSet:
+        facts = candidate.copy()
+        for name, country_name in GROUP_FACTS.items():
+            country = facts.values.get(country_name)
+            if isinstance(country, str):
+                key = index, country
+                if key not in self._groups:
+                    self._groups[key] = self._countries.groups(country, self._segments[index].start)
+                groups = self._groups[key]
+                if groups is not None:
+                    facts.values[name] = groups
+                    facts.known_by[name] = "country_groups"
+        return facts
+
+    def _verdict(self, values: Mapping[str, FactValue], index: int) -> Verdict:
+        key = (index, *(values.get(name) for name in self._reads))
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            self.evaluated += 1
+            if len(self._verdicts) >= _MOST_REMEMBERED:
+                self._verdicts.clear()
+            verdict = self._verdicts[key] = self._evaluate(dict(values), self._segments[index])
+        return verdict
+
+    def _evaluate(self, values: dict[str, FactValue], segment: _Segment) -> Verdict:
+        held, eccn, defined = _define(values, segment.definitions, self._undefined)
+        values.update(defined)
+        truths = [(rule, rule.when(values)) for rule in segment.rules]
+        matched = [(rule, self._authority(rule), truth) for rule, truth in truths if truth is not False]
+        ids = {rule.id for rule, _, _ in matched}
+        # A rule that lifts others says nothing where none of them could apply, and lifts nothing unless it surely applies.
+        matched = [
+            (rule, authority, truth)
+            for rule, authority, truth in matched
+            if not rule.lifts or (truth and rule.lifts & ids)
+        ]
+        excepted: set[str] = set()
+        lifted: set[str] = set()
+        for rule, authority, truth in matched:
+            if truth:
+                (excepted if authority == "law" else lifted).update(rule.lifts)
+        entries = tuple(
+            Entry(
+                rule,
+                authority,
+                rule.outcome if truth else "review",
+                rule.flag if truth else False,
+                authority != "proposal" and rule.id not in excepted and rule.id not in lifted,
+                bool(truth),
+            )
+            for rule, authority, truth in sorted(matched, key=lambda item: item[0].id)
+        )
+        text = more_restrictive(e.outcome for e in entries if e.authority == "law" and e.rule.id not in excepted)
+        enforced = more_restrictive(e.outcome for e in entries if e.governs and e.authority != "company_policy")
+        governing = more_restrictive(e.outcome for e in entries if e.governs)
+        return Verdict(
+            entries, defined, held, eccn, text, enforced, governing, any(e.flag and e.governs for e in entries)
+        )
+
+    def _authority(self, rule: Rule) -> str:
+        return "company_policy" if rule.authority == "proposal" and rule.pack in self._adopted else rule.authority
+
+
+def _segment(start: int, changes: list[int], packs: Packs) -> _Segment:
+    position = bisect.bisect_right(changes, start)
+    return _Segment(
+        start,
+        (changes[position - 1], changes[position] if position < len(changes) else None),
+        tuple(definition for definition in packs.definitions if definition.window.covers(start)),
+        tuple(rule for rule in packs.rules if rule.window.covers(start)),
+    )
+
+
+def _define(
+    values: Mapping[str, FactValue], definitions: tuple[Definition, ...], undefined: Mapping[str, Truth]
+) -> tuple[tuple[Definition, ...], str | None, dict[str, Truth]]:
+    """The definitions that hold, the ECCN, and the value of each defined fact.
+
+    A fact none of whose definitions is in force is false. The first ECCN in order stands, unless one before it could hold as well: then it cannot be told.
+    """
+    known: dict[str, FactValue] = {**values, **undefined}
+    defined: dict[str, Truth] = dict(undefined)
+    held: list[Definition] = []
+    eccn: str | None = None
+    open_eccns: set[str] = set()
+    for definition in definitions:
+        truth = definition.when(known)
+        earlier = defined[definition.fact]
+        defined[definition.fact] = known[definition.fact] = (
+            True if truth or earlier else (None if truth is None or earlier is None else False)
+        )
+        if truth:
+            held.append(definition)
+        if definition.eccn is not None and eccn is None:
+            if truth and open_eccns <= {definition.eccn}:
+                eccn = definition.eccn
+            elif truth is None or truth:
+                open_eccns.add(definition.eccn)
+    return tuple(held), eccn, defined

@@ -1,0 +1,139 @@
+"""A determination as a sentence that a person would write: who, what, where to, which rule, why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from .countries import Countries
+from .engine import Determination, Entry
+from .facts import GROUP_FACTS, INTERVALS, FactValue
+from .parties import Parties
+
+__all__ = ["Explainer"]
+
+_PLACEHOLDER: Final = re.compile(r"\{([a-z0-9_]+)\}")
+_SPACE: Final = re.compile(r"\s+")
+_ACTS: Final = {
+    "access": "used a model",
+    "transfer": "transferred {item}",
+    "provision": "provisioned {item}",
+    "inventory": "holds {item}",
+}
+_OUTCOMES: Final = {
+    "no_license_required": "no licence required",
+    "exception": "licence exception",
+    "review": "review",
+    "license_required": "licence required",
+    "prohibited": "prohibited",
+}
+
+
+class Explainer:
+    """Renders determinations with the names of countries and parties."""
+
+    def __init__(self, countries: Countries, parties: Parties) -> None:
+        self._countries = countries
+        self._parties = parties
+
+    def why(self, determination: Determination) -> str:
+        """One paragraph of plain text."""
+        values, verdict = determination.facts.values, determination.verdict
+        deciding = [entry for entry in verdict.entries if entry.governs and entry.outcome == verdict.governing]
+        others = [entry for entry in verdict.entries if entry.governs and entry not in deciding]
+        beside = [entry for entry in verdict.entries if not entry.governs]
+        sentences = [f"{self._who_did_what(values, verdict.eccn)}: {_OUTCOMES[verdict.governing]}."]
+        sentences += [self._entry(entry, values) for entry in deciding]
+        if not verdict.entries:
+            sentences.append("No rule in force on that day catches it.")
+        sentences += [self._entry(entry, values) for entry in others]
+        if verdict.text != verdict.governing:
+            sentences.append(f"By text: {_OUTCOMES[verdict.text]}; as enforced: {_OUTCOMES[verdict.enforced]}.")
+        sentences += [self._beside(entry, values) for entry in beside]
+        if (
+            any(self._rests_on_groups(entry) for entry in deciding)
+            and determination.rule_time < self._countries.verified_from
+        ):
+            sentences.append(f"Country Groups before {self._countries.version} rest on secondary knowledge.")
+        return _SPACE.sub(" ", " ".join(sentences))
+
+    def citations(self, determination: Determination) -> tuple[str, ...]:
+        """The citations of the rules that govern, and of the definitions they read that hold; in order, each once."""
+        governing = [entry.rule for entry in determination.verdict.entries if entry.governs]
+        reads = frozenset().union(*(rule.reads for rule in governing))
+        held = [definition for definition in determination.verdict.definitions if definition.fact in reads]
+        return tuple(dict.fromkeys(citation for item in (*governing, *held) for citation in item.citations))
+
+    def _who_did_what(self, values: Mapping[str, FactValue], eccn: str | None) -> str:
+        actor, end_user = values.get("actor_party"), values.get("end_user_party")
+        who = self._party(actor) if actor else "An actor that the party registry does not know"
+        act = str(values.get("act") or "did something with {item}")
+        text = f"{who} {_ACTS.get(act, act).replace('{item}', self._item(values, eccn))}"
+        if end_user and end_user != actor:
+            text += f" for {self._party(end_user)}"
+        preposition = {"access": "from", "transfer": "to"}.get(act, "in")
+        text += f" {preposition} {self._render('destination_country', values, 'an unknown country')}"
+        candidates = values.get("destination_candidates")
+        if isinstance(candidates, tuple) and len(candidates) > 1:
+            names = ", ".join("one that cannot be told" if code == "?" else self._country(code) for code in candidates)
+            text += f" (evidence names {names}; the one that restricts most is judged)"
+        return text
+
+    def _item(self, values: Mapping[str, FactValue], eccn: str | None) -> str:
+        if values.get("item_kind") == "model_weights":
+            return f"model weights ({eccn})" if eccn else "model weights"
+        model = values.get("accelerator_model") or "accelerators of an unknown model"
+        quantity, tpp = values.get("quantity"), values.get("tpp_low")
+        details = [f"TPP {tpp}" if tpp is not None else "TPP unknown", eccn or "classification undetermined"]
+        return f"{f'{quantity} × ' if quantity is not None else ''}{model} ({', '.join(details)})"
+
+    def _entry(self, entry: Entry, values: Mapping[str, FactValue]) -> str:
+        rule = entry.rule
+        policy = f", {rule.review_policy.replace('_', ' ')}" if rule.review_policy and entry.certain else ""
+        source = (
+            f"[{rule.id}: {'; '.join(rule.citations)}{policy}{'' if rule.status == 'verified' else f', {rule.status}'}]"
+        )
+        if entry.certain:
+            return f"{self._fill(rule.explanation, values)} {source}"
+        missing = sorted(name for name in rule.reads if values.get(name) is None and not name.startswith("item_"))
+        unknown = ", ".join(name.replace("_", " ") for name in missing if name not in GROUP_FACTS)
+        because = f"unknown: {unknown}" if unknown else "it cannot be told from what is known"
+        return f"It cannot be excluded that this rule applies: {rule.title} ({because}) {source}"
+
+    def _beside(self, entry: Entry, values: Mapping[str, FactValue]) -> str:
+        word = "Proposal, in shadow" if entry.authority == "proposal" else "Does not govern"
+        return f"{word}: {_OUTCOMES[entry.outcome]}. {self._entry(entry, values)}"
+
+    def _rests_on_groups(self, entry: Entry) -> bool:
+        reads = entry.rule.reads
+        return any(name in reads for name in GROUP_FACTS) or any(
+            part in name for name in reads for part in ("destination_", "headquarters")
+        )
+
+    def _fill(self, template: str, values: Mapping[str, FactValue]) -> str:
+        replace: Callable[[re.Match[str]], str] = lambda match: self._render(match.group(1), values)  # noqa: E731
+        return _PLACEHOLDER.sub(replace, template)
+
+    def _render(self, name: str, values: Mapping[str, FactValue], unknown: str = "unknown") -> str:
+        if name in INTERVALS:
+            low, high = (values.get(bound) for bound in INTERVALS[name])
+            return unknown if low is None or high is None else str(low)
+        value = values.get(name)
+        if value is None:
+            return unknown
+        if isinstance(value, tuple):
+            return ", ".join(value) or "none"
+        if name.endswith("_country"):
+            return self._country(str(value))
+        if name.endswith("_party"):
+            return self._party(value)
+        return str(value)
+
+    def _country(self, code: str) -> str:
+        name = self._countries.names.get(code)
+        return f"{name} ({code})" if name else code
+
+    def _party(self, identifier: FactValue) -> str:
+        party = self._parties.by_id(identifier) if isinstance(identifier, str) else None
+        return f"{party.name} ({party.id})" if party else f"{identifier}"

@@ -1,0 +1,241 @@
+"""Rule packs: YAML, checked against ``data/pack.schema.json``, compiled over the declared facts.
+
+Definitions and rules of all packs of a reference are compiled together: a pack may read a term that an earlier one defines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from .conditions import Compiler, Condition
+from .errors import PolicyError
+from .facts import BASE_FACTS, FactType
+from .parties import validate
+from .rule_time import parse_instant
+from .yaml_text import Document, Path, load
+
+__all__ = ["AUTHORITIES", "OUTCOMES", "Authority", "Definition", "Outcome", "Packs", "Rule", "Window", "compile_packs"]
+
+Outcome = Literal["no_license_required", "exception", "review", "license_required", "prohibited"]
+OUTCOMES: Final[tuple[Outcome, ...]] = ("no_license_required", "exception", "review", "license_required", "prohibited")
+"""From least to most restrictive (evidence format, section 6)."""
+
+Authority = Literal["law", "enforcement_policy", "directive", "proposal", "company_policy"]
+AUTHORITIES: Final[tuple[Authority, ...]] = ("law", "enforcement_policy", "directive", "proposal", "company_policy")
+
+_PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When something is in force: ``[start, end)`` in nanoseconds; ``end`` ``None`` = without end."""
+
+    start: int
+    end: int | None
+
+    def covers(self, instant: int) -> bool:
+        """Whether ``instant`` lies in it."""
+        return self.start <= instant and (self.end is None or instant < self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A term of the law: ``fact`` holds when ``when`` does."""
+
+    id: str
+    pack: str
+    fact: str
+    title: str
+    eccn: str | None
+    citations: tuple[str, ...]
+    status: str
+    window: Window
+    when: Condition
+    reads: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule with everything that its determination quotes."""
+
+    id: str
+    pack: str
+    title: str
+    citations: tuple[str, ...]
+    authority: Authority
+    status: str
+    window: Window
+    addressee: str | None
+    confidential: bool
+    when: Condition
+    reads: frozenset[str]
+    outcome: Outcome
+    flag: bool
+    lifts: frozenset[str]
+    review_policy: str | None
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Packs:
+    """The compiled packs: definitions and rules in the order of the packs, and each pack's version by its id and by its file."""
+
+    definitions: tuple[Definition, ...]
+    rules: tuple[Rule, ...]
+    versions: Mapping[str, str]
+    version_of_file: Mapping[str, str]
+
+
+def compile_packs(texts: Sequence[tuple[str, bytes]]) -> Packs:
+    """Compiles packs, given as (file name, text), in this order.
+
+    Raises:
+        PolicyError: at file and line, with a remedy.
+    """
+    documents = [load(text, file) for file, text in texts]
+    for document in documents:
+        validate(document, "pack.schema.json")
+    versions: dict[str, str] = {}
+    for document in documents:
+        name = document.data["pack"]
+        if name in versions:
+            raise _fault(document, ("pack",), f"the pack {name!r} is given twice", "Leave one out.")
+        versions[name] = document.data["version"]
+    types: dict[str, FactType] = {name: fact.type for name, fact in BASE_FACTS.items()}
+    types |= {entry["fact"]: "bool" for document in documents for entry in document.data.get("definitions") or ()}
+    _check_defined_names(documents)
+    compiler = Compiler(types)
+    definitions = _definitions(documents, compiler)
+    rules = _rules(documents, compiler, {*types, "tpp", "performance_density"})
+    return Packs(tuple(definitions), tuple(rules), versions, {d.file: d.data["version"] for d in documents})
+
+
+def _check_defined_names(documents: Sequence[Document]) -> None:
+    """A defined name belongs to one pack, and is no declared fact."""
+    owners: dict[str, str] = {}
+    for document in documents:
+        for index, entry in enumerate(document.data.get("definitions") or ()):
+            owner = owners.setdefault(entry["fact"], document.data["pack"])
+            if entry["fact"] in BASE_FACTS or owner != document.data["pack"]:
+                raise _fault(
+                    document,
+                    ("definitions", index, "fact"),
+                    f"{entry['fact']!r} is defined elsewhere",
+                    "Choose another name.",
+                )
+
+
+def _definitions(documents: Sequence[Document], compiler: Compiler) -> list[Definition]:
+    definitions: list[Definition] = []
+    pending = [entry["fact"] for document in documents for entry in document.data.get("definitions") or ()]
+    seen: set[str] = set()
+    for document in documents:
+        for index, entry in enumerate(document.data.get("definitions") or ()):
+            path: Path = ("definitions", index)
+            _check_id(document, path, entry["id"], seen)
+            compiled = compiler.compile(document, (*path, "when"), entry["when"])
+            if too_early := sorted(compiled.reads.intersection(pending)):
+                raise _fault(
+                    document,
+                    (*path, "when"),
+                    f"it reads {', '.join(too_early)} before its last definition",
+                    "Move it below.",
+                )
+            pending.remove(entry["fact"])
+            definitions.append(
+                Definition(
+                    entry["id"],
+                    document.data["pack"],
+                    entry["fact"],
+                    entry["title"],
+                    entry.get("eccn"),
+                    tuple(entry["citations"]),
+                    entry["status"],
+                    _window(document, path, entry["effective"]),
+                    compiled.evaluate,
+                    compiled.reads,
+                )
+            )
+    return definitions
+
+
+def _rules(documents: Sequence[Document], compiler: Compiler, placeholders: set[str]) -> list[Rule]:
+    rules: list[Rule] = []
+    seen: set[str] = set()
+    lifting: list[tuple[Document, Path, str]] = []
+    for document in documents:
+        for index, entry in enumerate(document.data["rules"]):
+            path: Path = ("rules", index)
+            _check_id(document, path, entry["id"], seen)
+            compiled = compiler.compile(document, (*path, "when"), entry["when"])
+            for name in _PLACEHOLDER.findall(entry["explanation"]):
+                if name not in placeholders:
+                    raise _fault(document, (*path, "explanation"), f"no such fact: {{{name}}}", "Name a declared fact.")
+            lifting += [(document, (*path, "lifts"), lifted) for lifted in entry.get("lifts") or ()]
+            if entry["authority"] == "enforcement_policy" and not entry.get("lifts"):
+                raise _fault(document, path, "an enforcement policy lifts nothing", "Name the rules under `lifts:`.")
+            if entry["authority"] in ("proposal", "company_policy") and entry.get("lifts"):
+                raise _fault(document, path, f"a {entry['authority']} cannot lift a rule", "Remove `lifts:`.")
+            rules.append(_rule(document, path, entry, compiled.evaluate, compiled.reads))
+    for document, path, lifted in lifting:
+        if lifted not in seen:
+            raise _fault(document, path, f"no such rule: {lifted}", "Name a rule of these packs.")
+    return rules
+
+
+def _rule(document: Document, path: Path, entry: dict[str, Any], when: Condition, reads: frozenset[str]) -> Rule:
+    return Rule(
+        id=entry["id"],
+        pack=document.data["pack"],
+        title=entry["title"],
+        citations=tuple(entry["citations"]),
+        authority=entry["authority"],
+        status=entry["status"],
+        window=_window(document, path, entry["effective"]),
+        addressee=entry.get("addressee"),
+        confidential=entry.get("confidential", False),
+        when=when,
+        reads=reads,
+        outcome=entry["outcome"],
+        flag=entry.get("flag", False),
+        lifts=frozenset(entry.get("lifts") or ()),
+        review_policy=entry.get("review_policy"),
+        explanation=entry["explanation"],
+    )
+
+
+def _check_id(document: Document, path: Path, identifier: str, seen: set[str]) -> None:
+    if not identifier.startswith(document.data["pack"] + "/"):
+        raise _fault(
+            document,
+            (*path, "id"),
+            f"the id {identifier!r} is not the pack's",
+            f"Begin it with {document.data['pack']}/.",
+        )
+    if identifier in seen:
+        raise _fault(document, (*path, "id"), f"the id {identifier!r} occurs twice", "Give each its own id.")
+    seen.add(identifier)
+
+
+def _window(document: Document, path: Path, effective: Mapping[str, str | None]) -> Window:
+    instants: dict[str, int | None] = {"to": None}
+    for key, text in effective.items():
+        if text is not None:
+            try:
+                instants[key] = parse_instant(text)
+            except ValueError as error:
+                raise _fault(
+                    document, (*path, "effective", key), str(error), "Write YYYY-MM-DD or YYYY-MM-DDThh:mm."
+                ) from error
+    start, end = instants["from"], instants["to"]
+    assert start is not None
+    if end is not None and end <= start:
+        raise _fault(document, (*path, "effective"), "`to` is not after `from`", "Correct the dates.")
+    return Window(start, end)
+
+
+def _fault(document: Document, path: Path, message: str, remedy: str) -> PolicyError:
+    return PolicyError(message, file=document.file, line=document.line(path), remedy=remedy)

@@ -1,0 +1,132 @@
+"""The party registry: who stands behind a credential or a name, where, and under which ultimate parent."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Final
+
+import jsonschema
+
+from .countries import Countries
+from .errors import PolicyError
+from .yaml_text import Document, Path, load
+
+__all__ = ["Parent", "Parties", "Party", "validate"]
+
+SELF: Final = "self"
+"""``ultimate_parent: self`` says that a party has no parent; leaving it out says that it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """An ultimate parent."""
+
+    name: str
+    country: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A party as the registry has it. ``country`` and ``parent`` are ``None`` where the registry does not know."""
+
+    id: str
+    name: str
+    country: str | None
+    parent: Parent | None
+    listings: tuple[str, ...]
+
+
+class Parties:
+    """An immutable registry: by credential fingerprint, by id, and by name (case and surrounding space aside)."""
+
+    def __init__(self, text: bytes, file: str, countries: Countries) -> None:
+        document = load(text, file)
+        validate(document, "parties.schema.json")
+        self._by_id: dict[str, Party] = {}
+        self._by_name: dict[str, Party | None] = {}
+        self._by_credential: dict[str, Party] = {}
+        for index, entry in enumerate(document.data["parties"] or ()):
+            path: Path = ("parties", index)
+            party = _party(document, path, entry, countries)
+            if party.id in self._by_id:
+                raise _fault(document, (*path, "id"), f"the party {party.id!r} occurs twice")
+            self._by_id[party.id] = party
+            # A name that two parties share identifies neither.
+            name = _plain(party.name)
+            self._by_name[name] = None if name in self._by_name else party
+            for credential in entry.get("credentials") or ():
+                if credential in self._by_credential:
+                    raise _fault(
+                        document, (*path, "credentials"), f"the credential {credential!r} belongs to two parties"
+                    )
+                self._by_credential[credential] = party
+        self.version = str(document.data.get("version") or "")
+
+    def of_actor(self, actor: str | None) -> Party | None:
+        """The party of ``audit.actor.id``: a credential fingerprint, or a party id."""
+        return (self._by_credential.get(actor) or self._by_id.get(actor)) if actor else None
+
+    def named(self, text: str | None) -> Party | None:
+        """The party with this id, or else with this name."""
+        if not text:
+            return None
+        return self._by_id.get(text) or self._by_name.get(_plain(text))
+
+    def by_id(self, identifier: str | None) -> Party | None:
+        """The party with this id."""
+        return self._by_id.get(identifier) if identifier else None
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().split())
+
+
+def _party(document: Document, path: Path, entry: dict[str, Any], countries: Countries) -> Party:
+    given = entry.get("ultimate_parent")
+    country = _country(document, (*path, "country"), entry.get("country"), countries)
+    parent = None
+    if given == SELF:
+        parent = Parent(entry["name"], country)
+    elif isinstance(given, dict):
+        parent = Parent(given["name"], _country(document, (*path, "ultimate_parent"), given.get("country"), countries))
+    return Party(entry["id"], entry["name"], country, parent, tuple(sorted(entry.get("listings") or ())))
+
+
+def _country(document: Document, path: Path, text: str | None, countries: Countries) -> str | None:
+    if text is None:
+        return None
+    place = countries.place(text)
+    if place is None:
+        raise _fault(
+            document, path, f"{text!r} is no country", "Use an ISO 3166-1 alpha-2 code, or leave it out when unknown."
+        )
+    return place.country
+
+
+def _fault(document: Document, path: Path, message: str, remedy: str = "Remove one.") -> PolicyError:
+    return PolicyError(message, file=document.file, line=document.line(path), remedy=remedy)
+
+
+def validate(document: Document, schema: str) -> None:
+    """Checks a document against a JSON Schema that ships with the package.
+
+    Raises:
+        PolicyError: at the line of the first fault.
+    """
+    text = resources.files("auditspan.policy.data").joinpath(schema).read_bytes()
+    errors = sorted(
+        jsonschema.Draft202012Validator(json.loads(text)).iter_errors(document.data),
+        key=lambda e: list(map(str, e.path)),
+    )
+    if errors:
+        error = jsonschema.exceptions.best_match(errors)
+        path: Path = tuple(error.absolute_path)
+        place = "/".join(map(str, path)) or "the file"
+        raise PolicyError(
+            f"{place}: {error.message[:300]}",
+            file=document.file,
+            line=document.line(path),
+            remedy=f"Write it as {schema} says.",
+        )

@@ -1,0 +1,151 @@
+"""A reference: the immutable snapshot of packs, tables, registry and address database under which a batch is determined."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+from auditspan.canonical import JsonValue, canonical_json
+
+from .accelerators import ACCELERATOR_COLUMNS, INSTANCE_COLUMNS, Accelerators
+from .addresses import AddressDatabase
+from .countries import COUNTRY_COLUMNS, GROUP_COLUMNS, Countries
+from .engine import Engine
+from .errors import PolicyError
+from .explain import Explainer
+from .packs import Packs, compile_packs
+from .parties import Parties
+from .regions import REGION_COLUMNS, Regions
+from .tables import Table, parse_table
+
+__all__ = ["PARTIES", "Artifact", "Reference", "software"]
+
+PARTIES: Final = "parties.yaml"
+"""Name of the party registry among the artifacts."""
+
+_TABLES: Final = {
+    "accelerators.csv": ACCELERATOR_COLUMNS,
+    "instance_types.csv": INSTANCE_COLUMNS,
+    "countries.csv": COUNTRY_COLUMNS,
+    "country_groups.csv": GROUP_COLUMNS,
+    "cloud_regions.csv": REGION_COLUMNS,
+}
+_ADDRESSES: Final = "ip_country.mmdb.gz"
+_SHIPPED_ADDRESSES: Final = "ip_country_cc0.mmdb.gz"
+_SHIPPED_PACKS: Final = ("us-ear.yaml", "controlled-ai-assets.yaml")
+# A pack may read the terms of one that stands before it, and the law stands first.
+_FIRST_PACK: Final = "us-ear.yaml"
+_NO_PARTIES: Final = b"parties: []\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One part of a reference, named by its content: ``kind`` is ``pack``, ``table``, ``parties`` or ``addresses``."""
+
+    name: str
+    kind: str
+    version: str
+    sha256: str
+    content: bytes
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The artifact without its content."""
+        return {"name": self.name, "kind": self.kind, "version": self.version, "sha256": self.sha256}
+
+
+def software() -> str:
+    """Name and version of the software that determines."""
+    try:
+        return f"auditspan {importlib.metadata.version('auditspan')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "auditspan unknown"
+
+
+class Reference:
+    """A snapshot with its number as an epoch. Build it with :meth:`load` or :meth:`packaged`.
+
+    Attributes:
+        number: of the epoch, from 1.
+        artifacts: its parts, sorted by name.
+        digest: ``hex(SHA-256(JCS(to_control_body())))`` (evidence format, section 11).
+        packs, countries, accelerators, regions, parties, addresses: what the artifacts hold.
+    """
+
+    def __init__(self, artifacts: Mapping[str, bytes], number: int) -> None:
+        if number < 1:
+            raise ValueError(f"an epoch is numbered from 1, not {number}")
+        self.number = number
+        tables = {name: parse_table(_need(artifacts, name), name, columns) for name, columns in _TABLES.items()}
+        self.countries = Countries(tables["countries.csv"], tables["country_groups.csv"])
+        self.accelerators = Accelerators(tables["accelerators.csv"], tables["instance_types.csv"])
+        self.regions = Regions(tables["cloud_regions.csv"], self.countries)
+        self.parties = Parties(_need(artifacts, PARTIES), PARTIES, self.countries)
+        self.addresses = AddressDatabase(_need(artifacts, _ADDRESSES), _ADDRESSES)
+        texts = [(name, content) for name, content in artifacts.items() if name.endswith(".yaml") and name != PARTIES]
+        self.packs = compile_packs(sorted(texts, key=lambda item: (item[0] != _FIRST_PACK, item[0])))
+        known = {*_TABLES, PARTIES, _ADDRESSES, *(name for name, _ in texts)}
+        if strange := sorted(set(artifacts) - known):
+            raise PolicyError(
+                "nothing here is read from it", file=strange[0], remedy="Packs end in .yaml; leave other files out."
+            )
+        self.artifacts: tuple[Artifact, ...] = tuple(
+            self._artifact(name, artifacts[name], tables) for name in sorted(artifacts)
+        )
+        self.digest = hashlib.sha256(canonical_json(self.to_control_body())).hexdigest()
+
+    @classmethod
+    def load(cls, artifacts: Mapping[str, bytes], number: int) -> Reference:
+        """The reference that ``artifacts`` (content by name) are.
+
+        Raises:
+            PolicyError: an artifact is missing, broken or unknown; says which, where, and what to do.
+        """
+        return cls(artifacts, number)
+
+    @classmethod
+    def packaged(cls, parties: bytes | None = None, number: int = 1) -> Reference:
+        """The reference of the data that ship with the package, with the registry ``parties`` (none = nobody is known)."""
+        folder = resources.files("auditspan.policy.data")
+        artifacts = {name: folder.joinpath(name).read_bytes() for name in (*_TABLES, *_SHIPPED_PACKS)}
+        artifacts[_ADDRESSES] = folder.joinpath(_SHIPPED_ADDRESSES).read_bytes()
+        artifacts[PARTIES] = _NO_PARTIES if parties is None else parties
+        return cls(artifacts, number)
+
+    def to_control_body(self) -> dict[str, JsonValue]:
+        """The body of ``audit.reference.activated`` (evidence format, section 11)."""
+        return {
+            "number": self.number,
+            "artifacts": [artifact.to_json() for artifact in self.artifacts],
+            "software": software(),
+        }
+
+    def engine(self) -> Engine:
+        """A new engine over this reference; one for each thread."""
+        return Engine(self.packs, self.countries)
+
+    def explainer(self) -> Explainer:
+        """Renders determinations made under this reference."""
+        return Explainer(self.countries, self.parties)
+
+    def _artifact(self, name: str, content: bytes, tables: Mapping[str, Table]) -> Artifact:
+        digest = hashlib.sha256(content).hexdigest()
+        if name in tables:
+            kind, version = "table", tables[name].version
+        elif name == PARTIES:
+            kind, version = "parties", self.parties.version or digest[:12]
+        elif name == _ADDRESSES:
+            kind, version = "addresses", self.addresses.built_on
+        else:
+            kind, version = "pack", self.packs.version_of_file[name]
+        return Artifact(name, kind, version, digest, content)
+
+
+def _need(artifacts: Mapping[str, bytes], name: str) -> bytes:
+    try:
+        return artifacts[name]
+    except KeyError:
+        raise PolicyError("the reference lacks it", file=name, remedy="Add it to the artifacts.") from None

@@ -1,0 +1,34 @@
+"""Instants of the law: dates and minutes in Washington as nanoseconds since the epoch."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import Final
+from zoneinfo import ZoneInfo
+
+__all__ = ["WASHINGTON", "parse_instant"]
+
+WASHINGTON: Final = ZoneInfo("America/New_York")
+"""The zone in which a Federal Register effective date begins."""
+
+_FORM: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:T(\d{2}:\d{2})(?::(\d{2}))?(Z|[+-]\d{2}:\d{2})?)?$")
+
+
+def parse_instant(text: str) -> int:
+    """Nanoseconds of ``YYYY-MM-DD`` (midnight in Washington) or ``YYYY-MM-DDThh:mm[:ss][offset]`` (Washington without offset).
+
+    Raises:
+        ValueError: another form, a date that does not exist, or one before 1970.
+    """
+    match = _FORM.match(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not YYYY-MM-DD or YYYY-MM-DDThh:mm")
+    date, minute, second, offset = match.groups()
+    moment = datetime.datetime.fromisoformat(f"{date}T{minute or '00:00'}:{second or '00'}{offset or ''}")
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=WASHINGTON)
+    seconds = int(moment.timestamp())
+    if seconds < 0:
+        raise ValueError(f"{text!r} is before 1970")
+    return seconds * 1_000_000_000

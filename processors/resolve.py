@@ -1,0 +1,379 @@
+"""From columns of spans to facts: who, what, where, and how each is known.
+
+Work is done once for each distinct value of a column (:class:`Aspect`), then once for each distinct combination (:meth:`Resolver.facts`).
+Where evidence conflicts, all of it is kept as candidates, and the determination takes the one that restricts most.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from auditspan import semconv
+from auditspan.canonical import LARGEST_INTEGER
+from auditspan.policy.accelerators import Accelerator
+from auditspan.policy.addresses import AddressCountry
+from auditspan.policy.countries import Place
+from auditspan.policy.facts import UNDECLARED, FactSet
+from auditspan.policy.parties import Party
+from auditspan.policy.reference import Reference
+
+__all__ = ["Aspect", "Codes", "Resolver"]
+
+Codes = npt.NDArray[np.int64]
+
+_MOST_REMEMBERED: Final = 200_000
+_UNRESOLVED: Final = "unresolved"
+
+_ACTS: Final[dict[str, tuple[str, str]]] = {
+    semconv.EventClass.MODEL_ACCESS: ("access", "model"),
+    semconv.EventClass.MODEL_TRANSFER: ("transfer", "model_weights"),
+    semconv.EventClass.ACCELERATOR_PROVISION: ("provision", "accelerator"),
+    semconv.EventClass.ACCELERATOR_TRANSFER: ("transfer", "accelerator"),
+    semconv.EventClass.ACCELERATOR_INVENTORY: ("inventory", "accelerator"),
+}
+_DIRECTIONS: Final = frozenset({"upload", "download", "copy", "grant"})
+_TOWARDS_THE_USER: Final = frozenset({"download", "grant"})
+_ECCN: Final = re.compile(r"^([0-9][A-E][0-9]{3})((?:\.[a-z0-9]{1,8}){0,5})$|^EAR99$", re.IGNORECASE)
+_LICENSE: Final = re.compile(r"^[A-Za-z0-9 ./()\-]{1,64}$")
+_OPERATIONS: Final = re.compile(r"^[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE]\+?[0-9]{1,3})?$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Hardware:
+    """Accelerators as one piece of evidence names them; ``specification`` is ``None`` where the table has none."""
+
+    name: str
+    specification: Accelerator | None
+    per_unit: int | None
+
+
+class Aspect:
+    """One column, seen as the few things that its values mean.
+
+    A meaning gets a number that stays the same across batches until :meth:`forget`.
+    """
+
+    def __init__(self, column: str, meaning: Callable[[Any], Hashable]) -> None:
+        self.column = column
+        self._meaning = meaning
+        self._of_value: dict[Any, int] = {}
+        self._numbers: dict[Hashable, int] = {}
+        self.meanings: list[Any] = []
+
+    @property
+    def size(self) -> int:
+        """Values and meanings remembered."""
+        return max(len(self._of_value), len(self.meanings))
+
+    def forget(self) -> None:
+        """Forgets everything; numbers given before are void."""
+        self._of_value.clear()
+        self._numbers.clear()
+        self.meanings.clear()
+
+    def codes(self, spans: pa.Table) -> Codes:
+        """The number of each row's meaning."""
+        if self.column not in spans.column_names:
+            return np.full(spans.num_rows, self._number(None), dtype=np.int64)
+        array = _dictionary(spans.column(self.column))
+        indices = array.indices.fill_null(len(array.dictionary)).to_numpy(zero_copy_only=False).astype(np.int64)
+        used, inverse = _distinct(indices, len(array.dictionary) + 1)
+        values = array.dictionary.take(pa.array(used[used < len(array.dictionary)])).to_pylist()
+        numbers = [self._number(value) for value in values]
+        if len(used) > len(values):
+            numbers.append(self._number(None))
+        return np.array(numbers, dtype=np.int64)[inverse]
+
+    def _number(self, value: Any) -> int:
+        known = self._of_value.get(value)
+        if known is None:
+            meaning = self._meaning(value)
+            known = self._numbers.setdefault(meaning, len(self.meanings))
+            if known == len(self.meanings):
+                self.meanings.append(meaning)
+            self._of_value[value] = known
+        return known
+
+
+class Resolver:
+    """Resolves the facts of determined rows under one reference. Not safe for concurrent calls."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        parties = reference.parties
+        self.aspects: tuple[Aspect, ...] = (
+            Aspect("class", lambda value: value),
+            Aspect(semconv.AUDIT_ACTOR_ID, parties.of_actor),
+            Aspect(semconv.END_USER, lambda value: None if value is None else parties.named(value) or _UNRESOLVED),
+            Aspect(semconv.ULTIMATE_PARENT, self._parent_country),
+            Aspect(semconv.CONSIGNEE, lambda value: getattr(parties.named(value), "country", None)),
+            Aspect(semconv.DESTINATION_COUNTRY, self._declared_place),
+            Aspect(semconv.CLOUD_PROVIDER, lambda value: value.strip().lower()[:32] if value else None),
+            Aspect(semconv.CLOUD_REGION, self._region),
+            Aspect(semconv.HOST_TYPE, self._instance),
+            Aspect(semconv.ACCELERATOR_MODEL, self._model),
+            Aspect(semconv.CLIENT_ADDRESS, reference.addresses.country),
+            Aspect(semconv.ECCN, _eccn),
+            Aspect(
+                semconv.LICENSE, lambda value: UNDECLARED if value is None else value if _LICENSE.match(value) else None
+            ),
+            Aspect(
+                semconv.TRANSFER_DIRECTION,
+                lambda value: UNDECLARED if value is None else value if value in _DIRECTIONS else None,
+            ),
+            Aspect(semconv.TRAINING_OPERATIONS, _exaoperations),
+            Aspect(
+                semconv.QUANTITY, lambda value: value if value is not None and 0 <= value <= LARGEST_INTEGER else None
+            ),
+            Aspect(semconv.WEIGHTS_PUBLISHED, lambda value: value),
+        )
+
+    def codes(self, spans: pa.Table) -> list[Codes]:
+        """One array of numbers for each aspect."""
+        return [aspect.codes(spans) for aspect in self.aspects]
+
+    def forget_when_large(self) -> bool:
+        """Bounds memory: forgets all numbers once one aspect remembers too much. True when it did."""
+        if all(aspect.size < _MOST_REMEMBERED for aspect in self.aspects):
+            return False
+        for aspect in self.aspects:
+            aspect.forget()
+        return True
+
+    def facts(self, numbers: Sequence[int]) -> list[FactSet]:
+        """The candidate facts of one combination of meanings, given by their numbers; more than one where evidence conflicts."""
+        evidence = _Evidence(*(aspect.meanings[number] for aspect, number in zip(self.aspects, numbers, strict=True)))
+        facts = FactSet()
+        act, item_kind = _ACTS[evidence.event_class]
+        facts.put("class", evidence.event_class, semconv.AUDIT_EVENT_CLASS)
+        facts.put("act", act, semconv.AUDIT_EVENT_CLASS)
+        facts.put("item_kind", item_kind, semconv.AUDIT_EVENT_CLASS)
+        _put_declarations(facts, evidence, item_kind)
+        end_user, end_user_known_by = _end_user(evidence)
+        _put_parties(facts, evidence.actor, end_user, end_user_known_by)
+        destinations = self._destinations(evidence, act, end_user)
+        hardware = _hardware(evidence) if item_kind == "accelerator" else [None]
+        parents = _parents(evidence, end_user)
+        facts.put(
+            "destination_candidates",
+            tuple(sorted({place.country if place else "?" for place, _ in destinations})),
+            "evidence",
+        )
+        return [
+            self._candidate(facts, *choice)
+            for choice in itertools.product(destinations or [(None, "")], hardware or [None], parents)
+        ]
+
+    @staticmethod
+    def _candidate(
+        common: FactSet,
+        destination: tuple[Place | None, str],
+        hardware: _Hardware | None,
+        parent: tuple[str | None, str],
+    ) -> FactSet:
+        facts = common.copy()
+        place, known_by = destination
+        if place is not None:
+            facts.put(
+                "destination_country",
+                place.country,
+                known_by if place.given == place.country else f"{known_by} ({place.given})",
+            )
+            facts.put("destination_subdivision", place.subdivision, known_by)
+        if hardware is not None:
+            _put_hardware(facts, hardware)
+        facts.put("end_user_parent_country", *parent)
+        return facts
+
+    def _destinations(self, evidence: _Evidence, act: str, end_user: Party | None) -> list[tuple[Place | None, str]]:
+        """Every distinct country that some evidence names, with that evidence; ``None`` = evidence that names none."""
+        place = self._reference.countries.place
+        towards_the_user = act == "access" or evidence.direction in _TOWARDS_THE_USER
+        named: list[tuple[Place | None, str]] = []
+        if evidence.declared is not None:
+            declared = evidence.declared
+            named.append((None if declared == _UNRESOLVED else declared, semconv.DESTINATION_COUNTRY))
+        if evidence.consignee is not None and act == "transfer":
+            named.append((place(evidence.consignee), semconv.CONSIGNEE))
+        if evidence.region is not None and not towards_the_user:
+            named.append(
+                (place(self._reference.regions.country(evidence.provider, evidence.region)), semconv.CLOUD_REGION)
+            )
+        if towards_the_user and evidence.address.kind != "none":
+            named.append((place(evidence.address.code), semconv.CLIENT_ADDRESS))
+        if not named and towards_the_user and end_user is not None and end_user.country is not None:
+            named.append((place(end_user.country), "party registry"))
+        distinct: dict[tuple[str, str | None] | None, tuple[Place | None, str]] = {}
+        for item, known_by in named:
+            distinct.setdefault(None if item is None else (item.country, item.subdivision), (item, known_by))
+        return list(distinct.values())
+
+    def _declared_place(self, value: str | None) -> Hashable:
+        return None if value is None else self._reference.countries.place(value) or _UNRESOLVED
+
+    def _parent_country(self, value: str | None) -> Hashable:
+        """Country of a declared ultimate parent: a party of the registry, or a country code."""
+        if value is None:
+            return None
+        party = self._reference.parties.named(value)
+        place = None if party is not None else self._reference.countries.place(value)
+        return (party.country if party else place.country if place else None) or _UNRESOLVED
+
+    def _region(self, value: str | None) -> Hashable:
+        if value is None:
+            return None
+        known = any(self._reference.regions.country(provider, value) for provider in (None, "aws", "gcp", "azure"))
+        return value.strip().lower() if known else _UNRESOLVED
+
+    def _instance(self, value: str | None) -> Hashable:
+        if value is None:
+            return None
+        found = self._reference.accelerators.in_instance(value)
+        return _UNRESOLVED if found is None else _Hardware(*found)
+
+    def _model(self, value: str | None) -> Hashable:
+        if value is None:
+            return None
+        found = self._reference.accelerators.named(value)
+        return _UNRESOLVED if found is None else _Hardware(found.model, found, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """The meanings of one combination, in the order of the aspects."""
+
+    event_class: str
+    actor: Party | None
+    end_user: Any
+    declared_parent: Any
+    consignee: str | None
+    declared: Any
+    provider: str | None
+    region: str | None
+    instance: Any
+    model: Any
+    address: AddressCountry
+    eccn: str | None
+    license: str | None
+    direction: str | None
+    exaoperations: int | None
+    quantity: int | None
+    weights_published: bool | None
+
+
+def _put_declarations(facts: FactSet, evidence: _Evidence, item_kind: str) -> None:
+    facts.put("transfer_direction", evidence.direction, semconv.TRANSFER_DIRECTION)
+    facts.put("declared_eccn", evidence.eccn, semconv.ECCN)
+    facts.put("declared_license", evidence.license, semconv.LICENSE)
+    if item_kind == "accelerator":
+        facts.put("quantity", evidence.quantity, semconv.QUANTITY)
+    else:
+        facts.put("training_exaoperations", evidence.exaoperations, semconv.TRAINING_OPERATIONS)
+        facts.put("weights_published", evidence.weights_published, semconv.WEIGHTS_PUBLISHED)
+
+
+def _end_user(evidence: _Evidence) -> tuple[Party | None, str]:
+    """The party that uses the item: as named, or the actor where nobody is."""
+    if evidence.end_user is None:
+        return evidence.actor, semconv.AUDIT_ACTOR_ID
+    return (None if evidence.end_user == _UNRESOLVED else evidence.end_user), semconv.END_USER
+
+
+def _put_parties(facts: FactSet, actor: Party | None, end_user: Party | None, end_user_known_by: str) -> None:
+    facts.put("actor_known", actor is not None, "party registry")
+    if actor is not None:
+        facts.put("actor_party", actor.id, semconv.AUDIT_ACTOR_ID)
+        facts.put("actor_country", actor.country, "party registry")
+        facts.put("actor_parent_country", actor.parent.country if actor.parent else None, "party registry")
+    if end_user is not None:
+        facts.put("end_user_party", end_user.id, end_user_known_by)
+        facts.put("end_user_country", end_user.country, "party registry")
+        facts.put("end_user_listings", end_user.listings, "party registry")
+
+
+def _parents(evidence: _Evidence, end_user: Party | None) -> list[tuple[str | None, str]]:
+    """Countries of the end user's ultimate parent: as the registry has it, and as declared where that differs."""
+    registered = end_user.parent.country if end_user and end_user.parent else None
+    found = [(registered, "party registry")] if registered else []
+    if evidence.declared_parent is not None and evidence.declared_parent != registered:
+        declared = None if evidence.declared_parent == _UNRESOLVED else evidence.declared_parent
+        found.append((declared, semconv.ULTIMATE_PARENT))
+    return found or [(None, "")]
+
+
+def _hardware(evidence: _Evidence) -> list[_Hardware | None]:
+    """Accelerators as the model and the instance type name them; both where they disagree."""
+    instance, model = evidence.instance, evidence.model
+    per_unit = instance.per_unit if isinstance(instance, _Hardware) else None
+    found: list[_Hardware | None] = []
+    if model is not None:
+        found.append(_Hardware(model.name, model.specification, per_unit) if isinstance(model, _Hardware) else None)
+    if instance is not None and (not isinstance(instance, _Hardware) or instance not in found):
+        found.append(instance if isinstance(instance, _Hardware) else None)
+    return found
+
+
+def _put_hardware(facts: FactSet, hardware: _Hardware) -> None:
+    facts.put("accelerator_model", hardware.name, "accelerators table")
+    facts.put("accelerators_per_unit", hardware.per_unit, "instance types table")
+    specification = hardware.specification
+    if specification is None:
+        return
+    for name, interval in (("tpp", specification.tpp), ("performance_density", specification.performance_density)):
+        if interval is not None:
+            facts.put(f"{name}_low", interval.low, "accelerators table")
+            facts.put(f"{name}_high", interval.high, "accelerators table")
+    facts.put("data_centre", specification.data_centre, "accelerators table")
+    facts.put("dram_bandwidth", specification.dram_bandwidth, "accelerators table")
+    facts.put("interconnect_bandwidth", specification.interconnect_bandwidth, "accelerators table")
+
+
+def _eccn(value: str | None) -> str | None:
+    """An ECCN in its usual spelling; ``undeclared`` when absent; unknown when it is none."""
+    if value is None:
+        return UNDECLARED
+    text = value.strip()
+    match = _ECCN.match(text) if len(text) <= 64 else None
+    if match is None:
+        return None
+    return f"{match.group(1).upper()}{match.group(2).lower()}" if match.group(1) else "EAR99"
+
+
+def _exaoperations(value: str | None) -> int | None:
+    """Operations such as ``1.2e26`` in units of 10^18, rounded down; unknown when unreadable or beyond what a record can hold."""
+    if value is None or not _OPERATIONS.match(value.strip()):
+        return None
+    try:
+        number = int(Decimal(value.strip()).scaleb(-18))
+    except (InvalidOperation, OverflowError):
+        return None
+    return number if number <= LARGEST_INTEGER else None
+
+
+def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    if not pa.types.is_dictionary(column.type):
+        column = pc.dictionary_encode(column)
+    array = column.unify_dictionaries().combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks else pa.array([], type=column.type)
+    return array
+
+
+def _distinct(indices: Codes, size: int) -> tuple[Codes, Codes]:
+    """Distinct values of ``indices`` (each below ``size``), sorted, and where each row's stands among them."""
+    present = np.zeros(size, dtype=bool)
+    present[indices] = True
+    used = np.flatnonzero(present)
+    position = np.zeros(size, dtype=np.int64)
+    position[used] = np.arange(len(used))
+    return used, position[indices]
