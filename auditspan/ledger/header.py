@@ -1,6 +1,7 @@
 """Leaves: the header of an event and the log's own leaves (``docs/evidence-format.md`` sections 8 and 9).
 
-Headers of a batch are written column by column. A value that repeats is escaped once, and what all rows share is copied once.
+Headers of a batch are written column by column: a value that repeats is escaped once, what all rows share is joined
+once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ __all__ = [
     "LONGEST_TEXT",
     "event_headers",
     "header_text",
+    "is_log_id",
+    "is_time_basis",
+    "leaf_hashes",
     "log_leaf",
     "parse_header",
 ]
@@ -95,6 +99,7 @@ EVENT_KEYS: Final = frozenset((*_TEXTS, *_TIMES, *_INTEGERS, *_HASHES, *_LISTS, 
 LOG_KEYS: Final = frozenset(("v", "log_id", "class", "position", "arrival_time", "reference_epoch", "body"))
 """Keys of a leaf that the log itself originates."""
 
+_HEX_DIGITS: Final = frozenset("0123456789abcdef")
 _MAY_BE_NULL: Final = frozenset(field.name for field in HEADER_INPUT if field.nullable)
 
 
@@ -107,7 +112,7 @@ def header_text(value: str) -> JsonValue:
 
 
 def event_headers(columns: pa.Table) -> pa.Array:
-    """The RFC 8785 headers (binary) of the event leaves that ``columns`` describe, row for row; columns as `HEADER_INPUT`.
+    """The RFC 8785 headers (binary) of the event leaves that ``columns`` (as `HEADER_INPUT`) describe, row for row.
 
     Raises:
         ValueError: a column is missing, a value is null that must not be, an integer is beyond ±(2^53 − 1), or a header
@@ -135,7 +140,9 @@ def log_leaf(
     reference_epoch: int,
     body: JsonValue,
 ) -> bytes:
-    """A leaf that the log itself originates (evidence format, section 9). Texts in ``body`` go through `header_text` first.
+    """A leaf that the log itself originates (evidence format, section 9).
+
+    Texts in ``body`` are the caller's to pass through `header_text`: not every string there is a *text*.
 
     Raises:
         ValueError: ``body`` has no canonical form, or the leaf is longer than a leaf may be.
@@ -156,6 +163,12 @@ def log_leaf(
     return leaf
 
 
+def leaf_hashes(leaves: pa.Array) -> list[bytes]:
+    """`auditspan.ledger.merkle.leaf_hash` of each of ``leaves`` (binary)."""
+    sha256 = hashlib.sha256
+    return [sha256(b"\x00" + leaf).digest() for leaf in leaves.to_pylist()]
+
+
 def parse_header(leaf: bytes) -> dict[str, Any]:
     """The object in an event leaf or a log leaf.
 
@@ -169,7 +182,7 @@ def parse_header(leaf: bytes) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("the leaf is nested too deeply") from error
     if not isinstance(header, dict):
-        raise ValueError("the leaf is no JSON object")
+        raise ValueError("the leaf is no JSON object")  # noqa: TRY004 -- every fault of a leaf is one kind of error
     if header.get("v") != 1 or header["v"] is True:
         raise ValueError(f"the leaf has version {header.get('v')!r}, not 1")
     keys = LOG_KEYS if "body" in header else EVENT_KEYS
@@ -200,12 +213,16 @@ def _fits(key: str, value: Any, *, log: bool) -> bool:
         return key in _MAY_BE_NULL or (log and key == "position")
     if key == "flagged":
         return isinstance(value, bool)
+    if key == "log_id":
+        return isinstance(value, str) and is_log_id(value)
+    if key == "time_basis":
+        return isinstance(value, str) and is_time_basis(value)
     if key == "position":
         return isinstance(value, list) and len(value) == 2 and all(map(_is_count, value))
     if key in _INTEGERS:
         return _is_count(value)
     if key in _TIMES:
-        return isinstance(value, str) and value.isascii() and value.isdigit() and str(int(value)) == value
+        return isinstance(value, str) and _is_time(value)
     if key in _HASHES:
         return _is_hash(value)
     if key in _LISTS:
@@ -213,12 +230,26 @@ def _fits(key: str, value: Any, *, log: bool) -> bool:
     return _is_text(value)
 
 
+def is_log_id(value: str) -> bool:
+    """Whether ``value`` is 32 hexadecimal digits in lower case."""
+    return len(value) == 32 and set(value) <= _HEX_DIGITS
+
+
+def is_time_basis(value: str) -> bool:
+    """Whether ``value`` is one that evidence format section 4 knows."""
+    return value in ("event", "both", "arrival")
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_INTEGER
 
 
+def _is_time(value: str) -> bool:
+    return len(value) <= 20 and value.isascii() and value.isdigit() and str(int(value)) == value and int(value) < 2**64
+
+
 def _is_hash(value: Any) -> bool:
-    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+    return isinstance(value, str) and len(value) == 64 and set(value) <= _HEX_DIGITS
 
 
 def _is_text(value: Any) -> bool:

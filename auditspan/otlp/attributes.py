@@ -16,29 +16,28 @@ from auditspan.otlp.projection import KEY_VALUE, projection
 __all__ = ["AttributeLists", "AttributeTable", "Selected"]
 
 Mask = npt.NDArray[np.bool_]
-Rows = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
 
 _MEMBER: Final = {"int": "int_value", "boolean": "bool_value"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class AttributeLists:
     """Serialized attributes of a run of rows: those of row ``i`` are ``values[offsets[i]:offsets[i + 1]]``."""
 
     values: pa.Array
-    offsets: npt.NDArray[np.int32]
+    offsets: Codes
 
     @classmethod
     def of(cls, lists: pa.ListArray, outer: pa.Array | None = None) -> AttributeLists:
-        """Of a list column; with ``outer``, of a list column whose rows are elements of lists with these offsets."""
+        """Of a list column; with ``outer``, of one whose rows are elements of lists with these offsets."""
         offsets = lists.offsets.to_numpy()
         return cls(lists.values, offsets if outer is None else offsets[outer.to_numpy()])
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def owners(self) -> npt.NDArray[np.int32]:
+    def owners(self) -> Codes:
         """For each attribute the row it belongs to."""
         return np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.offsets))
 
@@ -51,7 +50,7 @@ class Selected:
     duplicate_key: Mask
     wrong_type: Mask
 
-    def take(self, rows: Rows) -> Selected:
+    def take(self, rows: npt.NDArray[np.integer]) -> Selected:
         """The same for other rows."""
         indices = pa.array(rows)
         return Selected(
@@ -64,15 +63,13 @@ class Selected:
 class AttributeTable:
     """The distinct attributes of several lists, parsed."""
 
-    def __init__(self, pairs: pa.RecordBatch, bad: Mask, codes: dict[int, Codes]) -> None:
-        self._bad = bad
+    def __init__(self, distinct: pa.Array, codes: dict[AttributeLists, Codes]) -> None:
+        pairs, self._bad = projection(KEY_VALUE).read(distinct)
         self._codes = codes
         keys = pairs.column("key").fill_null("").dictionary_encode()
         self._keys = {key: code for code, key in enumerate(keys.dictionary.to_pylist())}
-        self._key_of = keys.indices.to_numpy()
-        if len(self._keys) <= np.iinfo(np.uint16).max:
-            # numpy sorts 16-bit keys by radix, an order of magnitude faster than wider ones.
-            self._key_of = self._key_of.astype(np.uint16)
+        # numpy sorts narrow integers by radix, an order of magnitude faster than wide ones.
+        self._key_of = keys.indices.to_numpy().astype(np.min_scalar_type(len(self._keys)))
         self._value = pairs.column("value")
         # Two distinct attributes may say the same (fields in another order): a text has one code all the same.
         texts = self._value.field("string_value").dictionary_encode()
@@ -82,40 +79,31 @@ class AttributeTable:
     @classmethod
     def of(cls, *lists: AttributeLists) -> AttributeTable:
         """Parse the attributes of ``lists``."""
-        encoded = pa.chunked_array([part.values for part in lists], pa.binary()).dictionary_encode()
-        codes = {
-            id(part): chunk.indices.to_numpy()
-            for part, chunk in zip(
-                (part for part in lists if len(part.values)), (c for c in encoded.chunks if len(c)), strict=True
-            )
-        }
-        chunks = encoded.chunks
-        distinct = chunks[-1].dictionary if chunks else pa.array([], pa.binary())
-        pairs, bad = projection(KEY_VALUE).read(distinct)
-        return cls(pairs, bad, codes)
+        filled = [part for part in lists if len(part.values)]
+        if not filled:
+            return cls(pa.array([], pa.binary()), {})
+        chunks = pa.chunked_array([part.values for part in filled]).dictionary_encode().chunks
+        codes = {part: chunk.indices.to_numpy() for part, chunk in zip(filled, chunks, strict=True)}
+        return cls(chunks[-1].dictionary, codes)
 
     def rows_with_bad(self, lists: AttributeLists) -> Mask:
         """Rows of ``lists`` that have an attribute which does not parse."""
         rows = np.zeros(len(lists), dtype=bool)
-        codes = self._codes.get(id(lists))
-        if codes is not None and self._bad.any():
-            rows[lists.owners()[self._bad[codes]]] = True
+        if len(lists.values) and self._bad.any():
+            rows[lists.owners()[self._bad[self._codes[lists]]]] = True
         return rows
 
     def select(self, lists: AttributeLists, known: Mapping[str, str]) -> Selected:
         """Columns for the attributes ``known`` (name → type) of ``lists``, read from their first occurrence."""
         rows = len(lists)
-        codes = self._codes.get(id(lists))
-        if codes is None:
-            none = np.zeros(rows, dtype=bool)
-            nothing = np.full(rows, -1, dtype=np.int32)
-            return Selected({name: self._read(nothing, type_)[0] for name, type_ in known.items()}, none, none.copy())
+        duplicate_key, wrong_type = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
+        codes = self._codes.get(lists, np.zeros(0, dtype=np.int32))
         key_codes = self._key_of[codes]
         order = np.argsort(key_codes, kind="stable")
         sorted_keys, sorted_rows = key_codes[order], lists.owners()[order]
+        # A stable sort leaves the attributes of one key in the order of rows, and in the order of the wire within one.
         again = np.zeros(len(order), dtype=bool)
         np.logical_and(sorted_keys[1:] == sorted_keys[:-1], sorted_rows[1:] == sorted_rows[:-1], out=again[1:])
-        duplicate_key, wrong_type = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
         duplicate_key[sorted_rows[again]] = True
         bounds = np.searchsorted(sorted_keys, np.arange(len(self._keys) + 1))
         columns = {}
@@ -130,12 +118,12 @@ class AttributeTable:
         return Selected(columns, duplicate_key, wrong_type)
 
     def _read(self, which: Codes, type_: str) -> tuple[pa.Array, Mask]:
-        """Column of the values of the distinct attributes ``which`` (−1: none), and where they have another type."""
+        """Column of the values of the distinct attributes ``which`` (-1: none), and where they have another type."""
         absent = which < 0
         if type_ != "string":
             column = self._value.field(_MEMBER[type_]).take(pa.array(which, mask=absent))
             return column, ~absent & pc.is_null(column).to_numpy(zero_copy_only=False)
-        codes = np.where(absent, -1, self._text_of[which]) if len(self._text_of) else which
+        codes = which if absent.all() else np.where(absent, -1, self._text_of[which])
         none = codes < 0
         encoded = pa.array(codes, mask=none).dictionary_encode()
         return pa.DictionaryArray.from_arrays(encoded.indices, self._texts.take(encoded.dictionary)), none & ~absent

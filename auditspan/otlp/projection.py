@@ -1,10 +1,10 @@
-"""OTLP messages as the log reads them: the fields of OTLP 1.10, with attributes and what is carried onward left as bytes.
+"""OTLP messages as the log reads them, with attributes and what is carried onward left as bytes.
 
-Every message here is wire-compatible with the OTLP message it stands for (same field numbers and wire types). It differs
-in that a field whose bytes the log keeps, shares between rows or does not look into is declared ``bytes``:
-``ResourceSpans.resource``, ``ScopeSpans.scope`` and ``.spans`` (the payload, byte for byte), ``attributes`` everywhere (equal
-attributes are parsed once), and ``AnyValue.array_value`` and ``kvlist_value`` (opaque, so nesting has no depth). Scalars have
-presence, so that what was parsed can be weighed against the bytes it came from (`Projection.read`).
+Every message here is wire-compatible with the OTLP message it stands for (same field numbers and wire types). It
+differs in that a field whose bytes the log keeps, shares between rows or does not look into is declared ``bytes``:
+``ResourceSpans.resource``, ``ScopeSpans.scope`` and ``.spans`` (the payload, byte for byte), ``attributes`` everywhere
+(equal attributes are parsed once), and ``AnyValue.array_value`` and ``kvlist_value`` (opaque, so nesting has no depth).
+Scalars have presence, so that what was parsed can be weighed against the bytes it came from (`Projection.read`).
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
         "string_value_strindex": (8, "int32"),
     },
 }
-"""Message → field → (number, type). Part of ``derive_v1``: frozen; what OTLP adds later is an unknown field."""
+"""Message → field → (number, type), as in the Python package opentelemetry-proto 1.45. Part of ``derive_v1``: frozen;
+what OTLP adds later is an unknown field to the log."""
 
 _ONE_OF: Final = frozenset({"AnyValue"})
 """Messages whose fields are one ``oneof``."""
@@ -195,8 +196,9 @@ class Projection:
             return None
         if _has_group(parsed):
             return None
-        parsed.DiscardUnknownFields()  # type: ignore[attr-defined]
-        return parsed.SerializeToString()
+        parsed.DiscardUnknownFields()
+        canonical: bytes = parsed.SerializeToString()
+        return canonical
 
 
 def _has_group(message: Message) -> bool:
@@ -216,8 +218,8 @@ def projection(message: str) -> Projection:
 @cache
 def _pool() -> tuple[dict[str, Descriptor], Any]:
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(_file())  # type: ignore[no-untyped-call]
-    file = pool.FindFileByName(f"{_PACKAGE}.proto")  # type: ignore[no-untyped-call]
+    pool.Add(_file())
+    file = pool.FindFileByName(f"{_PACKAGE}.proto")
     return dict(file.message_types_by_name), ptars.HandlerPool([file])
 
 
@@ -234,7 +236,7 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
             if kind_name in MESSAGES:
                 field.type, field.type_name = field.TYPE_MESSAGE, f".{_PACKAGE}.{kind_name}"
                 continue
-            field.type = _SCALARS[kind_name]  # type: ignore[assignment]
+            field.type = _SCALARS[kind_name]
             if name in _ONE_OF:
                 field.oneof_index = 0
             elif field.label == field.LABEL_OPTIONAL:

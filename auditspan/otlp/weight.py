@@ -63,7 +63,8 @@ def _repeated_sizes(field: FieldDescriptor, column: pa.ListArray) -> Sizes:
         return np.zeros(len(column), dtype=np.int64)
     total = np.zeros(len(values) + 1, dtype=np.int64)
     np.cumsum(_tag_size(field) + _value_sizes(field, values), out=total[1:])
-    return np.diff(total[offsets])
+    sizes: Sizes = np.diff(total[offsets])
+    return sizes
 
 
 def _value_sizes(field: FieldDescriptor, column: pa.Array) -> npt.NDArray[np.integer] | int:
@@ -103,4 +104,5 @@ def _tag_size(field: FieldDescriptor) -> int:
 def _valid(column: pa.Array) -> npt.NDArray[np.bool_]:
     if column.null_count == 0:
         return np.ones(len(column), dtype=bool)
-    return pc.is_valid(column).to_numpy(zero_copy_only=False)
+    valid: npt.NDArray[np.bool_] = pc.is_valid(column).to_numpy(zero_copy_only=False)
+    return valid

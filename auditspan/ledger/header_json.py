@@ -1,0 +1,138 @@
+"""Event headers of a batch read back into columns.
+
+Arrow's JSON reader is fast and lenient, so what it read is written again by `event_headers`: a row counts only where
+that gives the same bytes. Whatever else there is (log leaves, long texts, anything malformed) is left to
+`parse_header`, leaf by leaf.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+from auditspan.ledger.header import HEADER_INPUT, event_headers, is_log_id, is_time_basis
+
+__all__ = ["read_plain_headers"]
+
+_HASHES: Final = ("facts_hash", "payload_hash")
+_TIMES: Final = ("event_time", "arrival_time")
+_FIRST_KEY: Final = '{"action":'
+_LONG_TEXT: Final = '{"length":'
+
+
+def _json_type(field: pa.Field) -> pa.DataType:
+    if field.name in (*_HASHES, *_TIMES) or pa.types.is_dictionary(field.type):
+        return pa.string()
+    return field.type
+
+
+_SCHEMA: Final = pa.schema(
+    [
+        *(pa.field(f.name, _json_type(f)) for f in HEADER_INPUT if f.name not in ("offset", "ordinal")),
+        pa.field("position", pa.list_(pa.int64())),
+        pa.field("v", pa.int64()),
+    ]
+)
+
+_SLICE: Final = 256
+"""Headers read together when a batch holds one that Arrow's reader refuses."""
+
+_READ: Final = pyarrow.json.ReadOptions(use_threads=False, block_size=1 << 20)
+_PARSE: Final = pyarrow.json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="error")
+
+_DIGIT: Final = np.zeros(256, dtype=np.uint8)
+_DIGIT[np.frombuffer(b"0123456789abcdef", dtype=np.uint8)] = np.arange(16)
+
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+def read_plain_headers(headers: pa.Array) -> tuple[pa.Table, Rows]:
+    """The event headers in ``headers`` (binary) that have no long text, as `HEADER_INPUT`, and the indexes of all others.
+
+    A header in the table is one that `parse_header` accepts.
+    """
+    tables, taken = [], np.zeros(len(headers), dtype=bool)
+    pending = [np.flatnonzero(_mask(pc.starts_with(headers, _FIRST_KEY)))]
+    searched = False
+    while pending:
+        rows = pending.pop()
+        found = _read(headers.take(pa.array(rows))) if len(rows) else None
+        if found is not None:
+            table, good = found
+            tables.append(table.filter(pa.array(good)))
+            taken[rows[good]] = True
+        elif not searched:
+            # A long text is an object where others have a string, which Arrow's reader refuses.
+            searched = True
+            pending.append(rows[~_mask(pc.match_substring(headers.take(pa.array(rows)), _LONG_TEXT))])
+        elif len(rows) > _SLICE:
+            pending += [rows[start : start + _SLICE] for start in reversed(range(0, len(rows), _SLICE))]
+    columns = pa.concat_tables([HEADER_INPUT.empty_table(), *tables]).unify_dictionaries().combine_chunks()
+    return columns, np.flatnonzero(~taken)
+
+
+def _read(headers: pa.Array) -> tuple[pa.Table, Mask] | None:
+    """``headers`` as columns, and which of them are written exactly so; None when they cannot be read together."""
+    rows = len(headers)
+    lines = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, rows], pa.int32()), headers), b"\n")
+    try:
+        parsed = pyarrow.json.read_json(pa.BufferReader(lines[0].as_buffer()), read_options=_READ, parse_options=_PARSE)
+        if parsed.num_rows != rows:
+            return None
+        columns = _as_input(parsed.combine_chunks())
+        return columns, _mask(pc.equal(event_headers(columns), headers)) & _sound(columns)
+    except (pa.ArrowException, ValueError):
+        return None
+
+
+def _as_input(parsed: pa.Table) -> pa.Table:
+    positions = parsed["position"].combine_chunks()
+    if positions.null_count or (np.diff(positions.offsets.to_numpy()) != 2).any():
+        raise ValueError("a position is not two numbers")
+    numbers = positions.values
+    columns = []
+    for field in HEADER_INPUT:
+        if field.name in ("offset", "ordinal"):
+            column = numbers[field.name == "ordinal" :: 2]
+        else:
+            column = parsed[field.name].combine_chunks()
+        if field.name in _HASHES:
+            column = _from_hexadecimal(column)
+        elif pa.types.is_dictionary(field.type):
+            column = column.dictionary_encode()
+        columns.append(column.cast(field.type))
+    return pa.table(columns, schema=HEADER_INPUT)
+
+
+def _from_hexadecimal(column: pa.Array) -> pa.Array:
+    """Hashes from 64 characters each; what is no hexadecimal becomes some other hash, and so does not read back."""
+    present = pc.is_valid(column)
+    if not pc.all(pc.equal(pc.binary_length(column), 64)).as_py():
+        raise ValueError("a hash is not 64 characters")
+    filled = pc.if_else(present, column, "0" * 64)
+    digits = _DIGIT[np.frombuffer(filled.buffers()[2], dtype=np.uint8, count=64 * len(column))]
+    raw = digits[0::2] << 4 | digits[1::2]
+    hashes = pa.Array.from_buffers(pa.binary(32), len(column), [None, pa.py_buffer(raw)])
+    return pc.if_else(present, hashes, pa.scalar(None, hashes.type)) if column.null_count else hashes
+
+
+def _sound(columns: pa.Table) -> Mask:
+    """What `parse_header` asks of a header beyond its form."""
+    sound = np.ones(columns.num_rows, dtype=bool)
+    for name, check in (("log_id", is_log_id), ("time_basis", is_time_basis)):
+        column = columns[name].combine_chunks()
+        sound &= np.array([check(value) for value in column.dictionary.to_pylist()])[column.indices.to_numpy()]
+    for name in ("offset", "ordinal", "sequence", "reference_epoch", "payload_length", "arrival_time"):
+        sound &= _mask(pc.fill_null(pc.greater_equal(columns[name], 0), True))
+    return sound
+
+
+def _mask(column: pa.Array | pa.ChunkedArray) -> Mask:
+    mask: Mask = column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy()
+    return mask

@@ -1,0 +1,202 @@
+"""The typed columns of the event stream, derived from headers and payloads (``docs/evidence-format.md`` section 14).
+
+A processor derives them from what it has as columns (`from_header_input`, `from_decoded`), a verifier from the stored
+bytes (`read_headers`, `from_payloads`); both ways give the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from auditspan import semconv
+from auditspan.ledger.header import LONGEST_TEXT, parse_header
+from auditspan.ledger.header_json import read_plain_headers
+from auditspan.ledger.payloads import payload_array, split_payloads
+from auditspan.otlp.columns import decode_parts
+from auditspan.store.schema import HEADER_COLUMNS, PAYLOAD_COLUMNS
+
+__all__ = ["HeaderRows", "from_decoded", "from_header_input", "from_headers", "from_payloads", "read_headers"]
+
+Mask = npt.NDArray[np.bool_]
+
+_FROM_HEADER: Final = {"destination_country": "destination"}
+"""Typed columns whose name is not that of the header field."""
+
+_FROM_SPAN: Final = {
+    "trace_id": "trace_id",
+    "span_id": "span_id",
+    "span_name": "span_name",
+    "actor_id": semconv.AUDIT_ACTOR_ID,
+    "actor_type": semconv.AUDIT_ACTOR_TYPE,
+    "target_id": semconv.AUDIT_TARGET_ID,
+    "target_type": semconv.AUDIT_TARGET_TYPE,
+    "client_address": semconv.CLIENT_ADDRESS,
+    "service_name": semconv.SERVICE_NAME,
+}
+_LARGEST_TIMESTAMP: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderRows:
+    """Typed columns of leaves (schema `HEADER_COLUMNS`), and the indexes of those that are no leaf of version 1, and why.
+
+    In the rows of ``malformed`` the columns say nothing: null, false or empty.
+    """
+
+    columns: pa.Table
+    malformed: dict[int, str]
+
+
+def from_headers(headers: pa.Array) -> pa.Table:
+    """Typed columns of ``headers`` (binary: event leaves and log leaves), schema `HEADER_COLUMNS`.
+
+    Raises:
+        ValueError: a header is malformed; says which one and why. `read_headers` tells of all.
+    """
+    rows = read_headers(headers)
+    for index, why in rows.malformed.items():
+        raise ValueError(f"header {index}: {why}")
+    return rows.columns
+
+
+def read_headers(headers: pa.Array) -> HeaderRows:
+    """The same, without raising: headers are checked as strictly as `parse_header` does, most of them column by column."""
+    plain, rest = read_plain_headers(headers)
+    if len(rest) == 0:
+        return HeaderRows(from_header_input(plain), {})
+    malformed: dict[int, str] = {}
+    slow = []
+    for row, leaf in zip(rest.tolist(), headers.take(pa.array(rest)).to_pylist(), strict=True):
+        try:
+            slow.append(_typed(parse_header(leaf)))
+        except ValueError as error:
+            malformed[row] = str(error)
+            slow.append(_typed({}))
+    columns = pa.concat_tables([from_header_input(plain), pa.Table.from_pylist(slow, schema=HEADER_COLUMNS)])
+    is_plain = np.ones(len(headers), dtype=bool)
+    is_plain[rest] = False
+    order = np.argsort(np.concatenate([np.flatnonzero(is_plain), rest]), kind="stable")
+    return HeaderRows(columns.unify_dictionaries().take(pa.array(order)).combine_chunks(), malformed)
+
+
+def from_header_input(columns: pa.Table) -> pa.Table:
+    """Typed columns of the event leaves that ``columns`` (schema `HEADER_INPUT`) become."""
+    return pa.table([_header_column(field, columns) for field in HEADER_COLUMNS], schema=HEADER_COLUMNS)
+
+
+def from_payloads(payloads: pa.Array) -> pa.Table:
+    """Typed columns of ``payloads`` (binary, nulls allowed), schema `PAYLOAD_COLUMNS`.
+
+    All are null in a row whose payload is null, is not three messages, does not parse, or has an invalid id.
+    """
+    if len(payloads) == 0:
+        return PAYLOAD_COLUMNS.empty_table()
+    parts = split_payloads(payloads)
+    resource, scope = parts.resource.dictionary_encode(), parts.scope.dictionary_encode()
+    spans = decode_parts(resource, scope, parts.span, attributes=_FROM_SPAN.values())
+    return _payload_columns(spans)
+
+
+def from_decoded(spans: pa.Table) -> pa.Table:
+    """The same from rows that `auditspan.otlp.columns.decode` gave, without reading the messages again."""
+    columns = _payload_columns(spans)
+    quarantined = pc.is_valid(_one(spans, "quarantine")).to_numpy(zero_copy_only=False)
+    if not quarantined.any():
+        return columns
+    # Decoding hides what stands in a quarantined row, be it readable; what a payload says must not depend on that.
+    rows = np.flatnonzero(quarantined)
+    hidden = spans.select(["resource", "scope", "span"]).take(pa.array(rows))
+    shown = from_payloads(payload_array(*(_one(hidden, name) for name in ("resource", "scope", "span"))))
+    order = np.arange(len(spans))
+    order[rows] = len(spans) + np.arange(len(rows))
+    return pa.concat_tables([columns, shown]).unify_dictionaries().take(pa.array(order)).combine_chunks()
+
+
+def _payload_columns(spans: pa.Table) -> pa.Table:
+    columns = [
+        _text(_one(spans, source), column.type)
+        for column, source in zip(PAYLOAD_COLUMNS, _FROM_SPAN.values(), strict=True)
+    ]
+    return pa.table(columns, schema=PAYLOAD_COLUMNS)
+
+
+def _header_column(field: pa.Field, columns: pa.Table) -> pa.Array:
+    column = _one(columns, _FROM_HEADER.get(field.name, field.name))
+    if pa.types.is_timestamp(field.type):
+        fits = pc.less_equal(column, pa.scalar(_LARGEST_TIMESTAMP, column.type))
+        return pc.if_else(fits, column, pa.scalar(None, column.type)).cast(pa.int64()).view(field.type)
+    if pa.types.is_list(field.type):
+        decoded = column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+        return _lists(decoded)
+    if pa.types.is_dictionary(field.type) or pa.types.is_string(field.type):
+        return _text(column, field.type, _shortened)
+    return column.cast(field.type)
+
+
+def _one(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _text(
+    column: pa.Array, wanted: pa.DataType, change: Callable[[pa.Array], pa.Array] = lambda values: values
+) -> pa.Array:
+    """``column`` as ``wanted`` (text or bytes, dictionary or not), ``change`` applied to its values, null where it is empty."""
+    if isinstance(column, pa.DictionaryArray):
+        changed = _null_if_empty(change(column.dictionary))
+        if not pa.types.is_dictionary(wanted):
+            return changed.take(column.indices)
+        if not changed.null_count and changed is not column.dictionary:
+            return pa.DictionaryArray.from_arrays(column.indices, changed)
+        if not changed.null_count:
+            return column
+        return changed.take(column.indices).dictionary_encode()
+    changed = _null_if_empty(change(column))
+    return changed.dictionary_encode() if pa.types.is_dictionary(wanted) else changed
+
+
+def _null_if_empty(values: pa.Array) -> pa.Array:
+    empty = pc.equal(pc.binary_length(values), 0)
+    return pc.if_else(empty, pa.scalar(None, values.type), values) if pc.any(empty).as_py() else values
+
+
+def _shortened(values: pa.Array) -> pa.Array:
+    """Long texts as ``sha256:<hex>``."""
+    long = pc.fill_null(pc.greater(pc.binary_length(values), LONGEST_TEXT), False)
+    if not pc.any(long).as_py():
+        return values
+    digests = [f"sha256:{hashlib.sha256(text.encode()).hexdigest()}" for text in values.filter(long).to_pylist()]
+    return pc.replace_with_mask(values, long, pa.array(digests, pa.string()))
+
+
+def _lists(column: pa.ListArray) -> pa.ListArray:
+    values = _shortened(column.values)
+    return column if values is column.values else pa.ListArray.from_arrays(column.offsets, values)
+
+
+def _typed(header: dict[str, Any]) -> dict[str, Any]:
+    """The typed columns of one leaf that was parsed; a log leaf has no event fields."""
+    row: dict[str, Any] = {"flagged": False, "rule_ids": [], "faults": []}
+    for field in HEADER_COLUMNS:
+        value = header.get(_FROM_HEADER.get(field.name, field.name))
+        if value is None:
+            continue
+        if pa.types.is_timestamp(field.type):
+            row[field.name] = nanoseconds if (nanoseconds := int(value)) <= _LARGEST_TIMESTAMP else None
+        elif isinstance(value, list):
+            row[field.name] = [_short(item) for item in value]
+        else:
+            row[field.name] = _short(value) if isinstance(value, str | dict) else value
+    return row
+
+
+def _short(value: str | dict[str, Any]) -> str | None:
+    return f"sha256:{value['sha256']}" if isinstance(value, dict) else value or None
