@@ -1,4 +1,4 @@
-"""The determination of a batch: once for each distinct combination of facts and rule time, then spread over the rows."""
+"""The determination of a batch: once for each distinct combination of facts and rule time, then row by row."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DETERMINATIONS: Final = pa.schema(
 )
 """What :meth:`Determiner.determine` gives, row for row."""
 
-_MOST_REMEMBERED: Final = 50_000
+_MOST_REMEMBERED: Final = 20_000
 _NOT_JUDGED: Final = -1
 # Evidence format, section 5: every other fault asks for at least a review.
 _HARMLESS: Final = frozenset({"time.end_before_start"})
@@ -57,7 +57,7 @@ class _Result:
 class Determiner:
     """Judges determined rows under one reference. Not safe for concurrent calls.
 
-    Memory is bounded: at most 50,000 determinations are remembered between batches.
+    Memory is bounded: at most 20,000 determinations are remembered between batches.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -76,8 +76,8 @@ class Determiner:
         """The determination of each row, with schema :data:`DETERMINATIONS`.
 
         Args:
-            spans: rows of determined classes: the columns of ``auditspan.otlp.columns.SPANS`` with ``class``, ``event_time`` and
-                ``arrival_time`` (int64 nanoseconds), ``time_basis`` and ``faults``.
+            spans: rows of determined classes: the columns of ``auditspan.otlp.columns.SPANS`` with ``class``,
+                ``event_time`` and ``arrival_time`` (nanoseconds), ``time_basis`` and ``faults``.
 
         ``governing`` is raised to at least ``review`` where a fault asks for it.
         """
@@ -101,8 +101,8 @@ class Determiner:
         return event, arrival
 
     def _segments(self, times: pa.ChunkedArray) -> Codes:
-        nanoseconds = times.cast(pa.int64()).to_numpy()
-        found = np.searchsorted(self._boundaries, nanoseconds, side="right").astype(np.int64) - 1
+        nanoseconds = np.minimum(times.to_numpy(), np.iinfo(np.int64).max).astype(np.int64)
+        found: Codes = np.searchsorted(self._boundaries, nanoseconds, side="right").astype(np.int64) - 1
         return np.maximum(found, 0)
 
     def _result(self, key: tuple[int, ...]) -> _Result:
@@ -138,7 +138,7 @@ class Determiner:
         )
 
     def _both(self, at_event: Determination, at_arrival: Determination) -> _Result:
-        """Both times judged: the most restrictive wins, at least ``review``; an emitter's clock must not choose the law."""
+        """Both times judged, the most restrictive wins: an emitter's clock must not choose the law."""
         event, arrival = self._single(at_event), self._single(at_arrival)
         governing = more_restrictive((event.governing, arrival.governing, "review"))
         documents: list[Any] = [at_event.document(), at_arrival.document()]
@@ -157,7 +157,7 @@ class Determiner:
 
 
 def _distinct_rows(columns: Sequence[Codes]) -> tuple[Codes, Codes]:
-    """For each distinct row of ``columns`` the index of its first occurrence, and for each row the number of its distinct row."""
+    """Index of the first occurrence of each distinct row of ``columns``, and each row's number among them."""
     key = np.zeros(len(columns[0]), dtype=np.int64)
     span = 1
     for column in columns:

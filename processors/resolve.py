@@ -1,6 +1,6 @@
 """From columns of spans to facts: who, what, where, and how each is known.
 
-Work is done once for each distinct value of a column (:class:`Aspect`), then once for each distinct combination (:meth:`Resolver.facts`).
+Work is done once for each distinct value of a column, then once for each distinct combination of what they mean.
 Where evidence conflicts, all of it is kept as candidates, and the determination takes the one that restricts most.
 """
 
@@ -151,7 +151,7 @@ class Resolver:
         return True
 
     def facts(self, numbers: Sequence[int]) -> list[FactSet]:
-        """The candidate facts of one combination of meanings, given by their numbers; more than one where evidence conflicts."""
+        """The facts of one combination of meanings, by their numbers; several candidates where evidence conflicts."""
         evidence = _Evidence(*(aspect.meanings[number] for aspect, number in zip(self.aspects, numbers, strict=True)))
         facts = FactSet()
         act, item_kind = _ACTS[evidence.event_class]
@@ -272,9 +272,12 @@ class _Evidence:
 
 
 def _put_declarations(facts: FactSet, evidence: _Evidence, item_kind: str) -> None:
-    facts.put("transfer_direction", evidence.direction, semconv.TRANSFER_DIRECTION)
-    facts.put("declared_eccn", evidence.eccn, semconv.ECCN)
-    facts.put("declared_license", evidence.license, semconv.LICENSE)
+    for name, value, attribute in (
+        ("transfer_direction", evidence.direction, semconv.TRANSFER_DIRECTION),
+        ("declared_eccn", evidence.eccn, semconv.ECCN),
+        ("declared_license", evidence.license, semconv.LICENSE),
+    ):
+        facts.put(name, value, "absent" if value == UNDECLARED else attribute)
     if item_kind == "accelerator":
         facts.put("quantity", evidence.quantity, semconv.QUANTITY)
     else:
@@ -304,7 +307,7 @@ def _put_parties(facts: FactSet, actor: Party | None, end_user: Party | None, en
 def _parents(evidence: _Evidence, end_user: Party | None) -> list[tuple[str | None, str]]:
     """Countries of the end user's ultimate parent: as the registry has it, and as declared where that differs."""
     registered = end_user.parent.country if end_user and end_user.parent else None
-    found = [(registered, "party registry")] if registered else []
+    found: list[tuple[str | None, str]] = [(registered, "party registry")] if registered else []
     if evidence.declared_parent is not None and evidence.declared_parent != registered:
         declared = None if evidence.declared_parent == _UNRESOLVED else evidence.declared_parent
         found.append((declared, semconv.ULTIMATE_PARENT))
@@ -350,7 +353,7 @@ def _eccn(value: str | None) -> str | None:
 
 
 def _exaoperations(value: str | None) -> int | None:
-    """Operations such as ``1.2e26`` in units of 10^18, rounded down; unknown when unreadable or beyond what a record can hold."""
+    """Operations such as ``1.2e26`` in units of 10^18, rounded down; unknown when unreadable or absurd."""
     if value is None or not _OPERATIONS.match(value.strip()):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Policy as data: declared facts, effective-dated rule packs, tables with source and date, and the engine that applies them."""
+"""Policy as data: declared facts, dated rule packs, tables with source and date, and the engine over them."""
 
 from .engine import Determination, Engine
 from .errors import PolicyError

@@ -42,7 +42,7 @@ class Accelerator:
 
     Attributes:
         model: name in the table.
-        tpp: total processing performance of the package, dense, best data type; the high end adds the table's tolerance.
+        tpp: total processing performance of the package, dense, best data type; the high end adds the tolerance.
         performance_density: TPP ÷ mm² of logic dies, in thousandths.
         data_centre: designed or marketed for data centres.
         dram_bandwidth, interconnect_bandwidth: GB/s.
@@ -98,11 +98,11 @@ class Accelerators:
         return tuple(self._models)
 
     def named(self, name: str | None) -> Accelerator | None:
-        """The model that ``name`` means: table names and aliases, vendor words, case, separators and MIG suffixes aside."""
+        """The model that ``name`` means; vendor words, case, separators and MIG suffixes do not matter."""
         return self._by_name.get(normal_name(name)) if name else None
 
     def in_instance(self, instance_type: str | None) -> tuple[str, Accelerator | None, int] | None:
-        """Name, model (``None`` = without specification) and count of the accelerators in an instance type of the table."""
+        """Name, model (``None`` = without specification) and count of an instance type's accelerators."""
         found = self._instances.get(instance_type.lower()) if instance_type else None
         return None if found is None else (found[0], self.named(found[0]), found[1])
 

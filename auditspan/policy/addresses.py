@@ -24,8 +24,8 @@ _GZIP: Final = b"\x1f\x8b"
 class AddressCountry:
     """What an address says about a country.
 
-    ``kind``: ``country`` (``code`` is set), ``unknown`` (a public address that the database lacks, or no address at all, so that it
-    could be anywhere), ``none`` (loopback, private, reserved: it says nothing).
+    ``kind``: ``country`` (``code`` is set), ``unknown`` (a public address that the database lacks, or a
+    text that is no address: it could be anywhere), ``none`` (absent, loopback, private, reserved: it says nothing).
     """
 
     kind: Literal["country", "unknown", "none"]
@@ -56,7 +56,7 @@ class AddressDatabase:
         """Date of the database."""
 
     def country(self, text: str | None) -> AddressCountry:
-        """The country of ``text``. IPv4-mapped IPv6 is read as IPv4, a port or brackets are not accepted, a zone makes it local."""
+        """The country of ``text``. IPv4-mapped IPv6 is read as IPv4; a port or brackets are not accepted."""
         if not text:
             return AddressCountry("none")
         try:

@@ -1,8 +1,9 @@
 """Conditions of rules in three-valued logic (Kleene): true, false, or unknown where a fact that is read is not known.
 
-The leaves are CEL expressions (``cel-expr-python``) in a small grammar: comparisons, ``in``, ``!``, ``size``, ``startsWith``,
-``endsWith``, ``contains``. No arithmetic, no macros, no regular expressions, no ``&&`` or ``||``: an expression takes time linear in its
-length, and what is combined is combined in YAML (a list = all, ``any:``, ``all:``, ``not:``), where an unknown part is handled exactly.
+The leaves are CEL expressions (``cel-expr-python``) in a small grammar: comparisons, ``in``, ``!``, ``size``,
+``startsWith``, ``endsWith``, ``contains``. No arithmetic, no macros, no regular expressions, no ``&&`` or ``||``: an
+expression takes time linear in its length, and what is combined is combined in YAML (a list = all, ``any:``, ``all:``,
+``not:``), where an unknown part is handled exactly.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Countries:
         return Place(country, given, subdivision)
 
     def groups(self, country: str | None, instant: int) -> tuple[str, ...] | None:
-        """The groups of ``country`` at ``instant``, sorted; ``None`` when the country or its groups then are not known."""
+        """The groups of ``country`` at ``instant``, sorted; ``None`` when the country or they are unknown."""
         if country is None or instant < self.known_from:
             return None
         return tuple(

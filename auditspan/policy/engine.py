@@ -1,10 +1,11 @@
-"""The determination of facts at a rule time: text, enforced and governing outcome, and why (evidence format, section 6).
+"""The determination of facts at a rule time: text, enforced and governing outcome (evidence format, section 6).
 
 * **text**: the most restrictive outcome of the rules with authority ``law`` that match and no other law excepts.
 * **enforced**: the same without what an enforcement policy lifts, and with the directives.
 * **governing**: the enforced outcome, raised by company policy. A proposal never governs: it is listed beside.
 
-A rule whose condition cannot be excluded because a fact is unknown counts as ``review``. A rule lifts another only when it surely matches.
+A rule whose condition cannot be excluded because a fact is unknown counts as ``review``. A rule lifts another only
+when it surely matches.
 """
 
 from __future__ import annotations
@@ -95,11 +96,12 @@ class Determination:
         verdict = self.verdict
         values: dict[str, JsonValue] = {name: self.facts.values.get(name) for name in BASE_FACTS}
         values |= verdict.defined
+        known_by = {name: "definition" for name, truth in verdict.defined.items() if truth is not None}
         start, end = self.in_force
         return {
             "v": 1,
             "facts": values,
-            "known_by": dict(self.facts.known_by),
+            "known_by": {**self.facts.known_by, **known_by},
             "in_force": {"from": str(start), "to": None if end is None else str(end)},
             "rules": [
                 {
@@ -135,7 +137,7 @@ class _Segment:
 
 
 class Engine:
-    """Evaluates packs over facts. Pure: the same facts and time give the same determination; not safe for concurrent calls.
+    """Evaluates packs over facts. Pure: same facts and time, same determination; not safe for concurrent calls.
 
     Args:
         packs: compiled packs.
@@ -146,7 +148,8 @@ class Engine:
     def __init__(self, packs: Packs, countries: Countries, *, adopted: frozenset[str] = frozenset()) -> None:
         self._countries = countries
         self._adopted = adopted
-        windows = [item.window for item in (*packs.definitions, *packs.rules)]
+        dated: tuple[Definition | Rule, ...] = (*packs.definitions, *packs.rules)
+        windows = [item.window for item in dated]
         changes = sorted(
             {0, *(window.start for window in windows), *(window.end for window in windows if window.end is not None)}
         )
@@ -156,7 +159,7 @@ class Engine:
         """Starts of the segments of rule time, in nanoseconds."""
         defined = {definition.fact for definition in packs.definitions}
         self._undefined: dict[str, Truth] = dict.fromkeys(sorted(defined), False)
-        reads = frozenset().union(*(item.reads for item in (*packs.definitions, *packs.rules)))
+        reads = frozenset().union(*(item.reads for item in dated))
         self._reads: tuple[str, ...] = tuple(sorted(reads - defined))
         self._verdicts: dict[tuple[object, ...], Verdict] = {}
         self._groups: dict[tuple[int, str], tuple[str, ...] | None] = {}
@@ -168,7 +171,7 @@ class Engine:
         return max(bisect.bisect_right(self.boundaries, instant) - 1, 0)
 
     def determine(self, candidates: Iterable[FactSet], instant: int) -> Determination:
-        """The determination at ``instant`` (nanoseconds): of several candidate sets of facts, the one that restricts most.
+        """The determination at ``instant`` (nanoseconds): of several candidates, the one that restricts most.
 
         ``candidates`` differ where evidence conflicts; the first of equals stands.
         """
@@ -214,7 +217,7 @@ class Engine:
         truths = [(rule, rule.when(values)) for rule in segment.rules]
         matched = [(rule, self._authority(rule), truth) for rule, truth in truths if truth is not False]
         ids = {rule.id for rule, _, _ in matched}
-        # A rule that lifts others says nothing where none of them could apply, and lifts nothing unless it surely applies.
+        # What lifts says nothing where none of what it lifts could apply, and lifts only when it surely applies.
         matched = [
             (rule, authority, truth)
             for rule, authority, truth in matched
@@ -262,7 +265,8 @@ def _define(
 ) -> tuple[tuple[Definition, ...], str | None, dict[str, Truth]]:
     """The definitions that hold, the ECCN, and the value of each defined fact.
 
-    A fact none of whose definitions is in force is false. The first ECCN in order stands, unless one before it could hold as well: then it cannot be told.
+    A fact none of whose definitions is in force is false. The first ECCN in order stands, unless another before it
+    could hold as well: then it cannot be told.
     """
     known: dict[str, FactValue] = {**values, **undefined}
     defined: dict[str, Truth] = dict(undefined)

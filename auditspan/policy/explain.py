@@ -9,6 +9,7 @@ from typing import Final
 from .countries import Countries
 from .engine import Determination, Entry
 from .facts import GROUP_FACTS, INTERVALS, FactValue
+from .packs import Definition, Packs, Rule
 from .parties import Parties
 
 __all__ = ["Explainer"]
@@ -33,9 +34,15 @@ _OUTCOMES: Final = {
 class Explainer:
     """Renders determinations with the names of countries and parties."""
 
-    def __init__(self, countries: Countries, parties: Parties) -> None:
+    def __init__(self, packs: Packs, countries: Countries, parties: Parties) -> None:
         self._countries = countries
         self._parties = parties
+        self._terms: dict[str, frozenset[str]] = {}
+        """What each defined term rests on, other terms resolved."""
+        for definition in packs.definitions:
+            self._terms[definition.fact] = self._terms.get(definition.fact, frozenset()) | self._rests_on(
+                definition.reads
+            )
 
     def why(self, determination: Determination) -> str:
         """One paragraph of plain text."""
@@ -63,7 +70,8 @@ class Explainer:
         governing = [entry.rule for entry in determination.verdict.entries if entry.governs]
         reads = frozenset().union(*(rule.reads for rule in governing))
         held = [definition for definition in determination.verdict.definitions if definition.fact in reads]
-        return tuple(dict.fromkeys(citation for item in (*governing, *held) for citation in item.citations))
+        quoted: tuple[Rule | Definition, ...] = (*governing, *held)
+        return tuple(dict.fromkeys(citation for item in quoted for citation in item.citations))
 
     def _who_did_what(self, values: Mapping[str, FactValue], eccn: str | None) -> str:
         actor, end_user = values.get("actor_party"), values.get("end_user_party")
@@ -96,8 +104,8 @@ class Explainer:
         )
         if entry.certain:
             return f"{self._fill(rule.explanation, values)} {source}"
-        missing = sorted(name for name in rule.reads if values.get(name) is None and not name.startswith("item_"))
-        unknown = ", ".join(name.replace("_", " ") for name in missing if name not in GROUP_FACTS)
+        missing = sorted(self._rests_on(rule.reads) - GROUP_FACTS.keys() - values.keys())
+        unknown = ", ".join(name.replace("_", " ") for name in missing)
         because = f"unknown: {unknown}" if unknown else "it cannot be told from what is known"
         return f"It cannot be excluded that this rule applies: {rule.title} ({because}) {source}"
 
@@ -105,11 +113,11 @@ class Explainer:
         word = "Proposal, in shadow" if entry.authority == "proposal" else "Does not govern"
         return f"{word}: {_OUTCOMES[entry.outcome]}. {self._entry(entry, values)}"
 
+    def _rests_on(self, names: frozenset[str]) -> frozenset[str]:
+        return frozenset().union(*(self._terms.get(name, {name}) for name in names))
+
     def _rests_on_groups(self, entry: Entry) -> bool:
-        reads = entry.rule.reads
-        return any(name in reads for name in GROUP_FACTS) or any(
-            part in name for name in reads for part in ("destination_", "headquarters")
-        )
+        return not self._rests_on(entry.rule.reads).isdisjoint(GROUP_FACTS)
 
     def _fill(self, template: str, values: Mapping[str, FactValue]) -> str:
         replace: Callable[[re.Match[str]], str] = lambda match: self._render(match.group(1), values)  # noqa: E731

@@ -1,6 +1,6 @@
 """Rule packs: YAML, checked against ``data/pack.schema.json``, compiled over the declared facts.
 
-Definitions and rules of all packs of a reference are compiled together: a pack may read a term that an earlier one defines.
+All packs of a reference are compiled together: a pack may read a term that an earlier one defines.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Packs:
-    """The compiled packs: definitions and rules in the order of the packs, and each pack's version by its id and by its file."""
+    """Compiled packs: definitions and rules in their order, and the version of each by id and by file."""
 
     definitions: tuple[Definition, ...]
     rules: tuple[Rule, ...]

@@ -1,4 +1,4 @@
-"""A reference: the immutable snapshot of packs, tables, registry and address database under which a batch is determined."""
+"""A reference: the immutable snapshot of packs, tables, registry and address database that determines a batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .countries import COUNTRY_COLUMNS, GROUP_COLUMNS, Countries
 from .engine import Engine
 from .errors import PolicyError
 from .explain import Explainer
-from .packs import Packs, compile_packs
+from .packs import compile_packs
 from .parties import Parties
 from .regions import REGION_COLUMNS, Regions
 from .tables import Table, parse_table
@@ -108,7 +108,7 @@ class Reference:
 
     @classmethod
     def packaged(cls, parties: bytes | None = None, number: int = 1) -> Reference:
-        """The reference of the data that ship with the package, with the registry ``parties`` (none = nobody is known)."""
+        """The data that ship with the package, with the registry ``parties`` (none = nobody is known)."""
         folder = resources.files("auditspan.policy.data")
         artifacts = {name: folder.joinpath(name).read_bytes() for name in (*_TABLES, *_SHIPPED_PACKS)}
         artifacts[_ADDRESSES] = folder.joinpath(_SHIPPED_ADDRESSES).read_bytes()
@@ -129,7 +129,7 @@ class Reference:
 
     def explainer(self) -> Explainer:
         """Renders determinations made under this reference."""
-        return Explainer(self.countries, self.parties)
+        return Explainer(self.packs, self.countries, self.parties)
 
     def _artifact(self, name: str, content: bytes, tables: Mapping[str, Table]) -> Artifact:
         digest = hashlib.sha256(content).hexdigest()

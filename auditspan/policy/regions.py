@@ -29,7 +29,7 @@ class Regions:
             )
 
     def country(self, provider: str | None, region: str) -> str | None:
-        """ISO code of the country of ``region``; a zone such as ``us-east-1a`` or ``us-central1-a`` counts as its region."""
+        """ISO code of the country of ``region``; a zone such as ``us-east-1a`` counts as its region."""
         name = region.strip().lower()
         for candidate in (name, name[:-1], name[:-2] if name[-2:-1] == "-" else name):
             if provider:

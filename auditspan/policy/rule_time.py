@@ -16,7 +16,7 @@ _FORM: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:T(\d{2}:\d{2})(?::(\d{2}))?(Z
 
 
 def parse_instant(text: str) -> int:
-    """Nanoseconds of ``YYYY-MM-DD`` (midnight in Washington) or ``YYYY-MM-DDThh:mm[:ss][offset]`` (Washington without offset).
+    """Nanoseconds of ``YYYY-MM-DD`` or ``YYYY-MM-DDThh:mm[:ss][offset]``; midnight and Washington where not said.
 
     Raises:
         ValueError: another form, a date that does not exist, or one before 1970.

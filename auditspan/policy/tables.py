@@ -1,4 +1,4 @@
-"""Our own table format: CSV under a head of ``# key: value`` lines that says what it is, how old, and where it is from."""
+"""Our table format: CSV under a head of ``# key: value`` lines that says what it is, how old, and where from."""
 
 from __future__ import annotations
 

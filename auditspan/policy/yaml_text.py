@@ -19,7 +19,7 @@ Path = tuple[str | int, ...]
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML in which only ``true``/``false``, decimal integers and ``null`` are anything but text: a date stays a text."""
+    """Safe YAML in which all is text but ``true``, ``false``, ``null`` and decimal integers: a date stays a text."""
 
 
 _PlainLoader.yaml_implicit_resolvers = {}
@@ -50,7 +50,7 @@ def load(text: bytes, file: str) -> Document:
     """Parses ``text``.
 
     Raises:
-        PolicyError: not UTF-8 YAML, larger than 4 MiB, nested deeper than 24, an anchor or alias, a tag, or a key twice.
+        PolicyError: not UTF-8 YAML, too large, nested deeper than 24, an anchor, alias or tag, a key twice.
     """
     if len(text) > LARGEST_TEXT:
         raise PolicyError(f"the file has {len(text)} bytes", file=file, remedy=f"Keep it below {LARGEST_TEXT} bytes.")
@@ -61,7 +61,8 @@ def load(text: bytes, file: str) -> Document:
     except UnicodeDecodeError as error:
         raise PolicyError(f"byte {error.start} is not UTF-8", file=file, remedy="Save the file as UTF-8.") from error
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        mark = error.problem_mark
+        line = 0 if mark is None else mark.line + 1
         raise PolicyError(f"not YAML: {error.problem}", file=file, line=line, remedy="Correct the syntax.") from error
     except yaml.YAMLError as error:
         raise PolicyError(f"not YAML: {error}", file=file, remedy="Correct the syntax.") from error
