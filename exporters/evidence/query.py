@@ -1,7 +1,7 @@
 """The query of an evidence package (``--where``), evaluated on header fields in whole columns.
 
-Grammar: evidence format, section 14. Export and verifier call the same function, on columns that both parsed from headers, so what is
-selected is a property of the sealed leaves and not of a database.
+Grammar: evidence format, section 14. Export and verifier call the same function, on columns that both parsed from
+headers, so what is selected is a property of the sealed leaves and not of a database.
 """
 
 from __future__ import annotations
@@ -83,6 +83,15 @@ _ALLOWED: Final = {
     "RPAR": ")",
     "COMMA": ",",
     "$END": "the end",
+}
+
+_OPERATORS: Final = {
+    "=": pc.equal,
+    "!=": pc.not_equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
 }
 
 Evaluate = Callable[[pa.Table], pa.Array]
@@ -177,9 +186,7 @@ class _Compile(Transformer[Token, _Node]):
         if kind == "boolean" and operator not in ("=", "!="):
             raise self._error(operator, f"{name} is true or false and takes = and != only.")
         value = self._value(name, kind, literal)
-        compare = {
-            "=": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
-        }[str(operator)]  # fmt: skip
+        compare = _OPERATORS[str(operator)]
         return _Node(lambda table: pc.fill_null(compare(_column(table, name), value), False))
 
     def among(self, parts: list[Token]) -> _Node:
@@ -246,8 +253,10 @@ def _types() -> dict[str, pa.DataType]:
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
-    column = table[name]
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    column = table[name].combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        return column.dictionary_decode()
+    return column.cast(pa.uint64()) if FIELDS[name] == "time" else column
 
 
 def _literal(token: Token, kind: str) -> str | int | bool:

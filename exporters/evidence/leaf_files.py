@@ -1,0 +1,131 @@
+"""Reading the Parquet files of a package in small pieces, when they may be anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .layout import LARGEST_ROW_GROUP
+from .package import Package, PathRefused
+from .report import Faults
+
+__all__ = ["LeafFiles"]
+
+_LARGEST_GROUP_BYTES: Final = 2 << 30
+_LARGEST_PIECE_BYTES: Final = 48 << 20
+_LARGEST_EXPANSION: Final = 512 << 20
+_ROWS: Final = 16_384
+_ROWS_UNTRUSTED: Final = 1_024
+_MOST_GROUPS: Final = 1_000_000
+_DICTIONARY: Final = pa.dictionary(pa.int32(), pa.binary())
+
+
+class _Malformed(Exception):
+    """The file is not what a package holds."""
+
+
+@dataclass(slots=True)
+class LeafFiles:
+    """The files of one side of a log, in order. ``unreadable`` tells whether some of their leaves could not be read."""
+
+    package: Package
+    log_id: str
+    paths: Sequence[str]
+    schema: pa.Schema
+    signed: frozenset[str]
+    """Paths whose bytes are those that a trusted key signed. Others are read on a slower way that bounds what a page may unfold to."""
+    faults: Faults
+    unreadable: bool = False
+
+    def pieces(self) -> Iterator[pa.RecordBatch]:
+        """The rows in the order of the files, in pieces of bounded size, with ``facts`` dictionary-encoded."""
+        for path in self.paths:
+            try:
+                file = self.package.open(path)
+            except (FileNotFoundError, PathRefused):
+                # The digests of all files were taken before: the fault is known.
+                self.unreadable = True
+                continue
+            with file:
+                try:
+                    yield from self._file(path, file)
+                except (_Malformed, pa.ArrowException, OSError, ValueError, MemoryError) as error:
+                    self._malformed(path, error)
+
+    def _malformed(self, path: str, error: BaseException, leaf: tuple[str, int] | None = None) -> None:
+        self.unreadable = True
+        self.faults.add("file.malformed", leaf, "Parquet as section 14 of the evidence format", f"{path}: {error}")
+
+    def _file(self, path: str, source: object) -> Iterator[pa.RecordBatch]:
+        trusted = path in self.signed
+        names = [field.name for field in self.schema if _is_text(field.type)]
+        file = pq.ParquetFile(
+            source,
+            read_dictionary=[name for name in names if name == "facts" or not trusted],
+            thrift_string_size_limit=64 << 20,
+            thrift_container_size_limit=8 << 20,
+        )
+        self._check_shape(file, trusted)
+        seen = -1
+        for group in range(file.num_row_groups):
+            try:
+                for batch in file.iter_batches(self._rows(file, group, trusted), row_groups=[group], use_threads=False):
+                    piece = self._piece(batch)
+                    if piece.num_rows:
+                        seen = piece["leaf_index"][-1].as_py()
+                        yield piece
+            except (pa.ArrowException, _Malformed, OSError, ValueError) as error:
+                self._malformed(path, error, (self.log_id, seen + 1) if seen >= 0 else None)
+
+    def _check_shape(self, file: pq.ParquetFile, trusted: bool) -> None:
+        actual = file.schema_arrow
+        if actual.names != self.schema.names:
+            raise _Malformed(f"the columns are {', '.join(actual.names)[:200]}")
+        for field, wanted in zip(actual, self.schema, strict=True):
+            kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+            if kind != wanted.type or field.nullable != wanted.nullable:
+                raise _Malformed(f"the column {field.name} is {field.type}, not {wanted.type}")
+        if file.num_row_groups > _MOST_GROUPS:
+            raise _Malformed(f"it has {file.num_row_groups} row groups")
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            if group.num_rows > LARGEST_ROW_GROUP or not 0 <= group.total_byte_size <= _LARGEST_GROUP_BYTES:
+                raise _Malformed(
+                    f"row group {number} has {group.num_rows} rows and {group.total_byte_size} bytes; at most "
+                    f"{LARGEST_ROW_GROUP} and {_LARGEST_GROUP_BYTES} are allowed"
+                )
+
+    @staticmethod
+    def _rows(file: pq.ParquetFile, group: int, trusted: bool) -> int:
+        """Rows to read at once, so that a piece stays small whatever the size of a payload."""
+        metadata = file.metadata.row_group(group)
+        fitting = _LARGEST_PIECE_BYTES * max(metadata.num_rows, 1) // max(metadata.total_byte_size, 1)
+        return int(max(1, min(fitting, _ROWS if trusted else _ROWS_UNTRUSTED)))
+
+    def _piece(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        columns = []
+        for field, column in zip(self.schema, batch.columns, strict=True):
+            if field.name == "facts":
+                columns.append(column if pa.types.is_dictionary(column.type) else column.dictionary_encode())
+            elif pa.types.is_dictionary(column.type):
+                # A dictionary page lets a small file say a large value many times.
+                if _expanded(column) > _LARGEST_EXPANSION:
+                    raise _Malformed(f"the column {field.name} unfolds to more than {_LARGEST_EXPANSION} bytes")
+                columns.append(column.cast(field.type))
+            else:
+                columns.append(column)
+        return pa.RecordBatch.from_arrays(columns, names=self.schema.names)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_binary(kind)
+
+
+def _expanded(column: pa.DictionaryArray) -> int:
+    lengths = pc.binary_length(column.dictionary).take(column.indices)
+    return pc.sum(lengths.cast(pa.int64())).as_py() or 0

@@ -1,0 +1,152 @@
+"""What an interval holds that is no fault and that an auditor must see: streams, gaps, dangling intents and such."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .headers import ParsedHeaders
+from .report import Report, StreamSeen, shown
+from .windows import Window
+
+__all__ = ["Observations"]
+
+_MOST: Final = 10_000
+_MOST_INTENTS: Final = 1_000_000
+_STARTED: Final = "started"
+_CLOSED: Final = "audit.stream.closed"
+_STREAM_ROWS: Final = pa.schema(
+    [("emitter", pa.string()), ("stream", pa.string()), ("sequence", pa.int64()), ("class", pa.string())]
+)
+_INTENT: Final = re.compile(rb"\x0a\x0faudit\.intent\.id\x12[\x02-\x7f]\x0a([\x01-\x7f])", re.DOTALL)
+
+
+class Observations:
+    """Gathered over all data logs, in bounded memory; exact counts, bounded lists."""
+
+    def __init__(self) -> None:
+        self.classes: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        self.streams: dict[tuple[str, str], StreamSeen] = {}
+        self.gaps: list[dict[str, Any]] = []
+        self._started: dict[str, tuple[str, int]] = {}
+        self._finished: set[str] = set()
+        self._skew = 0
+        self.intents_complete = True
+
+    def window(self, log_id: str, window: Window, parsed: ParsedHeaders) -> None:
+        """Take note of a window."""
+        table = parsed.table
+        for entry in pc.value_counts(table["class"].combine_chunks().dictionary_decode()).to_pylist():
+            self.classes[entry["values"] or "unreadable"] += entry["counts"]
+        self._streams(table)
+        self._clock(table)
+        self._intents(log_id, window, table)
+        for row, leaf in parsed.log_leaves.items():
+            if leaf["class"] == "audit.gap":
+                self.counts["gaps"] += 1
+                if len(self.gaps) < _MOST:
+                    leaf_index = int(window.index[row])
+                    self.gaps.append({"log_id": log_id, "leaf_index": leaf_index, **_short(leaf["body"])})
+            elif leaf["class"] == "audit.gap.closed":
+                self.counts["gaps_closed"] += 1
+
+    def _streams(self, table: pa.Table) -> None:
+        rows = table.select(["emitter", "stream", "sequence", "class"]).filter(pc.is_valid(table["sequence"]))
+        if not rows.num_rows:
+            return
+        rows = rows.cast(_STREAM_ROWS)
+        closed = rows.filter(pc.equal(rows["class"], _CLOSED))
+        grouped = rows.group_by(["emitter", "stream"], use_threads=False).aggregate(
+            [("sequence", "min"), ("sequence", "max"), ("sequence", "count")]
+        )
+        for row in grouped.to_pylist():
+            key = (row["emitter"], row["stream"])
+            seen = self.streams.get(key)
+            if seen is None:
+                if len(self.streams) >= _MOST:
+                    self.counts["streams_not_listed"] += 1
+                    continue
+                seen = self.streams[key] = StreamSeen(
+                    shown(key[0]), shown(key[1]), row["sequence_min"], row["sequence_max"], 0
+                )
+            seen.first = min(seen.first, row["sequence_min"])
+            seen.last = max(seen.last, row["sequence_max"])
+            seen.leaves += row["sequence_count"]
+        for row in closed.select(["emitter", "stream"]).to_pylist():
+            seen = self.streams.get((row["emitter"], row["stream"]))
+            if seen is not None:
+                seen.closed = True
+
+    def _clock(self, table: pa.Table) -> None:
+        event = table["event_time"].to_numpy().astype(np.float64)
+        arrival = table["arrival_time"].to_numpy().astype(np.float64)
+        skew = np.nan_to_num(event - arrival, nan=0.0)
+        if len(skew):
+            self._skew = max(self._skew, int(skew.max()))
+
+    def _intents(self, log_id: str, window: Window, table: pa.Table) -> None:
+        started = pc.fill_null(pc.equal(table["outcome"].combine_chunks().dictionary_decode(), _STARTED), False)
+        if pc.any(started).as_py():
+            ids = table["record_id"].filter(started).to_pylist()
+            places = window.index[started.to_numpy()].tolist()
+            for record_id, place in zip(ids, places, strict=True):
+                self._remember(record_id, (log_id, place))
+        for intent in _intent_ids(window.events["payload"]):
+            if self._started.pop(intent, None) is None and len(self._finished) < _MOST_INTENTS:
+                self._finished.add(intent)
+
+    def _remember(self, record_id: str, leaf: tuple[str, int]) -> None:
+        if record_id in self._finished:
+            self._finished.discard(record_id)
+        elif len(self._started) < _MOST_INTENTS:
+            self._started[record_id] = leaf
+        else:
+            self.intents_complete = False
+
+    def write(self, report: Report) -> None:
+        """Put what was seen into the report."""
+        report.classes = dict(sorted(self.classes.items()))
+        report.streams = [self.streams[key] for key in sorted(self.streams)]
+        report.unclosed_streams = [
+            {"emitter": seen.emitter, "stream": seen.stream, "last": seen.last}
+            for seen in report.streams
+            if not seen.closed
+        ]
+        report.gaps = self.gaps
+        report.dangling_intents = [
+            {"record_id": shown(record_id), "log_id": log_id, "leaf_index": place}
+            for record_id, (log_id, place) in list(self._started.items())[:_MOST]
+        ]
+        report.largest_clock_skew_seconds = self._skew / 1e9
+        report.counts |= {
+            "conflicts": self.classes["audit.conflict"],
+            "quarantined": self.classes["audit.quarantined"],
+            "gaps": self.counts["gaps"],
+            "gaps_closed": self.counts["gaps_closed"],
+            "streams": len(self.streams) + self.counts["streams_not_listed"],
+            "unclosed_streams": len(report.unclosed_streams),
+            "dangling_intents": len(self._started),
+        }
+
+
+def _short(body: dict[str, Any]) -> dict[str, Any]:
+    return {name: shown(body.get(name)) for name in ("emitter", "stream", "from", "to", "seen_at")}
+
+
+def _intent_ids(payloads: pa.Array) -> list[str]:
+    """The values of the attribute ``audit.intent.id`` in these payloads: which intents have an outcome."""
+    buffer = payloads.buffers()[2]
+    if buffer is None or not len(payloads):
+        return []
+    data = memoryview(buffer)
+    found = []
+    for match in _INTENT.finditer(data):
+        start = match.end()
+        found.append(bytes(data[start : start + match[1][0]]).decode("utf-8", "replace"))
+    return found

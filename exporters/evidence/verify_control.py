@@ -1,0 +1,174 @@
+"""What the control log tells about the other logs: which were open, their checkpoints, and the reference epochs."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from auditspan.canonical import canonical_json
+from auditspan.ledger.checkpoint import Checkpoint, CheckpointInvalid, log_origin, open_checkpoint
+from auditspan.ledger.merkle import leaf_hash, verify_inclusion
+
+from .headers import parse_headers
+from .report import Faults
+from .statement import Included, Manifest
+
+__all__ = ["ControlState", "Epoch", "check_included", "check_logs"]
+
+_MOST_ROOTS = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """A reference epoch: digest of its body, and SHA-256 of its artifacts."""
+
+    digest: str
+    artifacts: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class ControlState:
+    """Gathered from the leaves of the control log, in the interval and included."""
+
+    log_id: str
+    faults: Faults
+    opened: dict[str, dict[str, Any]] = field(default_factory=dict)
+    epochs: dict[int, Epoch] = field(default_factory=dict)
+    roots: dict[str, dict[int, tuple[bytes, int]]] = field(default_factory=dict)
+    last_round: tuple[int, list[dict[str, Any]]] | None = None
+    _kept: int = 0
+
+    def leaf(self, index: int, leaf: dict[str, Any]) -> None:
+        """Take note of a log leaf of the control log."""
+        reader = {
+            "audit.log.opened": self._log_opened,
+            "audit.reference.activated": self._epoch,
+            "audit.checkpoint": self._round,
+        }.get(leaf["class"])
+        if reader is None:
+            return
+        try:
+            body = leaf["body"]
+            # Leaf 0 is the log's own word; all others carry a control entry with its actor.
+            reader(index, body["body"] if "actor" in body else body)
+        except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
+            self.faults.add("leaf.malformed", (self.log_id, index), f"a body as section 11 of {leaf['class']}", error)
+
+    def _log_opened(self, index: int, body: dict[str, Any]) -> None:
+        log_id = body["log_id"]
+        if not isinstance(log_id, str):
+            raise TypeError("log_id is no text")
+        self.opened.setdefault(log_id, body)
+
+    def _epoch(self, index: int, body: dict[str, Any]) -> None:
+        number = body["number"]
+        if not isinstance(number, int):
+            raise TypeError("number is no integer")
+        digest = hashlib.sha256(canonical_json(body)).hexdigest()
+        epoch = Epoch(digest, tuple(str(artifact["sha256"]) for artifact in body["artifacts"]))
+        if self.epochs.setdefault(number, epoch) != epoch:
+            self.faults.add(
+                "epoch.unknown", (self.log_id, index), f"epoch {number} once: {self.epochs[number].digest}", digest
+            )
+
+    def _round(self, index: int, body: dict[str, Any]) -> None:
+        checkpoints = body["checkpoints"]
+        for checkpoint in checkpoints:
+            root, size = base64.b64decode(checkpoint["root"], validate=True), checkpoint["size"]
+            if not isinstance(size, int) or len(root) != 32:
+                raise ValueError("size or root")
+            known = self.roots.setdefault(checkpoint["log_id"], {})
+            if size not in known:
+                # Bounded: rounds beyond this many are still covered by the last one.
+                if self._kept >= _MOST_ROOTS:
+                    continue
+                self._kept += 1
+                known[size] = (root, index)
+            elif known[size][0] != root:
+                self.faults.add("consistency", (self.log_id, index), known[size][0].hex(), root.hex())
+        if self.last_round is None or index > self.last_round[0]:
+            self.last_round = (index, checkpoints)
+
+
+def check_included(manifest: Manifest, checkpoint: Checkpoint | None, state: ControlState, faults: Faults) -> None:
+    """The control leaves outside the interval: each proven against the signed root, then taken note of."""
+    control = manifest.control
+    for included in manifest.included:
+        place = (control.log_id, included.leaf_index)
+        if checkpoint is not None:
+            try:
+                root = verify_inclusion(
+                    leaf_hash(included.leaf), included.leaf_index, checkpoint.size, included.inclusion
+                )
+                actual = root.hex()
+            except ValueError as error:
+                actual = str(error)
+            if actual != checkpoint.root.hex():
+                faults.add("control.inclusion", place, checkpoint.root.hex(), actual)
+                continue
+        parsed = _one(included)
+        if isinstance(parsed, str):
+            faults.add("leaf.malformed", place, "a log leaf", parsed)
+        elif parsed["log_id"] != control.log_id:
+            faults.add("leaf.log_id", place, control.log_id, parsed["log_id"])
+        else:
+            state.leaf(included.leaf_index, parsed)
+
+
+def _one(included: Included) -> dict[str, Any] | str:
+    parsed = parse_headers(pa.array([included.leaf], pa.binary()))
+    return parsed.log_leaves.get(0) or parsed.malformed.get(0, "a leaf of an event")
+
+
+def check_logs(
+    manifest: Manifest,
+    opened: dict[str, Checkpoint],
+    state: ControlState,
+    keys: tuple[Ed25519PublicKey, ...],
+    faults: Faults,
+) -> None:
+    """Every log is bound to the deployment, every log of the last round is here, and none was rolled back."""
+    present = {log.log_id: log for log in manifest.logs}
+    for log in (*manifest.logs, manifest.control):
+        body = state.opened.get(log.log_id)
+        if body is None:
+            faults.add("control.inclusion", None, f"the audit.log.opened leaf of {log.log_id}", "none")
+        elif (body.get("deployment"), body.get("partition")) != (manifest.deployment, log.partition):
+            faults.add(
+                "control.inclusion",
+                None,
+                f"{log.log_id} opened for {manifest.deployment}, {log.partition}",
+                f"{body.get('deployment')}, {body.get('partition')}",
+            )
+    if state.last_round is None:
+        if manifest.logs:
+            faults.add("log.missing", None, "an audit.checkpoint leaf, which lists every open log", "none")
+        return
+    index, checkpoints = state.last_round
+    place = (manifest.control.log_id, index)
+    for stated in checkpoints:
+        log_id, size = stated["log_id"], stated["size"]
+        if log_id not in present:
+            faults.add("log.missing", place, f"the log {log_id}", "not in the package")
+            continue
+        try:
+            signed = open_checkpoint(str(stated["note"]), log_origin(manifest.deployment, log_id), keys)
+            if (signed.size, signed.root) != (size, base64.b64decode(stated["root"])):
+                faults.add(
+                    "checkpoint.malformed",
+                    place,
+                    f"a note over {size} leaves",
+                    f"{signed.size} leaves, or another root",
+                )
+        except CheckpointInvalid as error:
+            faults.add(error.code, place, f"a signed checkpoint of {log_id}", error)
+        checkpoint = opened.get(log_id)
+        if checkpoint is not None and checkpoint.size < size:
+            # The control log has seen more of this log than the package admits: rolled back.
+            faults.add("checkpoint.size", place, f"{log_id}: at least {size} leaves", checkpoint.size)

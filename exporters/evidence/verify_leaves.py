@@ -1,0 +1,196 @@
+"""Checks of single leaves: headers, payloads, salts, facts, typed columns, and the side of the query they are on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from auditspan.ledger import typed_columns
+
+from .columns import differing_rows, plain_columns
+from .headers import ParsedHeaders, parse_headers
+from .layout import HEADER_NAMES, PAYLOAD_NAMES
+from .query import Query
+from .report import Faults
+from .verify_facts import FactsCheck
+from .windows import Window
+
+__all__ = ["LeafCheck", "digests", "leaf_hashes"]
+
+_LEAF: Final = b"\x00"
+_PAYLOAD: Final = b"\x02"
+_FACTS: Final = b"\x03"
+_SALT_LENGTH: Final = 32
+
+
+class LeafCheck:
+    """Checks the windows of one log, one after the other, and counts what it has seen.
+
+    Args:
+        log_id: the log.
+        query: what selects an event, or None for all.
+        faults: where to note what is wrong.
+    """
+
+    def __init__(self, log_id: str, query: Query | None, faults: Faults) -> None:
+        self._log_id, self._query, self._faults = log_id, query, faults
+        self._facts = FactsCheck(log_id, faults)
+        self.matched = 0
+        self.events = 0
+        self.flagged = 0
+        self.revealed = 0
+        self.leaves = 0
+
+    def window(self, window: Window) -> ParsedHeaders:
+        """Check a window; its parsed headers, for the checks that follow."""
+        parsed = parse_headers(window.headers)
+        for row, problem in parsed.malformed.items():
+            self._fault("leaf.malformed", window.index[row], "a header v1", problem)
+        events = parsed.events()
+        self._check_log_id(window, parsed)
+        self._check_selection(window, parsed, events)
+        self.leaves += len(window.index)
+        self.revealed += int(window.revealed.sum())
+        self.events += int((events & window.revealed).sum())
+        self.flagged += pc.sum(parsed.table["flagged"]).as_py() or 0
+        self._check_revealed(window, parsed, events)
+        return parsed
+
+    def _check_log_id(self, window: Window, parsed: ParsedHeaders) -> None:
+        log_ids = parsed.table["log_id"].combine_chunks()
+        if log_ids.null_count == 0 and log_ids.dictionary.to_pylist() == [self._log_id]:
+            return
+        same = pc.fill_null(pc.equal(log_ids.dictionary_decode(), self._log_id), False)
+        if pc.all(same).as_py():
+            return
+        for row in np.flatnonzero(~same.to_numpy(zero_copy_only=False)).tolist():
+            if row not in parsed.malformed:
+                self._fault("leaf.log_id", window.index[row], self._log_id, parsed.table["log_id"][row])
+
+    def _check_selection(self, window: Window, parsed: ParsedHeaders, events: npt.NDArray[np.bool_]) -> None:
+        wanted = np.ones(len(window.index), bool)
+        if self._query is not None:
+            selected = self._query.select(parsed.table)
+            # Every log leaf is revealed, and so is what nobody can read.
+            wanted = selected.to_numpy(zero_copy_only=False) | ~events
+        for row in np.flatnonzero(wanted & ~window.revealed).tolist():
+            self._fault("selection.omitted", window.index[row], "in events/: the query selects it", "in withheld/")
+        for row in np.flatnonzero(~wanted & window.revealed).tolist():
+            self._fault(
+                "selection.extra", window.index[row], "in withheld/: the query does not select it", "in events/"
+            )
+
+    def _check_revealed(self, window: Window, parsed: ParsedHeaders, events: npt.NDArray[np.bool_]) -> None:
+        rows = window.events
+        if not rows.num_rows:
+            return
+        table, typed, readable = parsed.table, parsed.typed, np.ones(len(window.index), bool)
+        readable[list(parsed.malformed)] = False
+        if not window.revealed.all():
+            table, typed = (each.filter(pa.array(window.revealed)) for each in (table, typed))
+        is_event, readable = events[window.revealed], readable[window.revealed]
+        if not readable.all():
+            mask = pa.array(readable)
+            rows, table, typed, is_event = rows.filter(mask), table.filter(mask), typed.filter(mask), is_event[readable]
+        self._check_columns(rows, plain_columns(typed), HEADER_NAMES)
+        if not is_event.all():
+            self._check_log_leaves(rows.filter(pa.array(~is_event)))
+            rows, table = rows.filter(pa.array(is_event)), table.filter(pa.array(is_event))
+        if rows.num_rows:
+            self._check_events(rows, table)
+
+    def _check_log_leaves(self, rows: pa.RecordBatch) -> None:
+        """A leaf that the log itself wrote has nothing beside it."""
+        for name in ("payload", "salt", "facts", *PAYLOAD_NAMES):
+            for row in np.flatnonzero(rows[name].is_valid().to_numpy(zero_copy_only=False)).tolist():
+                code = {"payload": "payload.hash", "salt": "payload.hash", "facts": "facts.hash"}.get(
+                    name, "column.mismatch"
+                )
+                self._fault(
+                    code, rows["leaf_index"][row].as_py(), f"no {name} at a leaf of the log itself", rows[name][row]
+                )
+
+    def _check_events(self, rows: pa.RecordBatch, table: pa.Table) -> None:
+        index, salts = rows["leaf_index"], rows["salt"]
+        bad_salt = pc.not_equal(pc.fill_null(pc.binary_length(salts), 0), _SALT_LENGTH)
+        unsalted = np.flatnonzero(bad_salt.to_numpy(zero_copy_only=False)).tolist()
+        for row in unsalted:
+            self._fault("salt.missing", index[row].as_py(), f"a salt of {_SALT_LENGTH} bytes", salts[row])
+        payloads = rows["payload"]
+        salts = pc.fill_null(salts, b"")
+        self._check_hashes(
+            "payload", _PAYLOAD, index, salts, payloads, table["payload_hash"].combine_chunks(), unsalted
+        )
+        lengths = pc.binary_length(pc.fill_null(payloads, b"")).cast(pa.int64())
+        if not lengths.equals(table["payload_length"].combine_chunks()):
+            for row in differing_rows(lengths, table["payload_length"].combine_chunks()):
+                if payloads[row].is_valid:
+                    self._fault(
+                        "payload.hash", index[row].as_py(), f"{table['payload_length'][row]} bytes", f"{lengths[row]}"
+                    )
+        facts = rows["facts"]
+        plain = facts.cast(pa.binary())
+        self._check_hashes("facts", _FACTS, index, salts, plain, table["facts_hash"].combine_chunks(), unsalted)
+        self._facts.rows(index, table, facts)
+        derived = plain_columns(typed_columns.from_payloads(payloads))
+        self._check_columns(rows, derived, PAYLOAD_NAMES)
+        self.matched += rows.num_rows
+
+    def _check_hashes(
+        self,
+        what: str,
+        prefix: bytes,
+        index: pa.Array,
+        salts: pa.Array,
+        values: pa.Array,
+        wanted: pa.Array,
+        skip: list[int],
+    ) -> None:
+        """Compare the salted hashes of a column with what the headers say."""
+        joined = pc.binary_join_element_wise(
+            pa.scalar(prefix, pa.binary()), salts, pc.fill_null(values, b""), pa.scalar(b"", pa.binary())
+        )
+        found = pa.array(digests(joined), pa.binary(32))
+        if values.null_count:
+            found = pc.if_else(pc.is_valid(values), found, pa.scalar(None, pa.binary(32)))
+        for row in differing_rows(wanted, found):
+            if row not in skip:
+                self._fault(f"{what}.hash", index[row].as_py(), _hex(wanted[row]), _hex(found[row]))
+
+    def _check_columns(self, rows: pa.RecordBatch, derived: dict[str, pa.Array], names: Sequence[str]) -> None:
+        for name in names:
+            given = rows[name]
+            for row in differing_rows(given, derived[name]):
+                leaf = rows["leaf_index"][row].as_py()
+                self._fault("column.mismatch", leaf, f"{name}: {derived[name][row]}", f"{name}: {given[row]}")
+
+    def _fault(self, code: str, leaf: int, expected: object, actual: object) -> None:
+        self._faults.add(code, (self._log_id, int(leaf)), expected, actual)
+
+
+def digests(values: pa.Array) -> list[bytes]:
+    """SHA-256 of each value."""
+    bounds, data = _pieces(values)
+    sha256 = hashlib.sha256
+    return [sha256(data[begin:end]).digest() for begin, end in pairwise(bounds)]
+
+
+def leaf_hashes(headers: pa.Array) -> list[bytes]:
+    """RFC 6962 leaf hash of each header."""
+    return digests(pc.binary_join_element_wise(pa.scalar(_LEAF, pa.binary()), headers, pa.scalar(b"", pa.binary())))
+
+
+def _hex(value: pa.Scalar) -> str:
+    return value.as_py().hex() if value.is_valid else "none"
+
+
+def _pieces(values: pa.Array) -> tuple[list[int], memoryview]:
+    bounds = np.frombuffer(values.buffers()[1], np.int32, len(values) + 1, values.offset * 4).tolist()
+    return bounds, memoryview(values.buffers()[2] or b"")
