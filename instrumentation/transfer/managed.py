@@ -1,0 +1,168 @@
+"""Transfers that ``s3transfer`` manages: one pair of records each, however many API calls on however many threads.
+
+``TransferManager.upload``, ``download`` and ``copy`` are what boto3's ``upload_file`` and its kin come down to;
+``CRTTransferManager`` takes their place on hosts where ``awscrt`` moves the bytes outside botocore.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+from ... import semconv
+from ...semconv import EventClass, Outcome
+from ..aws_client import caller_attributes, error_attributes, outcome_of_error
+from ..encode import AttributeValue
+from ..guard import guarded
+from ..hooked_action import HookedAction
+from ..recorder import Recorder
+from .artifact import COPY_SOURCE, TransferSettings, body_size, copy_source, declared_digest, place, s3_uri
+
+__all__ = ["PARAMETERS", "ManagedTransfers"]
+
+PARAMETERS: Final[dict[str, tuple[str, ...]]] = {
+    "upload": ("fileobj", "bucket", "key", "extra_args", "subscribers"),
+    "download": ("bucket", "key", "fileobj", "extra_args", "subscribers"),
+    "copy": ("copy_source", "bucket", "key", "extra_args", "subscribers", "source_client"),
+}
+"""Parameters of the managers' methods, in order."""
+
+_at_work: ContextVar[bool] = ContextVar("auditspan_s3transfer_at_work", default=False)
+
+
+class ManagedTransfers:
+    """Hooks of the transfer managers, and the knowledge of which API calls are theirs."""
+
+    def __init__(self, settings: TransferSettings, recorder: Recorder | None = None) -> None:
+        self._settings = settings
+        self._recorder = recorder
+        self._active: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def covers(self, uri: str) -> bool:
+        """Whether an API call made here and now belongs to a managed transfer, which has its own records."""
+        return _at_work.get() and uri in self._active
+
+    def task(self, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        """Around ``Task.__call__``: marks the thread while it works for a manager."""
+        with _working():
+            return wrapped(*args, **kwargs)
+
+    def submit(self, wrapped: Callable[..., Any], manager: Any, args: Any, kwargs: Any) -> Any:
+        """Around ``TransferManager.upload``, ``download`` and ``copy``."""
+        return self._run(wrapped, lambda: manager.client, args, kwargs)
+
+    def submit_crt(self, wrapped: Callable[..., Any], manager: Any, args: Any, kwargs: Any) -> Any:
+        """Around ``CRTTransferManager.upload`` and ``download``, which prepare requests with a client of their own."""
+        with _working():
+            return self._run(wrapped, lambda: manager._s3_args_creator._request_serializer._client, args, kwargs)
+
+    def _run(self, wrapped: Callable[..., Any], client: Callable[[], Any], args: Any, kwargs: Any) -> Any:
+        direction = wrapped.__name__
+        bound = guarded("s3transfer.arguments", None, _bind, direction, args, kwargs)
+        if bound is None:
+            return wrapped(*args, **kwargs)
+        uri = s3_uri(bound["bucket"], bound["key"])
+        if not self._settings.records(uri):
+            return wrapped(*args, **kwargs)
+        transfer = HookedAction(
+            EventClass.MODEL_TRANSFER, self._attributes(direction, uri, client, bound), recorder=self._recorder
+        )
+        transfer.begin()
+        with self._lock:
+            self._active[uri] += 1
+
+        def done(outcome: Outcome, more: dict[str, AttributeValue]) -> None:
+            with self._lock:
+                self._active[uri] -= 1
+                if not self._active[uri]:
+                    del self._active[uri]
+            transfer.end(outcome, more)
+
+        try:
+            # First in the list: a subscriber of the caller's may run for long, or use the artifact.
+            return wrapped(**{**bound, "subscribers": [_OnDone(done), *(bound.get("subscribers") or ())]})
+        except BaseException as error:
+            done(outcome_of_error(error), error_attributes(error))
+            raise
+
+    def _attributes(
+        self, direction: str, uri: str, client: Callable[[], Any], bound: Mapping[str, Any]
+    ) -> dict[str, AttributeValue]:
+        unknown: dict[str, AttributeValue] = {semconv.AUDIT_ACTOR_ID: "unknown"}
+        caller = guarded("s3transfer.client", unknown, lambda: caller_attributes(client()))
+        return {
+            **caller,
+            semconv.CLOUD_REGION: place(direction, caller.get(semconv.CLOUD_REGION), self._settings),
+            semconv.AUDIT_ACTION: direction,
+            semconv.AUDIT_TARGET_ID: uri,
+            semconv.AUDIT_TARGET_TYPE: "model.artifact",
+            semconv.TRANSFER_DIRECTION: direction,
+            COPY_SOURCE: guarded("s3transfer.source", None, copy_source, bound.get("copy_source")),
+            semconv.ARTIFACT_SIZE: guarded("s3transfer.size", None, _size_before, direction, bound),
+            semconv.ARTIFACT_DIGEST: guarded("s3transfer.digest", None, declared_digest, bound.get("extra_args") or {}),
+        }
+
+
+class _OnDone:
+    """A subscriber, in the shape that ``s3transfer`` asks for, that hears of the end of a transfer."""
+
+    def __init__(self, done: Callable[[Outcome, dict[str, AttributeValue]], None]) -> None:
+        self._done = done
+        self._told = False
+
+    def on_queued(self, future: Any, **kwargs: Any) -> None:
+        """Nothing: the intent is written."""
+
+    def on_progress(self, future: Any, bytes_transferred: int, **kwargs: Any) -> None:
+        """Nothing: a record is for the transfer, not for its parts."""
+
+    def on_done(self, future: Any, **kwargs: Any) -> None:
+        """Write the outcome. The result is there: reading it does not wait."""
+        if self._told:
+            return
+        self._told = True
+        error = guarded("s3transfer.result", None, _error_of, future, kwargs)
+        size = guarded("s3transfer.size", None, lambda: getattr(future.meta, "size", None))
+        more: dict[str, AttributeValue] = {} if size is None else {semconv.ARTIFACT_SIZE: size}
+        if error is None:
+            self._done(Outcome.SUCCESS, more)
+        else:
+            self._done(outcome_of_error(error), {**more, **error_attributes(error)})
+
+
+def _error_of(future: Any, given: Mapping[str, Any]) -> BaseException | None:
+    """What a transfer failed with: the CRT manager passes it on, the other keeps it in the future."""
+    if "error" in given:
+        error = given["error"]
+        return error if isinstance(error, BaseException) else None
+    try:
+        future.result()
+    except BaseException as error:
+        return error
+    return None
+
+
+def _bind(name: str, args: Any, kwargs: Any) -> dict[str, Any] | None:
+    """Arguments by name; None for a call that the method itself will not accept."""
+    names = PARAMETERS[name]
+    bound = dict(zip(names, args, strict=False)) | kwargs
+    fits = len(args) <= len(names) and not set(names[: len(args)]) & set(kwargs) and set(kwargs) <= set(names)
+    return bound if fits and set(names[:3]) <= set(bound) else None
+
+
+def _size_before(direction: str, bound: Mapping[str, Any]) -> int | None:
+    return body_size(bound["fileobj"]) if direction == "upload" else None
+
+
+@contextmanager
+def _working() -> Iterator[None]:
+    token = _at_work.set(True)
+    try:
+        yield
+    finally:
+        _at_work.reset(token)
