@@ -85,6 +85,11 @@ class DataDirectory:
         """Addresses of the running service, JSON."""
         return self.root / "endpoints.json"
 
+    @property
+    def control_socket(self) -> Path:
+        """Where commands reach the running service."""
+        return self.root / "control.sock"
+
     def create(self) -> None:
         """Make the directories, private to the owner."""
         for folder in (self.root, self.signing_key.parent, self.journal.parent, self.signer_state, self.reference):

@@ -108,12 +108,17 @@ class Reference:
 
     @classmethod
     def packaged(cls, parties: bytes | None = None, number: int = 1) -> Reference:
-        """The data that ship with the package, with the registry ``parties`` (none = nobody is known)."""
+        """The reference of the data that ship with the package and the registry ``parties`` (none = nobody is known)."""
+        return cls(cls.packaged_artifacts(parties), number)
+
+    @staticmethod
+    def packaged_artifacts(parties: bytes | None = None) -> dict[str, bytes]:
+        """The artifacts, content by name, that `packaged` is made of."""
         folder = resources.files("auditspan.policy.data")
         artifacts = {name: folder.joinpath(name).read_bytes() for name in (*_TABLES, *_SHIPPED_PACKS)}
         artifacts[_ADDRESSES] = folder.joinpath(_SHIPPED_ADDRESSES).read_bytes()
         artifacts[PARTIES] = _NO_PARTIES if parties is None else parties
-        return cls(artifacts, number)
+        return artifacts
 
     def to_control_body(self) -> dict[str, JsonValue]:
         """The body of ``audit.reference.activated`` (evidence format, section 11)."""

@@ -1,0 +1,64 @@
+"""``auditspan keys``: what makes a deployment's seals its own."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from auditspan.cli.config import settings_of
+from auditspan.cli.output import JsonOption, console, print_json, reports_errors
+from auditspan.data_directory import DataDirectory
+from auditspan.ledger.keys import init_keys, write_secret_file
+
+__all__ = ["app", "make_keys"]
+
+app = typer.Typer(no_args_is_help=True, help="Signing key, salt key, read token and the public trust.json.")
+
+
+def make_keys(directory: DataDirectory, deployment: str) -> None:
+    """Make all keys of a new deployment.
+
+    Raises:
+        KeyFileError: the directory has keys already.
+    """
+    directory.create()
+    init_keys(
+        signing_key=directory.signing_key,
+        salt_key=directory.salt_key,
+        trust=directory.trust,
+        deployment=deployment,
+        added_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+    )
+    if not directory.read_token.exists():
+        write_secret_file(directory.read_token, "asr_" + secrets.token_urlsafe(32) + "\n")
+
+
+@app.command()
+@reports_errors
+def init(
+    data: Annotated[Path, typer.Option("--data", help="Data directory of the new deployment.", file_okay=False)],
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file; default DIR/auditspan.toml.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the keys of a new deployment. Existing keys are never overwritten.
+
+    Writes DIR/keys (private, 0600), DIR/read.token (0600) and DIR/trust.json: give the last one to whoever verifies.
+
+    \b
+    auditspan keys init --data ./data
+    """
+    directory = DataDirectory(data)
+    make_keys(directory, settings_of(data, config).deployment)
+    written = {"trust": directory.trust, "read_token": directory.read_token, "keys": directory.signing_key.parent}
+    if as_json:
+        print_json(written)
+    else:
+        console.print(
+            f"Keys are in {written['keys']} (keep a copy where only you can read it).\n"
+            f"Verifiers take {written['trust']}.\nThe SQL endpoint's password is in {written['read_token']}.",
+            highlight=False,
+        )

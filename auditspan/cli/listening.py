@@ -1,0 +1,91 @@
+"""HTTP servers inside the service: bound before anything is announced, ended by the service and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from auditspan.config import Address
+from auditspan.errors import AuditSpanError
+
+__all__ = ["HttpServer", "bind", "bind_unix"]
+
+
+def bind(address: Address, what: str) -> socket.socket:
+    """A socket bound to ``address``; port 0 takes a free one.
+
+    Raises:
+        AuditSpanError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((address.host, address.port))
+    except OSError as error:
+        bound.close()
+        raise AuditSpanError(
+            f"{what} cannot listen on {address}: {error.strerror}.",
+            remedy="Choose another address; port 0 takes a free one.",
+        ) from error
+    return bound
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """A socket at ``path`` that only the owner of the data directory can reach.
+
+    Raises:
+        AuditSpanError: it cannot be made.
+    """
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        path.unlink(missing_ok=True)
+        bound.bind(str(path))
+        path.chmod(0o600)
+    except OSError as error:
+        bound.close()
+        raise AuditSpanError(
+            f"The control socket {path} cannot be made: {error.strerror}.",
+            remedy="Use a --data directory with a shorter path on a file system that allows sockets.",
+        ) from error
+    return bound
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave signals to the service, which ends its parts in their order."""
+        yield
+
+
+class HttpServer:
+    """One ASGI application served on one socket, in the running event loop."""
+
+    def __init__(self, app: Any, bound: socket.socket) -> None:
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=5, server_header=False
+        )
+        self._server = _Server(config)
+        self._socket = bound
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Return once requests are answered."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        while not self._server.started:
+            if self._task.done():
+                self._task.result()
+                raise AuditSpanError("A server ended while it started.", remedy="The log says why.")
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Answer what is under way, then close."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task

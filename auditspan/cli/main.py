@@ -1,0 +1,61 @@
+"""The program ``auditspan``.
+
+Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``evidence verify`` has its
+own: 0 valid, 1 invalid, 2 incomplete, 3 usage.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from auditspan import __version__
+from auditspan.cli import config, evidence, keys, spool, token
+from auditspan.cli.doctor import doctor
+from auditspan.cli.events import events
+from auditspan.cli.status import status
+from auditspan.cli.up import up
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="auditspan",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Audit trail for export-controlled AI: OpenTelemetry in, sealed and provable evidence out.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(up)
+app.command()(status)
+app.command()(events)
+app.command()(doctor)
+app.add_typer(keys.app, name="keys")
+app.add_typer(token.app, name="token")
+app.add_typer(spool.app, name="spool")
+app.add_typer(evidence.app, name="evidence")
+app.add_typer(config.app, name="config")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"auditspan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
