@@ -11,7 +11,7 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -63,6 +63,7 @@ def http_app(admission: Admission, health: Health = tuple) -> Starlette:
 
 async def _export(admission: Admission, request: Request) -> Response:
     media = _media(request)
+    body = _Body(request)
     peer = request.client.host if request.client else None
 
     async def receive(slot: Slot) -> Received:
@@ -74,45 +75,61 @@ async def _export(admission: Admission, request: Request) -> Response:
         limits = admission.limits
         try:
             async with asyncio.timeout(limits.body_seconds):
-                return Received(await _read(request, slot, limits.max_request_bytes), media, encoding)
+                return Received(await body.read(slot, limits.max_request_bytes), media, encoding)
         except TimeoutError as error:
             raise Refused(Refusal.BUSY, f"The request did not arrive within {limits.body_seconds:g} s.") from error
-        except ClientDisconnect as error:
-            raise Refused(Refusal.DISCONNECTED, "The sender went away.") from error
 
     outcome = await admission.answer("http", request.headers.get("authorization"), peer, receive)
     if outcome.refusal is not None:
-        await _drain(request, admission.limits.max_request_bytes)
+        await body.drain(2 * admission.limits.max_request_bytes)
     return _response(outcome, media)
 
 
-async def _read(request: Request, slot: Slot, limit: int) -> bytes:
-    too_large = Refused(Refusal.TOO_LARGE, f"Send smaller requests: at most {limit} bytes are accepted.")
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise too_large
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
+class _Body:
+    """The body of a request, read within a bound."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._more = True
+
+    async def read(self, slot: Slot, limit: int) -> bytes:
+        """All of it, its bytes counted in ``slot``.
+
+        Raises:
+            Refused: more than ``limit``, more than there is room for now, or the sender went away.
+        """
+        too_large = Refused(Refusal.TOO_LARGE, f"Send smaller requests: at most {limit} bytes are accepted.")
+        declared = self._request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > limit:
             raise too_large
-        slot.reserve(len(chunk))
-        chunks.append(chunk)
-    return b"".join(chunks)
+        chunks: list[bytes] = []
+        size = 0
+        while self._more:
+            chunk = await self._next()
+            size += len(chunk)
+            if size > limit:
+                raise too_large
+            slot.reserve(len(chunk))
+            chunks.append(chunk)
+        return b"".join(chunks)
 
+    async def drain(self, limit: int) -> None:
+        """Read on without keeping anything: a sender whose upload is cut off may never see the answer."""
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while self._more and limit > 0:
+                    limit -= len(await self._next())
+        except (TimeoutError, Refused):
+            return
 
-async def _drain(request: Request, limit: int) -> None:
-    """Read on without keeping anything: a sender whose upload is cut off may never see the answer."""
-    try:
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while limit > 0:
-                message = await request.receive()
-                limit -= len(message.get("body", b""))
-                if message["type"] != "http.request" or not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        return
+    async def _next(self) -> bytes:
+        message = await self._request.receive()
+        if message["type"] == "http.disconnect":
+            self._more = False
+            raise Refused(Refusal.DISCONNECTED, "The sender went away.")
+        self._more = message.get("more_body", False)
+        chunk: bytes = message.get("body", b"")
+        return chunk
 
 
 def _media(request: Request) -> Media | None:
