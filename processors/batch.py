@@ -1,7 +1,8 @@
 """From journal entries to sealed leaves: the pure function ``derive`` (design: deterministic leaves).
 
-A leaf depends on the entry and its position, on the log's earlier state, on the reference epoch and on the salt key; on no clock. Where a
-batch ends is an input. So a replay calls `derive` with the boundaries that the ``audit.batch`` leaves name, and gets the same leaves.
+A leaf depends on the entry and its position, on the log's earlier state, on the reference epoch and on the salt key;
+on no clock. Where a batch ends is an input. So a replay calls `derive` with the boundaries that the ``audit.batch``
+leaves name, and gets the same leaves.
 """
 
 from __future__ import annotations
@@ -17,18 +18,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from auditspan.processors import payloads as bytes_of
-from auditspan.processors.classify import Classified, classify, dictionary, fault_lists
-from auditspan.processors.gaps import Waiting, closed_gaps, declare
-from auditspan.processors.identity import (
-    Identities,
-    IdentityRows,
-    Judgement,
-    SealedPayloads,
-    Verdict,
-    identity_json,
-)
-from auditspan.processors.leaves import EntryColumns, Judged, event_leaves, log_leaves
+import pyarrow.compute as pc
 
 from auditspan.canonical import JsonValue
 from auditspan.errors import AuditSpanError
@@ -36,6 +26,19 @@ from auditspan.journal.contract import Entry, EntryKind
 from auditspan.ledger.header import header_text, log_leaf
 from auditspan.semconv import EventClass, class_is_determined
 from auditspan.store.schema import EVENTS
+
+from . import payloads as bytes_of
+from .classify import Classified, classify, dictionary, fault_lists
+from .gaps import Waiting, closed_gaps, declare
+from .identity import (
+    Identities,
+    IdentityRows,
+    Judgement,
+    SealedPayloads,
+    Verdict,
+    identity_json,
+)
+from .leaves import EntryColumns, Judged, event_leaves, log_leaves
 
 __all__ = ["Counts", "Derived", "Epoch", "LogContext", "LogState", "Opening", "derive", "sealing_month", "watermarks"]
 
@@ -316,10 +319,8 @@ def _judge(spans: pa.Table, columns: EntryColumns, classified: Classified, deter
     back = None if whole else pa.array(place, mask=~mask)
 
     def column(name: str) -> pa.Array:
-        values = found[name]
-        if pa.types.is_dictionary(values.type):
-            values = values.unify_dictionaries()
-        values = values.combine_chunks()
+        values = found[name].unify_dictionaries().combine_chunks()
+        values = values.chunk(0) if isinstance(values, pa.ChunkedArray) else values
         return values if back is None else values.take(back)
 
     return Judged(
@@ -329,7 +330,7 @@ def _judge(spans: pa.Table, columns: EntryColumns, classified: Classified, deter
         destination=column("destination"),
         eccn=column("eccn"),
         rule_ids=column("rule_ids"),
-        citations=column("citations"),
+        citations=pc.binary_join(column("citations"), "; ").dictionary_encode(),
         why=column("why"),
     )
 
@@ -389,7 +390,8 @@ class _LeafMaker:
 def _interleave(events: pa.Table, entry_of: npt.NDArray[np.int64], own: Sequence[tuple[int, bytes]]) -> list[pa.Table]:
     """Events and the log's own leaves in order of their entries."""
     pieces: list[pa.Table] = []
-    done, pending = 0, []
+    pending: list[bytes] = []
+    done = 0
     for index, leaf in own:
         until = int(np.searchsorted(entry_of, index))
         if until > done:

@@ -154,7 +154,8 @@ def _mask(values: pa.Array | pa.ChunkedArray) -> Bools:
 
 def _quarantine_masks(quarantine: pa.DictionaryArray) -> Masks:
     masks = map_dictionary(quarantine, lambda code: int(_BIT[code]), pa.uint32())
-    return masks.fill_null(0).to_numpy(zero_copy_only=False)
+    made: Masks = masks.fill_null(0).to_numpy(zero_copy_only=False)
+    return made
 
 
 def _unless(condition: Bools, values: pa.Array) -> pa.Array:

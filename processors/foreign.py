@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ __all__ = ["WINDOW", "ForeignIdentities", "Hashes", "fixed_width"]
 
 Hashes = npt.NDArray[np.uint64]
 Times = npt.NDArray[np.int64]
+_Number = TypeVar("_Number", bound=np.generic)
 
 WINDOW: Final = 7 * 86_400 * 10**9
 """Nanoseconds of the arrival watermark for which a foreign identity counts as seen (evidence format, section 7)."""
@@ -136,9 +137,9 @@ def _sorted_run(hashes: Hashes, watermarks: Times) -> _Run:
     return _Run(hashes[last], watermarks[last], int(watermarks.max()))
 
 
-def _mapped(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _mapped(values: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
     """The same values in an unlinked file, whose pages the kernel may drop and read again."""
     with tempfile.TemporaryFile() as file:
-        mapped: npt.NDArray[np.generic] = np.memmap(file, dtype=values.dtype, mode="w+", shape=values.shape)
+        mapped: npt.NDArray[_Number] = np.memmap(file, dtype=values.dtype, mode="w+", shape=values.shape)
     mapped[:] = values
     return mapped

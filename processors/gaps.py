@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from auditspan.processors.identity import StreamKey
-from auditspan.processors.streams import UNSEEN, Holes, Int64s, Stream, runs
 
 from auditspan.canonical import JsonValue
 from auditspan.ledger.header import header_text
+
+from .identity import StreamKey
+from .streams import UNSEEN, Holes, Int64s, Stream, runs
 
 __all__ = ["PATIENCE", "ClosedGap", "Gap", "Waiting", "closed_gaps", "declare", "undeclared"]
 
@@ -76,8 +77,8 @@ def declare(
 ) -> tuple[list[Gap], Waiting]:
     """The gaps due at the end of a batch, in order, and the streams that wait from then on.
 
-    ``sealed`` is the state before the batch and ``touched`` what the batch makes of some streams, to which the streams that
-    declare are added; ``waiting`` belongs to ``sealed``.
+    ``sealed`` is the state before the batch and ``touched`` what the batch makes of some streams; streams that declare
+    are added to it. ``waiting`` belongs to ``sealed``.
     """
     still = {key: since for key, since in waiting.items() if key not in touched}
     still.update(undeclared((key, stream) for key, stream in touched.items() if len(stream.holes)))

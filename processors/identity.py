@@ -1,7 +1,7 @@
 """One record once: what is new, what was sealed before, what contradicts it (``docs/evidence-format.md`` section 7).
 
-A batch in which nothing repeats costs a few vectorised passes. Only records whose identity was, or may have been, sealed
-before are looked at one by one, against the bytes in the store.
+A batch in which nothing repeats costs a few vectorised passes. Only records whose identity was sealed before, or may
+have been, are looked at one by one, against the bytes in the store.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from auditspan.processors.foreign import WINDOW, ForeignIdentities, Hashes, fixed_width
-from auditspan.processors.streams import UNSEEN, Int64s, Stream, advance, contains
 
 from auditspan.canonical import canonical_json
+
+from .foreign import WINDOW, ForeignIdentities, Hashes, fixed_width
+from .streams import UNSEEN, Int64s, Stream, advance, contains
 
 __all__ = [
     "Identities",
@@ -126,7 +127,7 @@ class Identities:
     def _repeats_in_streams(
         self, rows: IdentityRows, groups: Mapping[StreamKey, _Members]
     ) -> tuple[dict[_Identity, list[int]], set[int]]:
-        """The rows of every identity that was sealed before or stands twice in the batch; and the rows sealed before."""
+        """The rows of every identity that was sealed before or repeats in the batch; and the rows sealed before."""
         repeats: dict[_Identity, list[int]] = {}
         seen: set[int] = set()
         for (emitter, stream), members in groups.items():
@@ -218,7 +219,7 @@ def _settle(
 ) -> None:
     """Compare every record whose identity repeats with what was sealed under it, in order of position.
 
-    ``sealed_before`` are the rows whose identity counts as seen through an earlier batch, ``payloads`` what the store has.
+    ``sealed_before`` are the rows whose identity an earlier batch sealed, ``payloads`` what the store has.
     """
     for identity, members in repeats.items():
         sealed = list(payloads.get(identity, ()))

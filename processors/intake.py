@@ -8,10 +8,11 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-from auditspan.processors.batch import sealing_month, watermarks
 
 from auditspan.journal.contract import Entry, EntryKind, Journal
 from auditspan.otlp.columns import SPANS, decode
+
+from .batch import sealing_month, watermarks
 
 __all__ = ["LARGEST_BATCH_BYTES", "LARGEST_BATCH_ROWS", "Intake", "Portion", "decode_entries"]
 

@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from auditspan.processors.classify import QUARANTINE, Classified, fault, fault_lists, map_dictionary
-from auditspan.processors.identity import Verdict
-from auditspan.processors.payloads import facts_hashes, fixed_binary, payload_hashes
 
 from auditspan.ledger.header import event_headers
 from auditspan.ledger.typed_columns import from_decoded, from_header_input, from_headers
 from auditspan.semconv import EventClass, class_is_determined
 from auditspan.store.schema import EVENTS
+
+from .classify import QUARANTINE, Classified, fault, fault_lists, map_dictionary
+from .identity import Verdict
+from .payloads import facts_hashes, fixed_binary, payload_hashes
 
 __all__ = ["OUTCOMES", "EntryColumns", "Judged", "determinations", "event_leaves", "log_leaves"]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from auditspan.processors.batch import Counts
 from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from .batch import Counts
 
 __all__ = ["LogMetrics", "ProcessorMetrics"]
 

@@ -1,7 +1,7 @@
 """Payloads, salts and hashes of a batch, column by column (``docs/evidence-format.md`` sections 3 and 12).
 
-The same results as `auditspan.ledger.commitments` and `auditspan.ledger.merkle` give one by one: `hashlib` is called once a
-row, and everything around it once a batch.
+The same results as `auditspan.ledger.commitments` and `auditspan.ledger.merkle` give one by one: `hashlib` is called
+once a row, and everything around it once a batch.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -79,7 +80,7 @@ def slices(array: pa.Array) -> Iterator[memoryview]:
     kind = np.int64 if wide else np.int32
     bounds = np.frombuffer(ends, kind)[array.offset : array.offset + len(array) + 1].tolist()
     view = memoryview(data) if data is not None else memoryview(b"")
-    return (view[begin:end] for begin, end in zip(bounds[:-1], bounds[1:], strict=True))
+    return (view[begin:end] for begin, end in pairwise(bounds))
 
 
 def fixed_binary(values: Sequence[bytes], width: int = SALT_LENGTH) -> pa.Array:

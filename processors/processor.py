@@ -1,7 +1,8 @@
 """One partition, one log: consume the journal, seal what it says, once (design: exactly once, sealing).
 
-The store is the source of truth for progress. A batch counts when it was read back from the store; until then nothing here has changed, so
-that the same batch can be tried again, and a process that dies resumes where the last ``audit.batch`` leaf says.
+The store is the source of truth for progress. A batch counts when it was read back from the store; until then nothing
+here has changed, so that the same batch can be tried again, and a process that dies resumes where the last
+``audit.batch`` leaf says.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from threading import Lock
 from typing import Any, Final
 
 import pyarrow as pa
-from auditspan.processors.batch import Derived, LogContext, derive
-from auditspan.processors.intake import Intake, Portion
-from auditspan.processors.metrics import LogMetrics
-from auditspan.processors.restore import last_batch, node_table, restore_state, store_subtrees
 
 from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import Journal
 from auditspan.ledger.merkle import CompactRange
 from auditspan.ledger.subtrees import TILE_LEVELS
 from auditspan.store.contract import SealedBatch, Store, StoreUnavailable
+
+from .batch import Derived, LogContext, derive
+from .intake import Intake, Portion
+from .metrics import LogMetrics
+from .restore import last_batch, node_table, restore_state, store_subtrees
 
 __all__ = ["LogProcessor", "ReadBackDiffers", "Tree"]
 
@@ -39,10 +41,11 @@ class ReadBackDiffers(AuditSpanError):
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A log as it was read back: so many leaves with this RFC 6962 root."""
+    """A log as it was read back: ``size`` leaves with this RFC 6962 ``root`` hold the journal up to ``sealed_to``."""
 
     size: int
     root: bytes
+    sealed_to: int
 
 
 class LogProcessor:
@@ -54,7 +57,8 @@ class LogProcessor:
         context: the log's identity, keys, epoch and determiner. Replace `context` only between calls of `run_once`.
         metrics: counters of this log.
         sleep: waits between attempts when the store is away; seconds.
-        minimum_interval: seconds between two batches that are not full, so that a trickle does not make a part of the store for every request.
+        minimum_interval: seconds between two batches that are not full, so that a trickle does not make a part in the
+            store for every request.
 
     Raises:
         AuditSpanError: store and journal do not fit together.
@@ -83,8 +87,7 @@ class LogProcessor:
         self._range = self._restored_range()
         self._intake = Intake(journal, self._partition, self._state.next_offset)
         self._guard = Lock()
-        self._tree = Tree(self._state.next_leaf, self._range.root())
-        self._sealed_to = self._state.next_offset
+        self._tree = Tree(self._state.next_leaf, self._range.root(), self._state.next_offset)
         self._watermark = self._state.watermark
 
     @property
@@ -102,11 +105,6 @@ class LogProcessor:
         """What was read back from the store so far."""
         with self._guard:
             return self._tree
-
-    @property
-    def sealed_to(self) -> int:
-        """Journal offset up to which everything is sealed."""
-        return self._sealed_to
 
     @property
     def watermark(self) -> int:
@@ -146,8 +144,8 @@ class LogProcessor:
         self._intake.consumed(len(portion.entries))
         self._range = grown
         with self._guard:
-            self._tree = Tree(grown.end, grown.root())
-            self._sealed_to, self._watermark = derived.next_offset, derived.watermark
+            self._tree = Tree(grown.end, grown.root(), derived.next_offset)
+            self._watermark = derived.watermark
         self._sealed_at = time.monotonic()
         self._metrics.batch(derived.counts, lag=max(0.0, time.time() - portion.entries[0].arrival_time / 1e9))
 

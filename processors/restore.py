@@ -8,15 +8,16 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-from auditspan.processors.batch import LogState
-from auditspan.processors.foreign import WINDOW, ForeignIdentities, fixed_width
-from auditspan.processors.gaps import PATIENCE, undeclared
-from auditspan.processors.identity import Identities, StreamKey
-from auditspan.processors.streams import Stream, from_sealed
 
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.subtrees import Subtrees
 from auditspan.store.contract import Store
+
+from .batch import LogState
+from .foreign import WINDOW, ForeignIdentities, fixed_width
+from .gaps import PATIENCE, undeclared
+from .identity import Identities, StreamKey
+from .streams import Stream, from_sealed
 
 __all__ = ["last_batch", "node_table", "restore_state", "store_subtrees"]
 
@@ -37,7 +38,7 @@ def last_batch(store: Store, log_id: str) -> Mapping[str, Any] | None:
     body: Mapping[str, Any] = json.loads(header)["body"] if header is not None else {}
     if header is None or body["first_leaf"] + body["sealed"] + 1 != size:
         raise AuditSpanError(
-            f"Log {log_id} of {size} leaves does not end with the end of a batch: leaves were removed or added by others.",
+            f"Log {log_id} of {size} leaves does not end with a batch: others removed or added leaves.",
             remedy="Keep the store as it is, and restore it from the last backup that `auditspan doctor` finds whole.",
         )
     return body

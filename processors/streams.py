@@ -1,7 +1,7 @@
 """Which sequences of a stream have been sealed: the highest one, and the holes below it.
 
 A hole remembers when the log first saw beyond it, and whether it was declared as a gap, so that identity ("was this
-sequence sealed before?") and gaps ("what has not come?") rest on one state (``docs/evidence-format.md`` sections 7 and 9).
+sequence sealed before?") and gaps ("what has not come?") rest on one state (``docs/evidence-format.md`` sections 7, 9).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Bools = npt.NDArray[np.bool_]
 class Holes:
     """Disjoint, non-adjacent intervals ``[begin, end)`` of sequences that were not sealed, in order.
 
-    ``seen_at`` is the arrival time (ns) of the earliest leaf at or beyond ``end``; ``declared`` says that an ``audit.gap``
-    leaf names the hole.
+    ``seen_at`` is the arrival time (ns) of the earliest leaf at or beyond ``end``; ``declared`` says that an
+    ``audit.gap`` leaf names the hole.
     """
 
     begin: Int64s

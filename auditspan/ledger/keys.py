@@ -53,8 +53,8 @@ class Trust:
 def init_keys(*, signing_key: Path, salt_key: Path, trust: Path, deployment: str, added_at: str) -> None:
     """Make the keys of a new deployment: both private files 0600, and the public ``trust.json``.
 
-    ``added_at`` is an RFC 3339 time. Nothing is ever overwritten: a lost signing key ends what it signed, and a lost salt key ends every
-    disclosure.
+    ``added_at`` is an RFC 3339 time. Nothing is ever overwritten: a lost signing key ends the log that it signed, and a
+    lost salt key every disclosure.
 
     Raises:
         KeyFileError: one of the files exists.

@@ -86,7 +86,8 @@ class Signer:
             log_id: 32 hexadecimal digits.
             size: leaves in the tree.
             root: its RFC 6962 root.
-            consistency: ``consistency(old)`` gives the proof from ``old`` leaves to this tree; asked when one was signed before.
+            consistency: ``consistency(old)`` gives the proof from ``old`` leaves to this tree; asked when a smaller one
+                was signed before.
 
         Raises:
             SignerRefused: the tree is smaller than, or inconsistent with, the last one signed.
@@ -159,6 +160,6 @@ def _hold(directory: Path) -> IO[str]:
 def _refused(log_id: str, fault: str) -> SignerRefused:
     return SignerRefused(
         f"The tree of log {log_id} {fault}: nothing was signed.",
-        remedy="The store was restored from an older backup, altered, or is another one. Put the right one back, or accept the loss "
-        "on purpose, sealed, with `auditspan ledger recover`.",
+        remedy="The store was restored from an older backup, altered, or is another one. Put the right one back, or "
+        "accept the loss on purpose, sealed, with `auditspan ledger recover`.",
     )

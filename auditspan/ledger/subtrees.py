@@ -1,7 +1,8 @@
 """Roots of any part of a sealed log, from the nodes that were kept and the leaves themselves.
 
-Kept are the roots of perfect subtrees of 2^8, 2^16, … leaves, as in C2SP ``tlog-tiles``; what lies between is computed from at most
-256 hashes each. A node that is missing is computed from the level below, so a lost one costs time and never a proof.
+Kept are the roots of perfect subtrees of 2^8, 2^16, … leaves, as in C2SP ``tlog-tiles``; what lies between is computed
+from at most 256 hashes each. A node that is missing is computed from the level below, so that a lost one costs time and
+never a proof.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Subtrees:
     """Hashes of subtrees of one log. Not for several threads at once.
 
     Args:
-        nodes: ``nodes(level, begin, end)`` gives ``(index, hash)`` of the kept nodes in ``[begin, end)`` of a kept level.
+        nodes: ``nodes(level, begin, end)`` gives ``(index, hash)`` of the kept nodes ``[begin, end)`` of a kept level.
         leaves: ``leaves(begin, end)`` gives the leaves (headers) ``[begin, end)`` in order.
         tiles: tiles of up to 256 hashes to remember, 8 KiB each.
     """
@@ -63,7 +64,7 @@ class Subtrees:
         """``MTH(D[begin:end])`` of RFC 6962 section 2.1 for the ranges that its proofs are made of.
 
         Raises:
-            ValueError: ``begin`` is no multiple of the largest power of two below the length, rounded up: no proof asks for that.
+            ValueError: ``begin`` is no multiple of the power of two at or above the length: no proof asks for that.
         """
         length = end - begin
         if length < 1 or begin & ((1 << (length - 1).bit_length()) - 1):
@@ -103,8 +104,8 @@ class Subtrees:
     def _hashes(self, base: int, begin: int, end: int) -> Sequence[bytes]:
         """Nodes ``[begin, end)`` of level ``base``, all in one tile.
 
-        A tile is remembered from its first node as far as it was asked for: sealed nodes never change, and whoever asks for a part of a
-        tile soon asks for another.
+        A tile is remembered from its first node as far as it was asked for: sealed nodes never change, and whoever asks
+        for a part of a tile soon asks for another.
         """
         tile = begin // _TILE
         first = tile * _TILE
@@ -124,9 +125,7 @@ class Subtrees:
             return hashes
         kept = dict(self._nodes(base, begin, end))
         return [
-            kept[index]
-            if index in kept
-            else _fold(self._hashes(base - TILE_LEVELS, index * _TILE, (index + 1) * _TILE))
+            kept.get(index) or _fold(self._hashes(base - TILE_LEVELS, index * _TILE, (index + 1) * _TILE))
             for index in range(begin, end)
         ]
 

@@ -1,0 +1,134 @@
+"""Signs what was read back, and seals the signatures in the control log (evidence format, sections 11 and 12).
+
+One round: every open data log is signed, one ``audit.checkpoint`` entry names them all, the control log seals it, and
+is signed itself. A round in which no data log grew makes no entry, or each would be the reason for the next.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from auditspan.canonical import JsonValue
+from auditspan.ledger.signer import Signer, SignerRefused
+from auditspan.semconv import EventClass
+from auditspan.store.contract import Store, StoredCheckpoint
+
+from .control import INTERNAL, ControlLog
+from .processor import LogProcessor, Tree
+from .restore import store_subtrees
+
+__all__ = ["Checkpointer", "check_against_signer"]
+
+_log = logging.getLogger(__name__)
+
+ACTOR: Final = f"system:{INTERNAL}"
+"""Who says what no person said."""
+
+
+def check_against_signer(store: Store, signer: Signer, log_id: str, tree: Tree) -> None:
+    """Compare a restored tree with what was last signed for it, before anything is added to it.
+
+    Raises:
+        SignerRefused: the tree is smaller, or does not contain what was signed.
+    """
+    last = signer.last(log_id)
+    if last is None:
+        return
+    if tree.size >= last.size and store_subtrees(store, log_id).compact_range(last.size).root() == last.root:
+        return
+    raise SignerRefused(
+        f"Log {log_id} has {tree.size} leaves in the store, which do not contain the tree of {last.size} signed before.",
+        remedy="The store was restored from an older backup, altered, or is another one. Put the right one back, or "
+        "accept the loss on purpose, sealed, with `auditspan ledger recover`.",
+    )
+
+
+class Checkpointer:
+    """Runs in one thread, together with the control log's processor, which it drives.
+
+    Args:
+        store: a client of its own.
+        signer: the deployment's signer.
+        journal_control: where the round's entry goes.
+        control: processor of the control log.
+        data: processors of every open data log.
+        clock: now, in nanoseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        signer: Signer,
+        journal_control: ControlLog,
+        control: LogProcessor,
+        data: Sequence[LogProcessor],
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._store = store
+        self._signer = signer
+        self._journal = journal_control
+        self._control = control
+        self._data = sorted(data, key=lambda processor: processor.log_id)
+        self._clock = clock
+        self._subtrees = {
+            processor.log_id: store_subtrees(store, processor.log_id) for processor in (*self._data, control)
+        }
+        self._signed: dict[str, Tree] = {}
+        self._signed_at: dict[str, int] = {}
+        self._unsaved: list[StoredCheckpoint] = []
+
+    def last(self, log_id: str) -> tuple[Tree, int] | None:
+        """What was last signed and kept for a log, and when (ns); None before the first round."""
+        tree, signed_at = self._signed.get(log_id), self._signed_at.get(log_id)
+        return (tree, signed_at) if tree is not None and signed_at is not None else None
+
+    def run_once(self) -> bool:
+        """One round; whether anything was signed. Safe to call again after an error that may pass.
+
+        Raises:
+            SignerRefused: a log does not contain what was signed of it; nothing more may be signed.
+            JournalUnavailable: the round's entry could not be journaled.
+            StoreUnavailable: proofs could not be read or notes not be kept.
+        """
+        self._save()
+        trees = {processor.log_id: processor.tree for processor in self._data}
+        grew = any(self._signed.get(log_id) != tree for log_id, tree in trees.items())
+        if grew:
+            checkpoints = [self._sign(log_id, tree) for log_id, tree in trees.items()]
+            self._journal.append(EventClass.CHECKPOINT, ACTOR, {"checkpoints": [_entry(c) for c in checkpoints]})
+            self._unsaved += [c for c in checkpoints if self._signed.get(c.log_id) != trees[c.log_id]]
+            self._signed.update(trees)
+        while self._control.run_once(0):
+            pass
+        tree = self._control.tree
+        if self._signed.get(self._control.log_id) != tree:
+            self._unsaved.append(self._sign(self._control.log_id, tree))
+            self._signed[self._control.log_id] = tree
+        kept = bool(self._unsaved)
+        self._save()
+        return kept
+
+    def _sign(self, log_id: str, tree: Tree) -> StoredCheckpoint:
+        subtrees = self._subtrees[log_id]
+        note = self._signer.sign(log_id, tree.size, tree.root, lambda old: subtrees.consistency(old, tree.size))
+        root = base64.b64encode(tree.root).decode()
+        return StoredCheckpoint(log_id, tree.size, root, note, self._clock())
+
+    def _save(self) -> None:
+        if self._unsaved:
+            self._store.append_checkpoints(self._unsaved)
+            self._signed_at.update({checkpoint.log_id: checkpoint.signed_at for checkpoint in self._unsaved})
+            self._unsaved = []
+
+
+def _entry(checkpoint: StoredCheckpoint) -> dict[str, JsonValue]:
+    return {
+        "log_id": checkpoint.log_id,
+        "size": checkpoint.size,
+        "root": checkpoint.root,
+        "note": checkpoint.note,
+    }
