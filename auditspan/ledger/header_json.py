@@ -53,7 +53,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def read_plain_headers(headers: pa.Array) -> tuple[pa.Table, Rows]:
-    """The event headers in ``headers`` (binary) that have no long text, as `HEADER_INPUT`, and the indexes of all others.
+    """The event headers in ``headers`` (binary) without a long text, as `HEADER_INPUT`, and the indexes of all others.
 
     A header in the table is one that `parse_header` accepts.
     """

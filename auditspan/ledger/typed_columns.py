@@ -46,7 +46,7 @@ _LARGEST_TIMESTAMP: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class HeaderRows:
-    """Typed columns of leaves (schema `HEADER_COLUMNS`), and the indexes of those that are no leaf of version 1, and why.
+    """Typed columns of leaves (schema `HEADER_COLUMNS`), and which are no leaf of version 1 (index → why).
 
     In the rows of ``malformed`` the columns say nothing: null, false or empty.
     """
@@ -68,7 +68,7 @@ def from_headers(headers: pa.Array) -> pa.Table:
 
 
 def read_headers(headers: pa.Array) -> HeaderRows:
-    """The same, without raising: headers are checked as strictly as `parse_header` does, most of them column by column."""
+    """The same without raising, as strict as `parse_header`, with most headers checked column by column."""
     plain, rest = read_plain_headers(headers)
     if len(rest) == 0:
         return HeaderRows(from_header_input(plain), {})
@@ -149,7 +149,7 @@ def _one(table: pa.Table, name: str) -> pa.Array:
 def _text(
     column: pa.Array, wanted: pa.DataType, change: Callable[[pa.Array], pa.Array] = lambda values: values
 ) -> pa.Array:
-    """``column`` as ``wanted`` (text or bytes, dictionary or not), ``change`` applied to its values, null where it is empty."""
+    """``column`` as ``wanted`` (text or bytes, dictionary or not), each value changed, null where it is empty."""
     if isinstance(column, pa.DictionaryArray):
         changed = _null_if_empty(change(column.dictionary))
         if not pa.types.is_dictionary(wanted):

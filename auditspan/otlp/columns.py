@@ -32,7 +32,7 @@ Codes = npt.NDArray[np.int8]
 
 
 class Quarantine:
-    """Codes of spans that cannot be read as audit records; the first that applies counts (evidence format, section 5)."""
+    """Codes of spans that cannot be read as records; the first that applies counts (evidence format, section 5)."""
 
     REQUEST_UNDECODABLE: Final = "request.undecodable"
     REQUEST_NON_CANONICAL: Final = "request.non_canonical"

@@ -134,10 +134,13 @@ _SLICE: Final = 256
 
 
 class Projection:
-    """One message type, read from an Arrow array of serialized messages into Arrow columns."""
+    """One message type, read from an Arrow array of serialized messages into Arrow columns.
+
+    ``descriptor`` is that of the projection. Safe to use from several threads.
+    """
 
     def __init__(self, descriptor: Descriptor, handler: Any) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._handler = handler
         self._class: type[Message] = message_factory.GetMessageClass(descriptor)
 
@@ -154,7 +157,7 @@ class Projection:
         if batch is None:
             suspects = self._refused(messages)
         else:
-            suspects = np.flatnonzero(encoded_sizes(self._descriptor, batch) != lengths(messages))
+            suspects = np.flatnonzero(encoded_sizes(self.descriptor, batch) != lengths(messages))
         if len(suspects) == 0:
             return batch, bad
         values = messages.to_pylist()
@@ -170,7 +173,7 @@ class Projection:
         except ValueError:
             return None
         except BaseException as error:
-            # A length beyond 2^63 makes ptars panic, which PyO3 raises as a BaseException that cannot be imported.
+            # A length near 2^64 makes ptars panic, which PyO3 raises as a BaseException that cannot be imported.
             if type(error).__name__ != "PanicException":
                 raise
             return None
@@ -187,7 +190,7 @@ class Projection:
 
     def _suspicious(self, messages: pa.Array) -> bool:
         batch = self._try(messages)
-        return batch is None or bool((encoded_sizes(self._descriptor, batch) != lengths(messages)).any())
+        return batch is None or bool((encoded_sizes(self.descriptor, batch) != lengths(messages)).any())
 
     def _canonical(self, message: bytes) -> bytes | None:
         try:
