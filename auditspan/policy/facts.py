@@ -1,9 +1,8 @@
 """The facts that rules may read: declared, typed, and each with its meaning and source.
 
 A fact that is not known is ``None``. A condition that reads it is then neither true nor false, and a rule that could
-match leads to ``review``: what is unknown never clears. Numbers that are only known within limits are **intervals**: the
-document carries ``<name>_low`` and ``<name>_high``, and a comparison with ``<name>`` holds, or fails, only when it does so
-at both ends.
+match leads to ``review``: what is unknown never clears. Numbers known only within limits are **intervals**: the
+document carries ``<name>_low`` and ``<name>_high``, and a comparison with ``<name>`` is decided only when both ends agree.
 """
 
 from __future__ import annotations
