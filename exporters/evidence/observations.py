@@ -94,7 +94,7 @@ class Observations:
         started = pc.fill_null(pc.equal(table["outcome"].combine_chunks().dictionary_decode(), _STARTED), False)
         if pc.any(started).as_py():
             ids = table["record_id"].filter(started).to_pylist()
-            places = window.index[started.to_numpy()].tolist()
+            places = window.index[started.to_numpy(zero_copy_only=False)].tolist()
             for record_id, place in zip(ids, places, strict=True):
                 self._remember(record_id, (log_id, place))
         for intent in _intent_ids(window.events["payload"]):

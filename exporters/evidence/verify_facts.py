@@ -103,7 +103,7 @@ class FactsCheck:
         claims = pc.or_(
             claims, pc.not_equal(pc.fill_null(parsed["determination"].cast(pa.string()), "review"), "review")
         )
-        for row in np.flatnonzero(claims.to_numpy()).tolist():
+        for row in np.flatnonzero(claims.to_numpy(zero_copy_only=False)).tolist():
             self._fault(index[row], "a facts document for what the header says", "none")
 
     def _read(self, document: bytes) -> Stated | str:
@@ -146,5 +146,5 @@ def _demands_review(faults: pa.ListArray) -> Any:
     values = faults.flatten()
     if len(values):
         demanding = pc.invert(pc.is_in(values, value_set=pa.array(sorted(_HARMLESS))))
-        mask[pc.list_parent_indices(faults).filter(demanding).to_numpy()] = True
+        mask[pc.list_parent_indices(faults).filter(demanding).to_numpy(zero_copy_only=False)] = True
     return mask

@@ -42,7 +42,7 @@ def merge(
     What is out of order, outside ``[begin, end)`` or there twice is a fault and left out; holes are left to the caller, who sees the indexes.
     """
     left, right = _Side(log_id, begin, end, events, faults), _Side(log_id, begin, end, withheld, faults)
-    while left.more() or right.more():
+    while any([left.more(), right.more()]):  # noqa: C419 -- both sides must look for more
         cut = min((side.last for side in (left, right) if side.rows), default=0)
         yield _window(log_id, left.take(cut), right.take(cut), left.empty, faults)
 

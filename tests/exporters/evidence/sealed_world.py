@@ -1,0 +1,390 @@
+"""A small deployment made by hand: leaves as the evidence format says, written with ``json`` and ``hashlib``."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from auditspan.ledger.checkpoint import Checkpoint, log_origin, sign_checkpoint
+from auditspan.ledger.keys import Trust
+from auditspan.ledger.merkle import CompactRange
+from auditspan.store.contract import SealedBatch, StoredCheckpoint
+from auditspan.store.schema import EVENTS
+
+T0 = 1_795_500_000_000_000_000
+SECOND = 1_000_000_000
+DEPLOYMENT = "acme"
+SALT_KEY = b"\x07" * 32
+ARTIFACTS = {hashlib.sha256(content).hexdigest(): content for content in (b"rules: []\n", b"table,1\n")}
+
+
+def jcs(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def text(value: str | None) -> Any:
+    if value is None or len(value.encode()) <= 256:
+        return value
+    return {"length": len(value.encode()), "sha256": hashlib.sha256(value.encode()).hexdigest()}
+
+
+def typed(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return f"sha256:{value['sha256']}"
+    return value or None
+
+
+def attribute(key: str, value: str | int | bool) -> KeyValue:
+    if isinstance(value, bool):
+        return KeyValue(key=key, value=AnyValue(bool_value=value))
+    if isinstance(value, int):
+        return KeyValue(key=key, value=AnyValue(int_value=value))
+    return KeyValue(key=key, value=AnyValue(string_value=value))
+
+
+def facts_document(country: str | None, *, flagged: bool) -> dict[str, Any]:
+    outcome = "license_required" if flagged else "no_license_required"
+    rules = [{"authority": "law", "flag": flagged, "governs": flagged, "id": "us-ear.744.6", "outcome": outcome}]
+    return {
+        "v": 1,
+        "facts": {"destination": country},
+        "known_by": {"destination": "address"} if country else {},
+        "in_force": {"from": str(T0), "to": None},
+        "rules": rules,
+        "text": outcome,
+        "enforced": outcome,
+        "governing": outcome,
+        "flagged": flagged,
+        "destination": country,
+        "eccn": "4E091",
+    }
+
+
+@dataclass
+class Log:
+    """One log being sealed."""
+
+    log_id: str
+    partition: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    batches: list[tuple[int, int]] = field(default_factory=list)
+    offset: int = 0
+    watermark: int = T0
+    epoch: int = 1
+    _first: int = 0
+    _from: int = 0
+    _tree: CompactRange = field(default_factory=CompactRange)
+
+    def _seal(self, header: dict[str, Any], **values: Any) -> int:
+        leaf = jcs(header)
+        index = len(self.rows)
+        row: dict[str, Any] = dict.fromkeys(EVENTS.names)
+        row |= {
+            "leaf_index": index,
+            "sealing_month": 202611,
+            "header": leaf,
+            "log_id": self.log_id,
+            "class": header["class"],
+            "arrival_time": int(header["arrival_time"]),
+            "reference_epoch": header["reference_epoch"],
+            "flagged": False,
+            "rule_ids": [],
+            "faults": [],
+        }
+        self.rows.append(row | values)
+        self._tree.append(hashlib.sha256(b"\x00" + leaf).digest())
+        return index
+
+    def log_leaf(self, kind: str, body: dict[str, Any], *, position: bool = False, arrival: int | None = None) -> int:
+        header: dict[str, Any] = {"v": 1, "log_id": self.log_id, "class": kind, "body": body}
+        header |= {"position": [self.offset, 0] if position else None, "reference_epoch": self.epoch}
+        if position:
+            self.offset += 1
+            self.watermark = max(self.watermark, arrival or 0)
+        return self._seal(header | {"arrival_time": str(arrival or self.watermark)})
+
+    def control(self, kind: str, body: dict[str, Any], arrival: int) -> int:
+        return self.log_leaf(kind, {"actor": "auditspan", "body": body}, position=True, arrival=arrival)
+
+    def event(
+        self,
+        arrival: int,
+        *,
+        sequence: int | None = None,
+        stream: str = "stream-1",
+        kind: str = "model.access",
+        country: str | None = "DE",
+        flagged: bool = False,
+        asset: str | None = "frontier-7",
+        outcome: str = "success",
+        facts: dict[str, Any] | None | bool = True,
+        faults: list[str] | None = None,
+        determination: str | None = None,
+        intent: str | None = None,
+        event_time: int | None = None,
+        basis: str = "event",
+        record_id: str | None = None,
+        padding: int = 0,
+    ) -> int:
+        trace, span_id = (
+            hashlib.sha256(f"{self.log_id}{self.offset}".encode()).digest()[:16],
+            struct.pack(">Q", self.offset + 1),
+        )
+        record = record_id or f"record-{self.log_id[:4]}-{self.offset}"
+        attributes = {
+            "audit.event.class": kind,
+            "audit.record.id": record,
+            "audit.actor.id": f"sha256:{self.offset % 3}",
+            "audit.actor.type": "credential",
+            "audit.action": "chat",
+            "audit.outcome": outcome,
+            "audit.target.type": "model",
+            "client.address": "192.0.2.7",
+        }
+        attributes |= {"audit.target.id": asset} if asset is not None else {}
+        attributes |= {"audit.sequence.number": sequence} if sequence is not None else {}  # type: ignore[dict-item]
+        attributes |= {"audit.intent.id": intent} if intent else {}
+        attributes |= {"pad": "x" * padding} if padding else {}
+        span = Span(
+            trace_id=trace,
+            span_id=span_id,
+            name="POST /v1/chat/completions",
+            start_time_unix_nano=arrival if event_time is None else event_time,
+            attributes=[attribute(key, value) for key, value in attributes.items()],
+        ).SerializeToString()
+        source = [attribute("service.name", "gateway")]
+        source += [attribute("audit.source.id", stream)] if sequence is not None else []
+        parts = (
+            Resource(attributes=source).SerializeToString(),
+            InstrumentationScope(name="t").SerializeToString(),
+            span,
+        )
+        payload = b"".join(struct.pack(">I", len(part)) + part for part in parts)
+        salt = hmac.digest(SALT_KEY, bytes.fromhex(self.log_id) + struct.pack(">QI", self.offset, 0), "sha256")
+        document = facts_document(country, flagged=flagged) if facts is True else facts or None
+        inner = document["both"][1] if document and "both" in document else document
+        encoded = jcs(document) if document else None
+        quarantined = kind == "audit.quarantined"
+        header = {
+            "v": 1,
+            "log_id": self.log_id,
+            "position": [self.offset, 0],
+            "emitter": "gateway",
+            "authentication": "bearer",
+            "encoding": "otlp_proto",
+            "stream": text(stream) if sequence is not None and not quarantined else None,
+            "sequence": sequence if not quarantined else None,
+            "record_id": f"position:{self.log_id}:{self.offset}:0" if quarantined else record,
+            "class": kind,
+            "event_time": str(arrival if event_time is None else event_time),
+            "arrival_time": str(arrival),
+            "time_basis": basis,
+            "action": None if quarantined else "chat",
+            "outcome": None if quarantined else outcome,
+            "asset": None if quarantined else text(asset),
+            "eccn": inner["eccn"] if inner else None,
+            "destination": inner["destination"] if inner else None,
+            "determination": determination or (inner["governing"] if inner else None),
+            "flagged": bool(document) and flagged,
+            "rule_ids": ["us-ear.744.6"] if document and flagged else [],
+            "faults": faults or [],
+            "facts_hash": hashlib.sha256(b"\x03" + salt + encoded).hexdigest() if encoded else None,
+            "reference_epoch": self.epoch,
+            "payload_hash": hashlib.sha256(b"\x02" + salt + payload).hexdigest(),
+            "payload_length": len(payload),
+        }
+        values = {
+            "payload": payload,
+            "salt": salt,
+            "facts": encoded,
+            "trace_id": trace,
+            "span_id": span_id,
+            "span_name": "POST /v1/chat/completions",
+            "actor_id": attributes["audit.actor.id"],
+            "actor_type": "credential",
+            "target_id": asset or None,
+            "target_type": "model",
+            "client_address": "192.0.2.7",
+            "service_name": "gateway",
+            "destination_country": header["destination"],
+            "event_time": int(header["event_time"]) if int(header["event_time"]) < 2**63 else None,
+        }
+        for name in (
+            "record_id",
+            "emitter",
+            "stream",
+            "time_basis",
+            "action",
+            "outcome",
+            "asset",
+            "eccn",
+            "determination",
+        ):
+            values[name] = typed(header[name])
+        values |= {name: header[name] for name in ("sequence", "flagged", "rule_ids", "faults")}
+        self.offset += 1
+        self.watermark = max(self.watermark, arrival)
+        return self._seal(header, **values)
+
+    def batch(self, epochs: dict[int, str], duplicates: int = 0) -> int:
+        rows = self.rows[self._first :]
+        kinds = [(row["class"], row["payload"] is None) for row in rows]
+        body = {
+            "from": self._from,
+            "to": self.offset,
+            "first_leaf": self._first,
+            "sealed": len(rows),
+            "duplicates": duplicates,
+            "conflicts": kinds.count(("audit.conflict", False)),
+            "quarantined": kinds.count(("audit.quarantined", False)),
+            "gaps": kinds.count(("audit.gap", True)),
+            "suppressed_digest": hashlib.sha256(b"").hexdigest(),
+            "watermark": str(self.watermark),
+            "epoch": {"number": self.epoch, "digest": epochs[self.epoch]},
+            "software": "test",
+        }
+        index = self.log_leaf("audit.batch", body)
+        self.batches.append((self._first, index + 1))
+        self._first, self._from = index + 1, self.offset
+        return index
+
+    def checkpoint(self, key: Ed25519PrivateKey) -> StoredCheckpoint:
+        size, root = len(self.rows), self._tree.root()
+        note = sign_checkpoint(Checkpoint(log_origin(DEPLOYMENT, self.log_id), size, root), key)
+        return StoredCheckpoint(self.log_id, size, base64.b64encode(root).decode(), note, self.watermark)
+
+    def sealed(self) -> list[SealedBatch]:
+        return [SealedBatch(self.log_id, first, table_of(self.rows[first:end])) for first, end in self.batches]
+
+
+def table_of(rows: list[dict[str, Any]]) -> pa.Table:
+    columns = []
+    for each in EVENTS:
+        kind = each.type.value_type if pa.types.is_dictionary(each.type) else each.type
+        values = pa.array([row[each.name] for row in rows], kind)
+        columns.append(values.dictionary_encode() if pa.types.is_dictionary(each.type) else values)
+    return pa.table(columns, schema=EVENTS)
+
+
+class World:
+    """A deployment with a control log and data logs; everything seals what came since, and signs checkpoints."""
+
+    def __init__(self, prefix: str = "a", logs: int = 2, key: Ed25519PrivateKey | None = None) -> None:
+        self.key = key or Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
+        self.control = Log(hashlib.sha256(f"{prefix}-control".encode()).hexdigest()[:32], "control", epoch=0)
+        self.logs = [
+            Log(hashlib.sha256(f"{prefix}-{number}".encode()).hexdigest()[:32], f"events-{number}")
+            for number in range(logs)
+        ]
+        self.checkpoints: list[StoredCheckpoint] = []
+        self.epochs = {0: hashlib.sha256(b"").hexdigest()}
+        self._inserted: dict[str, int] = {}
+        for log in (self.control, *self.logs):
+            log.log_leaf("audit.log.opened", self.opened_body(log))
+        for log in (self.control, *self.logs):
+            self.control.control("audit.log.opened", self.opened_body(log), T0)
+        self.activate(1)
+
+    @property
+    def trust(self) -> Trust:
+        return Trust(DEPLOYMENT, (self.key.public_key(),))
+
+    @staticmethod
+    def opened_body(log: Log) -> dict[str, Any]:
+        return {
+            "deployment": DEPLOYMENT,
+            "journal": "test",
+            "log_id": log.log_id,
+            "partition": log.partition,
+            "generation": 1,
+        }
+
+    def activate(self, number: int) -> None:
+        artifacts = [
+            {"name": f"{place}-{number}", "kind": "pack", "version": "1", "sha256": digest}
+            for place, digest in enumerate(ARTIFACTS)
+        ]
+        body = {"number": number, "artifacts": artifacts, "software": "test"}
+        self.control.control("audit.reference.activated", body, self.control.watermark)
+        self.epochs[number] = hashlib.sha256(jcs(body)).hexdigest()
+        self.control.epoch = number
+
+    def batch(self, arrival: int, **options: Any) -> None:
+        """End a batch of every log that has something, sign all logs, and seal the round in the control log."""
+        for log in self.logs:
+            if len(log.rows) > (log.batches[-1][1] if log.batches else 0):
+                log.batch(self.epochs, **options)
+        signed = [log.checkpoint(self.key) for log in sorted(self.logs, key=lambda log: log.log_id)]
+        body = {"checkpoints": [{"log_id": c.log_id, "size": c.size, "root": c.root, "note": c.note} for c in signed]}
+        self.control.control("audit.checkpoint", body, arrival)
+        self.control.batch(self.epochs)
+        self.checkpoints += [*signed, self.control.checkpoint(self.key)]
+
+    def store_into(self, store: Any) -> None:
+        """Write what is not there yet."""
+        for log in (self.control, *self.logs):
+            done = self._inserted.get(log.log_id, 0)
+            for batch in log.sealed()[done:]:
+                store.append_batch(batch)
+            self._inserted[log.log_id] = len(log.batches)
+        store.append_checkpoints(self.checkpoints)
+
+
+def varied_world(prefix: str = "a") -> World:
+    """Three minutes of everything that a log can hold."""
+    world = World(prefix)
+    first, second = world.logs
+    for minute in range(3):
+        at = T0 + minute * 60 * SECOND
+        base = minute * 10
+        for number in range(8):
+            first.event(
+                at + number, sequence=base + number, flagged=number % 4 == 0, country="CN" if number % 4 == 0 else "DE"
+            )
+        first.event(
+            at + 10,
+            kind="audit.quarantined",
+            facts=None,
+            faults=["span.undecodable"],
+            determination="review",
+            basis="arrival",
+        )
+        first.event(at + 11, kind="audit.conflict", sequence=base, faults=["identity.conflict"], determination="review")
+        first.event(at + 12, kind="other", facts=None, asset=None)
+        first.event(
+            at + 13,
+            asset='modèle « 7 » \\ "q" \n' + "é" * 300,
+            event_time=2**64 - 5,
+            faults=["time.outside_window"],
+            basis="both",
+            determination="review",
+            facts={"v": 1, "both": [facts_document("FR", flagged=False), facts_document("DE", flagged=False)]},
+        )
+        first.event(at + 14, asset="", outcome="started", record_id=f"started-{minute}", sequence=base + 8)
+        if minute != 1:
+            first.event(at + 15, intent=f"started-{minute}", sequence=base + 9)
+        first.log_leaf(
+            "audit.gap", {"emitter": "gateway", "stream": "stream-1", "from": 19, "to": 20, "seen_at": str(at)}
+        )
+        second.log_leaf("audit.heartbeat", {}, position=True, arrival=at + 16)
+        for number in range(5):
+            second.event(
+                at + 20 + number,
+                sequence=minute * 5 + number,
+                stream="stream-2",
+                flagged=number == 1,
+                kind="model.transfer",
+            )
+        world.batch(at + 50 * SECOND, duplicates=2)
+    return world

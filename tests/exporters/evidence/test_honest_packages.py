@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from sealed_world import World
+
+from auditspan.exporters.evidence.verify import verify_package
+
+
+def test_honest_packages_are_valid(packages: dict[str, Path], world: World) -> None:
+    for name in ("all", "flagged", "later"):
+        report = verify_package(packages[name], world.trust)
+        assert report.faults == [] and report.verdict == "VALID", (name, report.faults[:5])
+        print(name, report.counts)

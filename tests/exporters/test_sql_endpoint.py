@@ -1,0 +1,497 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import hashlib
+import io
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import uvicorn
+from auditspan.exporters.sql_endpoint import SqlLimits, sql_app
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from auditspan.store.clickhouse import ClickHouseStore
+from auditspan.store.contract import SealedBatch
+from auditspan.store.schema import EVENTS
+
+LOG = "0123456789abcdef0123456789abcdef"
+TOKEN = "read-token-of-the-test"
+LIMITS = SqlLimits(memory_bytes=200 * 2**20, seconds=2, result_rows=50_000, result_bytes=16 * 2**20, waiting=1)
+
+
+def _batch(first: int, events: int) -> SealedBatch:
+    rows: list[dict[str, Any]] = []
+    for index in range(first, first + events):
+        digest = hashlib.sha256(str(index).encode()).digest()
+        row: dict[str, Any] = dict.fromkeys(EVENTS.names)
+        row |= {
+            "leaf_index": index,
+            "sealing_month": 202611,
+            "header": json.dumps({"leaf": index}).encode(),
+            "payload": b"\xff\x00" + digest,
+            "salt": digest,
+            "log_id": LOG,
+            "class": "model.access",
+            "record_id": f"record-{index}",
+            "emitter": "gateway",
+            "arrival_time": 1_795_500_000_000_000_000 + index,
+            "flagged": index % 10 == 0,
+            "destination_country": "DE" if index % 2 else "CN",
+            "rule_ids": ["us-ear.a"],
+            "faults": [],
+            "reference_epoch": 1,
+            "trace_id": digest[:16],
+            "span_id": digest[16:24],
+        }
+        rows.append(row)
+    columns = []
+    for field in EVENTS:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        array = pa.array([row[field.name] for row in rows], kind)
+        columns.append(array.dictionary_encode() if pa.types.is_dictionary(field.type) else array)
+    return SealedBatch(LOG, first, pa.table(columns, schema=EVENTS))
+
+
+@dataclass
+class Endpoint:
+    store: ClickHouseStore
+    port: int
+    secret: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def client(self, **options: Any) -> Any:
+        return clickhouse_connect.get_client(host="127.0.0.1", port=self.port, password=TOKEN, **options)
+
+    def post(self, sql: str | bytes, **parameters: str) -> httpx.Response:
+        return httpx.post(self.url, content=sql, params=parameters, headers={"X-ClickHouse-Key": TOKEN}, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    folder = tmp_path_factory.mktemp("endpoint")
+    store = ClickHouseStore.embedded(folder / "store")
+    store.migrate()
+    store.append_batch(_batch(0, 1000))
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(sql_app(store.raw_reader, TOKEN, LIMITS), log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    secret = folder / "secret.csv"
+    secret.write_text("topsecret,1\n")
+    made = Endpoint(store, listener.getsockname()[1], secret)
+    while httpx.get(made.url + "ping").text != "Ok.\n":
+        pass
+    yield made
+    server.should_exit = True
+    thread.join()
+    store.close()
+
+
+def test_the_ordinary_client_works(endpoint: Endpoint) -> None:
+    client = endpoint.client()
+    assert client.ping()
+    assert client.command("SELECT count() FROM auditspan.events") == 1000
+    rows = client.query(
+        "SELECT record_id, flagged, arrival_time, rule_ids, trace_id FROM events WHERE leaf_index < {n:UInt64} "
+        "ORDER BY leaf_index",
+        parameters={"n": 2},
+    )
+    assert rows.column_names == ("record_id", "flagged", "arrival_time", "rule_ids", "trace_id")
+    assert rows.result_rows[0][:2] == ("record-0", True)
+    assert rows.result_rows[1][3] == ["us-ear.a"]
+    assert rows.result_rows[1][4] == hashlib.sha256(b"1").digest()[:16].hex()
+    client.close()
+
+
+def test_arrow_pandas_and_streams(endpoint: Endpoint) -> None:
+    client = endpoint.client()
+    table = client.query_arrow("SELECT leaf_index, payload FROM events ORDER BY leaf_index", use_strings=None)
+    payload = table["payload"].cast(pa.binary())[7].as_py()
+    assert table.num_rows == 1000
+    assert payload == b"\xff\x00" + hashlib.sha256(b"7").digest()
+    assert client.query_df("SELECT emitter, count() AS n FROM events GROUP BY emitter")["n"].tolist() == [1000]
+    with client.query_rows_stream("SELECT leaf_index FROM events ORDER BY leaf_index") as stream:
+        assert [row[0] for row in stream] == list(range(1000))
+    with client.query_arrow_stream("SELECT leaf_index FROM events") as stream:
+        assert sum(block.num_rows for block in stream) == 1000
+    client.close()
+
+
+@pytest.mark.parametrize("compress", [True, False, "lz4", "zstd", "gzip"])
+def test_the_ordinary_client_with_each_compression(endpoint: Endpoint, compress: bool | str) -> None:
+    client = endpoint.client(compress=compress)
+    assert len(client.query("SELECT * FROM auditspan.events").result_rows) == 1000
+    client.close()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd", "lz4"])
+def test_compression_is_what_the_client_accepts(endpoint: Endpoint, encoding: str) -> None:
+    headers = {"X-ClickHouse-Key": TOKEN, "Accept-Encoding": encoding}
+    with httpx.stream("POST", endpoint.url, content="SELECT header FROM events", headers=headers) as answer:
+        assert answer.headers["content-encoding"] == encoding
+        assert len(b"".join(answer.iter_raw())) < 10_000
+    assert "content-encoding" not in endpoint.post("SELECT 1").headers
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["plain", "quote ' and \" ", "back\\slash", "tab\tand\nline", "nul\0", "ünïcödé ✓", "\\N", "{x:String}", "%s", ""],
+)
+def test_parameters_come_through_as_they_are(endpoint: Endpoint, value: str) -> None:
+    client = endpoint.client()
+    assert client.query("SELECT {value:String} AS v", parameters={"value": value}).result_rows == [(value,)]
+    assert client.query("SELECT {v:Array(String)} AS v", parameters={"v": [value, "x"]}).result_rows == [
+        ([value, "x"],)
+    ]
+    client.close()
+
+
+def test_null_and_long_parameters(endpoint: Endpoint) -> None:
+    client = endpoint.client()
+    assert client.query("SELECT {v:Nullable(String)} AS v", parameters={"v": None}).result_rows == [(None,)]
+    long = "x" * 20_000
+    assert client.query("SELECT length({v:String}) AS v", parameters={"v": long}).result_rows == [(20_000,)]
+    form = endpoint.client(form_encode_query_params=True)
+    assert form.query("SELECT {v:String} AS v", parameters={"v": "a'\n"}).result_rows == [("a'\n",)]
+    form.close()
+    client.close()
+
+
+def test_formats(endpoint: Endpoint) -> None:
+    sql = "SELECT leaf_index, record_id FROM events ORDER BY leaf_index LIMIT 3"
+    assert endpoint.post(f"{sql} FORMAT JSON").json()["rows"] == 3
+    assert (
+        endpoint.post(sql, default_format="JSONEachRow").text.splitlines()[2]
+        == '{"leaf_index":2,"record_id":"record-2"}'
+    )
+    assert endpoint.post(f"{sql} FORMAT CSVWithNames").text.splitlines()[:2] == [
+        '"leaf_index","record_id"',
+        '0,"record-0"',
+    ]
+    assert endpoint.post(sql).text == "0\trecord-0\n1\trecord-1\n2\trecord-2\n"
+    assert pq.read_table(io.BytesIO(endpoint.post(f"{sql} FORMAT Parquet;").content)).num_rows == 3
+    assert pa.ipc.open_stream(endpoint.post(f"{sql} FORMAT ArrowStream -- so").content).read_all().num_rows == 3
+    assert pa.ipc.open_file(io.BytesIO(endpoint.post(f"{sql} FORMAT Arrow").content)).read_all().num_rows == 3
+    answer = endpoint.post(f"{sql} FORMAT Native")
+    assert answer.headers["x-clickhouse-format"] == "Native"
+    assert endpoint.post(f"{sql} FORMAT NoSuchFormat").headers["x-clickhouse-exception-code"] == "73"
+    assert endpoint.post(sql, default_format="x'; --").headers["x-clickhouse-exception-code"] == "73"
+
+
+def test_the_statement_in_the_url_and_in_both(endpoint: Endpoint) -> None:
+    key = {"X-ClickHouse-Key": TOKEN}
+    assert httpx.get(endpoint.url, params={"query": "SELECT 41 + 1"}, headers=key).text == "42\n"
+    assert httpx.post(endpoint.url, params={"query": "SELECT 41"}, content="+ 1", headers=key).text == "42\n"
+    assert httpx.get(endpoint.url, headers=key).text == "Ok.\n"
+
+
+def _basic(password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"any:{password}".encode()).decode()}
+
+
+@pytest.mark.parametrize(
+    ("headers", "parameters"),
+    [
+        ({"X-ClickHouse-Key": TOKEN, "X-ClickHouse-User": "grafana"}, {}),
+        (_basic(TOKEN), {}),
+        ({"Authorization": f"Bearer {TOKEN}"}, {}),
+        ({}, {"password": TOKEN, "user": "x"}),
+    ],
+)
+def test_the_token_lets_in_wherever_a_password_stands(endpoint: Endpoint, headers, parameters) -> None:
+    assert httpx.post(endpoint.url, content="SELECT 1", headers=headers, params=parameters).text == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "parameters"),
+    [
+        ({}, {}),
+        ({"X-ClickHouse-Key": ""}, {}),
+        ({"X-ClickHouse-Key": TOKEN + "x"}, {}),
+        (_basic("wrong"), {}),
+        ({"Authorization": "Basic ???"}, {}),
+        ({"Authorization": "Basic " + base64.b64encode(b"\xff").decode()}, {}),
+        ({}, {"password": TOKEN[:-1]}),
+    ],
+)
+def test_nothing_else_lets_in(endpoint: Endpoint, headers, parameters) -> None:
+    answer = httpx.post(endpoint.url, content="SELECT 1", headers=headers, params=parameters)
+    assert (answer.status_code, answer.headers["x-clickhouse-exception-code"]) == (401, "516")
+    assert "Code: 516" in answer.text
+    assert TOKEN not in answer.text
+
+
+def test_the_client_says_that_the_password_is_wrong(endpoint: Endpoint) -> None:
+    with pytest.raises(ClickHouseError, match="516"):
+        clickhouse_connect.get_client(host="127.0.0.1", port=endpoint.port, password="wrong")
+
+
+FORBIDDEN = [
+    # Files, in every place where a function or table can stand.
+    "SELECT * FROM file('SECRET')",
+    "SELECT * FROM file('SECRET', 'LineAsString')",
+    "SELECT file('SECRET')",
+    "SELECT `file`('SECRET')",
+    "SELECT /* x */ file /* y */ ('SECRET')",
+    "SELECT count() FROM events WHERE record_id IN (SELECT file('SECRET'))",
+    "SELECT count() FROM events WHERE record_id IN file('SECRET')",
+    "SELECT (SELECT * FROM file('SECRET', 'LineAsString'))",
+    "SELECT * FROM events AS e JOIN file('SECRET', 'LineAsString') AS f ON 1 = 1",
+    "WITH x AS (SELECT * FROM file('SECRET', 'LineAsString')) SELECT * FROM x",
+    "SELECT * FROM view(SELECT file('SECRET'))",
+    "SELECT * FROM viewIfPermitted(SELECT file('SECRET') ELSE null('a String'))",
+    "SELECT arrayMap(x -> file(x), ['SECRET'])",
+    "SELECT * APPLY(file) FROM (SELECT 'SECRET' AS p)",
+    "SELECT * APPLY(x -> file(x)) FROM (SELECT 'SECRET' AS p)",
+    "SELECT * REPLACE(file(p) AS p) FROM (SELECT 'SECRET' AS p)",
+    "SELECT 1 ORDER BY file('SECRET')",
+    "SELECT 1 WHERE file('SECRET') = ''",
+    "SELECT sum(1) OVER (PARTITION BY file('SECRET'))",
+    "SELECT 1 UNION ALL SELECT file('SECRET')",
+    "DESCRIBE file('SECRET')",
+    "DESC TABLE file('SECRET', 'CSV')",
+    "DESCRIBE TABLE (SELECT * FROM file('SECRET'))",
+    "EXPLAIN SELECT * FROM file('SECRET')",
+    "EXPLAIN AST SELECT file('SECRET')",
+    "SELECT * FROM loop(file('SECRET'))",
+    "SELECT * FROM fileCluster('default', 'SECRET')",
+    "SELECT * FROM 'SECRET'",
+    "SELECT * FROM `SECRET`",
+    "SELECT * FROM default.`SECRET`",
+    "SELECT * FROM eval('SELECT * FROM file(''SECRET'')')",
+    "SELECT * FROM filesystem('/')",
+    "SELECT * FROM (SELECT file('SECRET') SETTINGS readonly = 0)",
+    "SELECT * FROM executable('cat', 'CSV', 'a String')",
+    "SELECT * FROM sqlite('SECRET', 't')",
+    "SELECT * FROM icebergLocal('SECRET')",
+    "SELECT * FROM deltaLakeLocal('SECRET')",
+    "SELECT * FROM python('TOKEN')",
+    "SELECT * FROM Python(TOKEN)",
+    # Writing files.
+    "SELECT 1 INTO OUTFILE 'OUT'",
+    "SELECT 1 INTO OUTFILE 'OUT' FORMAT CSV",
+    "SELECT 1 INTO OUTFILE 'OUT' TRUNCATE FORMAT CSV",
+    "EXPLAIN SELECT 1 INTO OUTFILE 'OUT'",
+    "DESCRIBE TABLE events INTO OUTFILE 'OUT'",
+    "SHOW TABLES INTO OUTFILE 'OUT'",
+    "INSERT INTO FUNCTION file('OUT', 'CSV', 'a Int') SELECT 1",
+    "BACKUP TABLE events TO File('OUT')",
+    # The network.
+    "SELECT * FROM url('http://127.0.0.1:9/x', 'CSV', 'a Int')",
+    "DESCRIBE url('http://127.0.0.1:9/x')",
+    "SELECT * FROM s3('http://127.0.0.1:9/bucket/x', 'CSV', 'a Int')",
+    "DESCRIBE s3('http://127.0.0.1:9/bucket/x')",
+    "SELECT * FROM remote('127.0.0.1:9', 'system.one')",
+    "SELECT * FROM remoteSecure('127.0.0.1:9', 'system.one')",
+    "SELECT * FROM clusterAllReplicas('default', system.one)",
+    "SELECT * FROM cluster('default', system.one)",
+    "SELECT * FROM mysql('127.0.0.1:9', 'a', 'b', 'c', 'd')",
+    "SELECT hasColumnInTable('127.0.0.1:9', 'u', 'p', 'd', 't', 'c')",
+    "EXPLAIN TABLE OVERRIDE mysql('127.0.0.1:9', 'a', 'b', 'c', 'd') PARTITION BY 1",
+    # Settings, session, other statements.
+    "SELECT 1 SETTINGS readonly = 0",
+    "SELECT 1 SETTINGS max_memory_usage = 0",
+    "SELECT * FROM (SELECT 1 SETTINGS max_execution_time = 0)",
+    "SELECT 1 FORMAT Null SETTINGS max_threads = 100",
+    "SET readonly = 0",
+    "SET max_threads = 64",
+    "USE system",
+    "SELECT 1; SELECT 2",
+    "SELECT 1; DROP TABLE auditspan.events",
+    "SELECT 1 PARALLEL WITH KILL QUERY WHERE 1",
+    "SELECT 1 PARALLEL WITH SYSTEM STOP MERGES",
+    "SYSTEM STOP MERGES",
+    "SYSTEM SHUTDOWN",
+    "KILL QUERY WHERE 1",
+    "INSERT INTO events (log_id) VALUES ('x')",
+    "INSERT INTO events (log_id) SELECT 'x'",
+    "ALTER TABLE events DELETE WHERE 1",
+    "DELETE FROM events WHERE 1",
+    "UPDATE events SET flagged = 0 WHERE 1",
+    "TRUNCATE TABLE events",
+    "DROP TABLE events",
+    "DETACH TABLE events",
+    "RENAME TABLE events TO other",
+    "OPTIMIZE TABLE events FINAL",
+    "CREATE TABLE t (a Int) ENGINE = Memory",
+    "CREATE TEMPORARY TABLE t (a Int)",
+    "CREATE VIEW v AS SELECT 1",
+    "CREATE FUNCTION f AS x -> x",
+    "CREATE DICTIONARY d (a UInt64) PRIMARY KEY a SOURCE(FILE(path 'SECRET' format 'CSV')) LAYOUT(FLAT()) LIFETIME(1)",
+    "ATTACH TABLE q (a Int) ENGINE = MergeTree ORDER BY a",
+    "GRANT ALL ON *.* TO default",
+    "EXECUTE AS default SELECT 1",
+    "CHECK TABLE events",
+    # What others do, and where things lie.
+    "SELECT * FROM system.processes",
+    "SELECT query FROM `system`.`processes`",
+    "SELECT 1 WHERE 1 IN system.processes",
+    "SELECT 1 WHERE 1 IN (system.processes)",
+    "SELECT * FROM merge('system', 'processes')",
+    "SELECT * FROM system.disks",
+    "SELECT * FROM system.server_settings",
+    "SHOW PROCESSLIST",
+    "DESCRIBE TABLE system.processes",
+]
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN)
+def test_what_does_not_only_read_the_store_is_refused(endpoint: Endpoint, statement: str) -> None:
+    out = endpoint.secret.with_name("out.csv")
+    began = time.monotonic()
+    answer = endpoint.post(statement.replace("SECRET", str(endpoint.secret)).replace("OUT'", f"{out}'"))
+    assert answer.status_code >= 400, answer.text
+    assert int(answer.headers["x-clickhouse-exception-code"]) in {46, 62, 164}, answer.text
+    assert answer.text.startswith("Code: ")
+    assert "topsecret" not in answer.text
+    assert not out.exists()
+    assert time.monotonic() - began < 5, "something was tried before it was refused"
+
+
+def test_a_parameter_cannot_name_what_may_not_be_named(endpoint: Endpoint) -> None:
+    answer = endpoint.post("SELECT * FROM {t:Identifier}", param_t="system.processes")
+    assert answer.headers["x-clickhouse-exception-code"] == "164"
+
+
+ALLOWED = [
+    "SELECT count() FROM auditspan.events",
+    "SELECT count() FROM events",
+    "SELECT record_id, why FROM auditspan.flagged ORDER BY arrival_time DESC LIMIT 10",
+    "WITH t AS (SELECT emitter, count() AS n FROM events GROUP BY emitter WITH TOTALS) SELECT * FROM t",
+    "SELECT toStartOfInterval(arrival_time, INTERVAL 60 second) AS t, countIf(flagged) FROM events GROUP BY t",
+    "SELECT row_number() OVER (PARTITION BY class ORDER BY leaf_index) FROM events WHERE emitter IN ('a', 'gateway')",
+    "SELECT e.* EXCEPT(payload) FROM events AS e LEFT JOIN flagged AS f USING (leaf_index) WHERE NOT e.flagged LIMIT 1",
+    "SELECT arrayJoin(rule_ids) AS rule, uniqExact(record_id) FROM events GROUP BY rule HAVING rule LIKE 'us-%'",
+    "SELECT quantiles(0.5, 0.9)(leaf_index), CAST('1' AS UInt8), [1, 2][1], CASE WHEN 1 THEN 2 END FROM events",
+    "SELECT number FROM numbers(3) UNION ALL SELECT 1",
+    "SELECT * FROM (SELECT 1 EXCEPT SELECT 2)",
+    "SELECT DISTINCT ON (emitter) emitter FROM events",
+    "SELECT * APPLY(toString) FROM (SELECT 1 AS x)",
+    "SELECT file FROM (SELECT 1 AS file)",
+    "SELECT 'INTO OUTFILE ''x'' SETTINGS readonly = 0; DROP TABLE events'",
+    "SELECT version(), timezone(), currentDatabase()",
+    "SELECT name FROM system.databases",
+    "SELECT name, type FROM system.columns WHERE table = 'events'",
+    "SHOW TABLES FROM auditspan",
+    "SHOW DATABASES",
+    "SHOW CREATE TABLE events",
+    "DESCRIBE TABLE auditspan.events",
+    "DESC events FORMAT JSON",
+    "EXISTS TABLE events",
+    "EXPLAIN indexes = 1 SELECT * FROM events WHERE flagged",
+]
+
+
+@pytest.mark.parametrize("statement", ALLOWED)
+def test_what_analysts_and_dashboards_ask_works(endpoint: Endpoint, statement: str) -> None:
+    answer = endpoint.post(statement)
+    assert answer.status_code == 200, answer.text
+    assert answer.text
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code"),
+    [
+        ({"readonly": "0"}, "164"),
+        ({"allow_ddl": "1"}, "164"),
+        ({"max_bytes_before_external_sort": "0"}, "164"),
+        ({"profile": "x"}, "164"),
+        ({"compress": "1"}, "48"),
+        ({"database": "system"}, "81"),
+        ({"max_execution_time": "x"}, "36"),
+        ({"output_format_no_such": "1"}, "115"),
+    ],
+)
+def test_settings_that_a_client_may_not_choose(endpoint: Endpoint, parameters: dict[str, str], code: str) -> None:
+    assert endpoint.post("SELECT 1", **parameters).headers["x-clickhouse-exception-code"] == code
+
+
+def test_settings_that_a_client_may_choose(endpoint: Endpoint) -> None:
+    sql = "SELECT toUInt64(1) AS x FORMAT JSONEachRow"
+    assert endpoint.post(sql, output_format_json_quote_64bit_integers="1").text == '{"x":"1"}\n'
+    assert endpoint.post(sql).text == '{"x":1}\n'
+    settings = "SELECT getSetting('max_execution_time'), getSetting('max_memory_usage'), getSetting('readonly')"
+    assert endpoint.post(settings).text == f"2\t{200 * 2**20}\t1\n"
+    raised = {"max_execution_time": "600", "max_memory_usage": "0", "readonly": "2", "session_id": "x"}
+    assert endpoint.post(settings, **raised).text == f"2\t{200 * 2**20}\t1\n"
+    assert endpoint.post(settings, max_execution_time="1").text == f"1\t{200 * 2**20}\t1\n"
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("SELECT sum(number) FROM numbers(1000000000000)", "159"),
+        ("SELECT groupArray(number) FROM numbers(1000000000)", "241"),
+        ("SELECT number FROM numbers(60000)", "396"),
+        ("SELECT repeat(toString(number), 1000000) FROM numbers(60)", "396"),
+        ("SELECT number, repeat('x', 1000) FROM numbers(50000) FORMAT JSON", "396"),
+        ("SELECT * FROM no_such_table", "60"),
+        ("SELEC 1", "62"),
+    ],
+)
+def test_a_query_beyond_its_limits_fails_alone(endpoint: Endpoint, statement: str, code: str) -> None:
+    answer = endpoint.post(statement)
+    assert (answer.status_code >= 400, answer.headers["x-clickhouse-exception-code"]) == (True, code), answer.text
+    assert f"Code: {code}" in answer.text
+    assert endpoint.post("SELECT 1").text == "1\n"
+
+
+def test_statements_are_bounded(endpoint: Endpoint) -> None:
+    assert endpoint.post("SELECT 1 --" + "x" * 300_000).headers["x-clickhouse-exception-code"] == "62"
+    assert endpoint.post(b"SELECT '\xff'").headers["x-clickhouse-exception-code"] == "62"
+    headers = {"X-ClickHouse-Key": TOKEN, "Content-Encoding": "gzip"}
+    answer = httpx.post(endpoint.url, content=gzip.compress(b"SELECT 1"), headers=headers)
+    assert answer.headers["x-clickhouse-exception-code"] == "48"
+
+
+def test_heavy_queries_never_stop_the_writer(endpoint: Endpoint) -> None:
+    heavy = [
+        "SELECT sum(sipHash64(number)) FROM numbers(1000000000000)",
+        "SELECT uniqExact(number) FROM numbers(1000000000)",
+    ]
+    with ThreadPoolExecutor(2) as threads:
+        running = [threads.submit(endpoint.post, statement) for statement in heavy]
+        slowest = 0.0
+        appended = 0
+        while not all(answer.done() for answer in running):
+            first = endpoint.store.next_leaf(LOG)
+            began = time.monotonic()
+            endpoint.store.append_batch(_batch(first, 50))
+            slowest = max(slowest, time.monotonic() - began)
+            appended += 1
+    codes = [answer.result().headers["x-clickhouse-exception-code"] for answer in running]
+    assert set(codes) <= {"159", "241"}
+    assert appended >= 5
+    assert slowest < 1.5
+
+
+def test_too_many_queries_are_told_to_come_again(endpoint: Endpoint) -> None:
+    async def ask() -> list[httpx.Response]:
+        async with httpx.AsyncClient(headers={"X-ClickHouse-Key": TOKEN}, timeout=60) as client:
+            slow = "SELECT sum(number) FROM numbers(1000000000000)"
+            return await asyncio.gather(*(client.post(endpoint.url, content=slow) for _ in range(5)))
+
+    answers = asyncio.run(ask())
+    codes = sorted(answer.headers["x-clickhouse-exception-code"] for answer in answers)
+    # Two run, one waits; the rest is refused at once.
+    assert codes == ["159", "159", "159", "202", "202"]
+    refused = [answer for answer in answers if answer.headers["x-clickhouse-exception-code"] == "202"]
+    assert all(answer.status_code == 503 and answer.headers["retry-after"] == "1" for answer in refused)
+    assert endpoint.post("SELECT 1").text == "1\n"
