@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from auditspan.store.connection import Connection, EmbeddedConnection, HttpConnection
 from auditspan.store.contract import Fenced, SealedBatch, StoredCheckpoint, StoreUnavailable
 from auditspan.store.migrate import apply_migrations
+from auditspan.store.raw import RawReader
 from auditspan.store.schema import EVENTS
 
 __all__ = ["ClickHouseStore"]
@@ -38,9 +39,10 @@ def _writer_lock(path: Path) -> threading.Lock:
 class ClickHouseStore:
     """A store on one client. Open one per role and thread: `reader` gives another on the same data."""
 
-    def __init__(self, connect: Callable[[], Connection], lock: threading.Lock) -> None:
+    def __init__(self, connect: Callable[[], Connection], lock: threading.Lock, path: Path | None = None) -> None:
         self._connect = connect
         self._lock = lock
+        self._path = path
         self._connection = connect()
 
     @classmethod
@@ -54,7 +56,7 @@ class ClickHouseStore:
         """
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         resolved = path.resolve()
-        return cls(lambda: EmbeddedConnection(resolved, settings), _writer_lock(resolved))
+        return cls(lambda: EmbeddedConnection(resolved, settings), _writer_lock(resolved), resolved)
 
     @classmethod
     def http(cls, **options: Any) -> Self:
@@ -67,7 +69,17 @@ class ClickHouseStore:
 
     def reader(self) -> Self:
         """Another store on the same data with a client of its own: a long query on it delays nobody."""
-        return type(self)(self._connect, self._lock)
+        return type(self)(self._connect, self._lock, self._path)
+
+    def raw_reader(self, settings: Mapping[str, str]) -> RawReader:
+        """A read-only client that keeps ``settings`` and gives results in ClickHouse's own formats, embedded only.
+
+        Raises:
+            StatementFailed: it cannot be opened, or a setting is not one.
+        """
+        if self._path is None:
+            raise ValueError("a ClickHouse server answers its own HTTP protocol")
+        return RawReader(self._path, settings)
 
     def migrate(self) -> None:
         """Bring the schema to this version.

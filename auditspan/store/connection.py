@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -19,6 +17,7 @@ import pyarrow as pa
 from clickhouse_connect.driver.exceptions import Error
 
 from auditspan.store.contract import StoreUnavailable
+from auditspan.store.pipe import query_pipe
 
 __all__ = ["Connection", "EmbeddedConnection", "HttpConnection", "conditional_insert"]
 
@@ -129,52 +128,26 @@ class EmbeddedConnection:
             raise _unavailable(error) from error
 
     def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows of a SELECT, block by block.
+        """The rows of a SELECT, block by block."""
 
-        The client gathers a whole Arrow result before it returns, so the engine writes into a pipe instead, from a
-        thread, and waits while the pipe is full.
-        """
-        name = f"stream-{uuid.uuid4()}"
-        read_end, write_end = os.pipe()
-        failures: list[StoreUnavailable] = []
+        def execute(into: str) -> None:
+            self.command(f"{sql}\n{into}\nSETTINGS {_STREAM_SETTINGS}\nFORMAT ArrowStream", parameters)
 
-        def run() -> None:
+        with query_pipe(execute, self._cancel) as pipe:
             try:
-                self.command(
-                    f"{sql}\nINTO OUTFILE '/proc/self/fd/{write_end}' APPEND\n"
-                    f"SETTINGS {_STREAM_SETTINGS}, log_comment = '{name}'\nFORMAT ArrowStream",
-                    parameters,
-                )
-            except StoreUnavailable as error:
-                failures.append(error)
-            finally:
-                os.close(write_end)
-
-        worker = threading.Thread(target=run, name=name, daemon=True)
-        source = os.fdopen(read_end, "rb")
-        worker.start()
-        try:
-            with pa.ipc.open_stream(source) as batches:
-                yield from batches
-        except pa.ArrowInvalid as error:
-            # What the engine wrote ends early when the query failed; its own error says more.
-            worker.join()
-            raise (failures[0] if failures else _unavailable(error)) from error
-        except GeneratorExit:
-            # The engine computes on when nobody reads, so it must be told.
-            source.close()
-            self._cancel(name)
-            raise
-        finally:
-            source.close()
-            worker.join()
-        if failures:
-            raise failures[0]
+                with pa.ipc.open_stream(pipe.source) as batches:
+                    yield from batches
+            except pa.ArrowInvalid as error:
+                # What the engine wrote ends early when the query failed; its own error says more.
+                raise (pipe.failure() or _unavailable(error)) from error
+            failure = pipe.failure()
+            if failure:
+                raise failure
 
     def _cancel(self, name: str) -> None:
         """Stop a stream's query, from a client of its own because this one is busy with it."""
         with EmbeddedConnection(self._path, self._settings) as other:
-            other.command("KILL QUERY WHERE Settings['log_comment'] = {name:String}", {"name": name})
+            other.command("KILL QUERY WHERE position(query, {name:String}) > 0", {"name": name})
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Insert rows as one block."""
@@ -236,9 +209,8 @@ class HttpConnection:
     def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
         """The rows of a SELECT, block by block."""
         try:
-            with self._client.query_arrow_stream(
-                f"{sql}\nSETTINGS {_STREAM_SETTINGS}", dict(parameters or {})
-            ) as blocks:
+            # Blocks of the server's own size: a read-only endpoint lets nobody choose.
+            with self._client.query_arrow_stream(sql, dict(parameters or {})) as blocks:
                 for block in blocks:
                     yield from block.to_batches() if isinstance(block, pa.Table) else [block]
         except Error as error:

@@ -1,0 +1,65 @@
+"""What an embedded query writes, while it writes it.
+
+clickhouse-connect gathers a whole result of the embedded engine before it returns, so its size would be the memory's.
+Here the engine writes into a pipe, from a thread, and waits while the pipe is full.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO
+
+__all__ = ["QueryPipe", "query_pipe"]
+
+
+class QueryPipe:
+    """The reading end. After its end of file, `failure` says whether the query failed."""
+
+    def __init__(self, source: IO[bytes], worker: threading.Thread, failures: list[Exception]) -> None:
+        self.source = source
+        self._worker = worker
+        self._failures = failures
+
+    def failure(self) -> Exception | None:
+        """Wait for the query; what it raised."""
+        self._worker.join()
+        return self._failures[0] if self._failures else None
+
+
+@contextmanager
+def query_pipe(execute: Callable[[str], object], cancel: Callable[[str], None]) -> Iterator[QueryPipe]:
+    """Run a query whose output goes into a pipe; stop it when the block is left by an exception.
+
+    Args:
+        execute: runs the query, given the text ``INTO OUTFILE … /* name */`` that belongs before its FORMAT.
+        cancel: kills the queries in whose text the given name stands. The engine computes on when nobody reads.
+    """
+    name = f"pipe-{uuid.uuid4()}"
+    read_end, write_end = os.pipe()
+    failures: list[Exception] = []
+
+    def run() -> None:
+        try:
+            execute(f"INTO OUTFILE '/proc/self/fd/{write_end}' APPEND /* {name} */")
+        except Exception as error:
+            failures.append(error)
+        finally:
+            os.close(write_end)
+
+    worker = threading.Thread(target=run, name=name, daemon=True)
+    worker.start()
+    source = os.fdopen(read_end, "rb")
+    try:
+        yield QueryPipe(source, worker, failures)
+    except BaseException:
+        source.close()
+        if worker.is_alive():
+            cancel(name)
+        raise
+    finally:
+        source.close()
+        worker.join()
