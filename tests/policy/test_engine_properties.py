@@ -1,0 +1,124 @@
+"""Properties of every determination: unknown never clears, more restrictive facts never clear, the same in gives the same out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from auditspan.canonical import canonical_json
+from auditspan.policy import Reference
+from auditspan.policy.engine import Verdict
+from auditspan.policy.given_facts import facts_from
+from auditspan.policy.packs import OUTCOMES
+from auditspan.policy.rule_time import parse_instant
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+REFERENCE = Reference.packaged()
+ENGINE = REFERENCE.engine()
+COUNTRIES = st.sampled_from(
+    ["US", "CN", "HK", "MO", "JP", "SG", "AE", "IL", "VN", "KH", "IR", "RU", "CU", "UA", "UA-43", "SA", "KE"]
+)
+MODELS = ["H100 SXM", "A30", "T4", "H20", "TPUv4", "MI300X", "B200", "RTX4090D", "A800 SXM"]
+DATES = st.sampled_from(
+    [
+        "2022-10-20",
+        "2022-10-21",
+        "2023-01-17",
+        "2023-11-16",
+        "2023-11-17",
+        "2025-01-13",
+        "2025-05-13",
+        "2026-01-15",
+        "2026-07-10",
+        "2027-01-01",
+    ]
+)
+ITEMS = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "act": st.sampled_from(["transfer", "provision", "inventory"]),
+            "item_kind": st.just("accelerator"),
+            "accelerator_model": st.sampled_from(MODELS),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "act": st.just("transfer"),
+            "item_kind": st.just("model_weights"),
+            "training_exaoperations": st.sampled_from([1, 99_999_999, 100_000_000]),
+            "weights_published": st.booleans(),
+        }
+    ),
+    st.fixed_dictionaries({"act": st.just("access"), "item_kind": st.just("model")}),
+)
+PARTIES = st.fixed_dictionaries(
+    {
+        "destination_country": COUNTRIES,
+        "actor_known": st.just(True),
+        "actor_country": COUNTRIES,
+        "actor_parent_country": COUNTRIES,
+        "end_user_country": COUNTRIES,
+        "end_user_parent_country": COUNTRIES,
+        "end_user_listings": st.sampled_from([[], ["uae-740-supplement-8"]]),
+    }
+)
+FACTS = st.builds(lambda item, parties: {**item, **parties}, ITEMS, PARTIES)
+
+
+def judge(facts: dict[str, Any], date: str) -> Verdict:
+    return ENGINE.determine([facts_from(REFERENCE, facts)], parse_instant(date)).verdict
+
+
+def rank(outcome: str) -> int:
+    return OUTCOMES.index(outcome)  # type: ignore[arg-type]
+
+
+@given(FACTS, DATES, st.data())
+@settings(max_examples=400, deadline=None)
+def test_hiding_a_fact_never_clears(facts: dict[str, Any], date: str, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(facts.keys() - {"act", "item_kind", "actor_known"})))
+    hidden = {**facts, name: None}
+    if name == "accelerator_model":
+        del hidden[name]
+    full, less = judge(facts, date), judge(hidden, date)
+    for outcome in ("text", "enforced", "governing"):
+        known, unknown = rank(getattr(full, outcome)), rank(getattr(less, outcome))
+        assert unknown >= min(known, rank("review")), (outcome, name)
+
+
+@given(FACTS, DATES)
+@settings(max_examples=200, deadline=None)
+def test_a_controlled_parent_never_gives_a_less_restrictive_outcome(facts: dict[str, Any], date: str) -> None:
+    friendly, controlled = ({**facts, "end_user_parent_country": country} for country in ("US", "CN"))
+    assert rank(judge(controlled, date).governing) >= rank(judge(friendly, date).governing)
+
+
+@given(FACTS, DATES)
+@settings(max_examples=200, deadline=None)
+def test_text_is_never_less_restrictive_than_what_is_enforced(facts: dict[str, Any], date: str) -> None:
+    verdict = judge(facts, date)
+    assert rank(verdict.text) >= rank(verdict.enforced) == rank(verdict.governing)
+
+
+@given(FACTS, DATES)
+@settings(max_examples=200, deadline=None)
+def test_several_candidates_take_the_most_restrictive(facts: dict[str, Any], date: str) -> None:
+    instant = parse_instant(date)
+    elsewhere = {**facts, "destination_country": "CN"}
+    both = [facts_from(REFERENCE, facts), facts_from(REFERENCE, elsewhere)]
+    ranks = [ENGINE.determine([one], instant).verdict.rank for one in both]
+    assert ENGINE.determine(both, instant).verdict.rank == max(ranks)
+    assert ENGINE.determine(both[::-1], instant).verdict.rank == max(ranks)
+
+
+@given(FACTS, DATES)
+@settings(max_examples=60, deadline=None)
+def test_the_same_facts_and_date_give_the_same_bytes(facts: dict[str, Any], date: str) -> None:
+    instant = parse_instant(date)
+    fresh = Reference.packaged().engine() if date == "2022-10-20" else REFERENCE.engine()
+    one = ENGINE.determine([facts_from(REFERENCE, facts)], instant).document_bytes()
+    assert one == fresh.determine([facts_from(REFERENCE, facts)], instant).document_bytes()
+    assert canonical_json(json.loads(one)) == one
+    start, end = (json.loads(one)["in_force"][key] for key in ("from", "to"))
+    assert int(start) <= instant and (end is None or instant < int(end))
