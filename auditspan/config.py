@@ -100,9 +100,9 @@ class Processor(_Section):
 class Sql(_Section):
     """Bounds of one query of the read-only endpoint."""
 
-    max_memory_bytes: int = Field(default=2 << 30, ge=16 << 20)
+    max_memory_bytes: int = Field(default=1 << 30, ge=16 << 20)
     max_seconds: int = Field(default=60, ge=1)
-    max_result_bytes: int = Field(default=2 << 30, ge=1 << 20)
+    max_result_bytes: int = Field(default=256 << 20, ge=1 << 20)
 
 
 class Settings(BaseSettings):

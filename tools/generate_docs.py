@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import typer.main
 
 from auditspan import semconv
@@ -54,8 +54,8 @@ def semantic_conventions() -> str:
     return "\n".join(lines)
 
 
-def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
-    if isinstance(command, click.Group):
+def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if hasattr(command, "commands"):
         for name, child in command.commands.items():
             yield from _commands(child, f"{path} {name}")
     else:
@@ -66,14 +66,22 @@ def command_reference() -> str:
     """The page of commands, from the command line program itself."""
     lines = ["# Command reference", "", "Generated from the program by `make docs`; do not edit.", ""]
     for path, command in _commands(typer.main.get_command(app), "auditspan"):
-        lines += [f"## `{path}`", (command.help or "").strip().replace("\b\n", ""), "", "| option | meaning | default |", "|---|---|---|"]
+        lines += [
+            f"## `{path}`",
+            (command.help or "").strip().replace("\b\n", ""),
+            "",
+            "| option | meaning | default |",
+            "|---|---|---|",
+        ]
         for parameter in command.params:
-            if isinstance(parameter, click.Option):
+            if parameter.param_type_name == "option":
                 name = ", ".join(f"`{option}`" for option in parameter.opts + parameter.secondary_opts)
                 default = parameter.default if parameter.show_default and parameter.default not in (None, False) else ""
                 lines.append(f"| {name} | {parameter.help or ''} | {default or ''} |")
             else:
-                lines.append(f"| `{parameter.human_readable_name}` | {getattr(parameter, 'help', '') or 'argument'} | |")
+                lines.append(
+                    f"| `{parameter.human_readable_name}` | {getattr(parameter, 'help', '') or 'argument'} | |"
+                )
         lines.append("")
     return "\n".join(lines)
 

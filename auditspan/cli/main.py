@@ -1,12 +1,13 @@
 """The program ``auditspan``.
 
-Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``evidence verify`` has its
-own: 0 valid, 1 invalid, 2 incomplete, 3 usage.
+Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``evidence verify`` has
+its own: 0 valid, 1 invalid, 2 incomplete, 3 usage.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import Annotated, Final
 
 import typer
 
@@ -18,6 +19,8 @@ from auditspan.cli.status import status
 from auditspan.cli.up import up
 
 __all__ = ["app", "main"]
+
+_WRONG_COMMAND_LINE: Final = 2
 
 app = typer.Typer(
     name="auditspan",
@@ -54,7 +57,14 @@ def _root(
 
 def main() -> None:
     """Entry point of the command."""
-    app()
+    try:
+        app()
+    except SystemExit as ending:
+        # A wrong command line is 2 everywhere, but `evidence verify` has given 2 another meaning.
+        wrong = ending.code == _WRONG_COMMAND_LINE and not isinstance(ending, evidence.Verdict)
+        if wrong and sys.argv[1:3] == ["evidence", "verify"]:
+            raise SystemExit(evidence.EXIT_USAGE) from None
+        raise
 
 
 if __name__ == "__main__":

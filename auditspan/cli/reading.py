@@ -7,14 +7,16 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
 
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
-from auditspan.store.clickhouse import ClickHouseStore
+
+if TYPE_CHECKING:
+    from auditspan.store.clickhouse import ClickHouseStore
 
 __all__ = ["DataOption", "UrlOption", "open_reader", "service_is_ready"]
 
@@ -53,6 +55,8 @@ def open_reader(data: Path | None, url: str | None) -> Iterator[ClickHouseStore]
     Raises:
         AuditSpanError: neither was given, or there is nothing to read.
     """
+    from auditspan.store.clickhouse import ClickHouseStore
+
     if url is not None:
         parts = urlsplit(url)
         if parts.hostname is None:

@@ -128,7 +128,9 @@ async def _serve(
     sql_socket = bind(Address.parse(listen.sql), "The SQL endpoint")
     async with AsyncExitStack() as stack:
         # Ended in reverse: what takes events in ends first, so that the pipeline can seal the rest.
-        await _start(stack, HttpServer(control_app(pipeline.append_control, status), bind_unix(directory.control_socket)))
+        await _start(
+            stack, HttpServer(control_app(pipeline.append_control, status), bind_unix(directory.control_socket))
+        )
         sql = sql_app(store.raw_reader, directory.read_token.read_text().strip(), limits)
         await _start(stack, HttpServer(sql, sql_socket))
         grpc_address = Address.parse(listen.otlp_grpc)
@@ -176,7 +178,7 @@ def _ensure_keys(directory: DataDirectory, settings: Settings) -> None:
     trusted = load_trust(directory.trust).deployment
     if trusted != settings.deployment:
         raise AuditSpanError(
-            f"The keys in {directory.root} are of the deployment {trusted!r}, the settings say {settings.deployment!r}.",
+            f"The keys in {directory.root} are of the deployment {trusted!r}, not of {settings.deployment!r}.",
             remedy="A deployment keeps its name: set `deployment` back.",
         )
 

@@ -13,8 +13,9 @@ from auditspan.data_directory import DataDirectory
 __all__ = ["status"]
 
 _SEALED = """
-SELECT log_id, max(leaf_index) + 1 AS leaves, countIf(flagged) AS flagged, countIf(class = 'audit.quarantined') AS quarantined,
-       countIf(class = 'audit.conflict') AS conflicts, countIf(class = 'audit.gap') AS gaps, max(arrival_time) AS newest
+SELECT log_id, max(leaf_index) + 1 AS leaves, countIf(flagged) AS flagged,
+       countIf(class = 'audit.quarantined') AS quarantined, countIf(class = 'audit.conflict') AS conflicts,
+       countIf(class = 'audit.gap') AS gaps, max(arrival_time) AS newest
 FROM auditspan.events GROUP BY log_id ORDER BY log_id
 """
 
@@ -50,10 +51,10 @@ def status(data: DataOption = None, url: UrlOption = None, as_json: JsonOption =
         console.print("No service runs here; this is what is sealed.", highlight=False)
     rows = [
         {
-            "log": f"{log.get('partition', '')}\n{log['log_id']}".strip(),
+            "log": log.get("partition") or log["log_id"],
             "journal end": log.get("journal_end"),
             "sealed to": log.get("sealed_to"),
-            "lag": f"{log['lag_entries']} entries, {log['lag_seconds']:.1f} s" if "lag_entries" in log else None,
+            "lag": f"{log['lag_entries']} / {log['lag_seconds']:.1f} s" if "lag_entries" in log else None,
             "leaves": log["leaves"],
             "checkpoint": _checkpoint(log),
             "flagged": log.get("flagged"),
@@ -63,7 +64,18 @@ def status(data: DataOption = None, url: UrlOption = None, as_json: JsonOption =
         }
         for log in document["logs"]
     ]
-    columns = ["log", "journal end", "sealed to", "lag", "leaves", "checkpoint", "flagged", "quarantined", "conflicts", "gaps"]
+    columns = [
+        "log",
+        "journal end",
+        "sealed to",
+        "lag",
+        "leaves",
+        "checkpoint",
+        "flagged",
+        "quarantined",
+        "conflicts",
+        "gaps",
+    ]
     print_table("Logs", columns, rows)
 
 

@@ -11,7 +11,6 @@ import typer
 
 from auditspan.cli.config import settings_of
 from auditspan.cli.output import JsonOption, console, print_json, reports_errors
-from auditspan.cli.service import run_service
 from auditspan.data_directory import DataDirectory
 
 __all__ = ["up"]
@@ -36,6 +35,8 @@ def up(
     auditspan up --data ./data
     auditspan up --data ./data --otlp-http 127.0.0.1:0 --otlp-grpc 127.0.0.1:0 --sql 127.0.0.1:0
     """
+    from auditspan.cli.service import run_service
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     listen = {
         name: value
