@@ -79,9 +79,7 @@ def command_reference() -> str:
                 default = parameter.default if parameter.show_default and parameter.default not in (None, False) else ""
                 lines.append(f"| {name} | {parameter.help or ''} | {default or ''} |")
             else:
-                lines.append(
-                    f"| `{parameter.human_readable_name}` | {getattr(parameter, 'help', '') or 'argument'} | |"
-                )
+                lines.append(f"| `{parameter.name.upper()}` | {getattr(parameter, 'help', '') or 'argument'} | |")
         lines.append("")
     return "\n".join(lines)
 
