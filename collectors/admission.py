@@ -287,7 +287,9 @@ class Admission:
             Refused: they are not known to be.
         """
         try:
-            await asyncio.wait_for(asyncio.wrap_future(self._journal.append(entries)), self.limits.journal_seconds)
+            durable = asyncio.wrap_future(self._journal.append(entries))
+            # Shielded: what was submitted goes on, whether or not we still wait for it.
+            await asyncio.wait_for(asyncio.shield(durable), self.limits.journal_seconds)
         except TimeoutError as error:
             raise Refused(Refusal.JOURNAL_UNAVAILABLE, "The journal is too slow now; send again.") from error
         except JournalFull as error:

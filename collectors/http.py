@@ -77,6 +77,7 @@ async def _export(admission: Admission, request: Request) -> Response:
             async with asyncio.timeout(limits.body_seconds):
                 return Received(await body.read(slot, limits.max_request_bytes), media, encoding)
         except TimeoutError as error:
+            body.abandon()
             raise Refused(Refusal.BUSY, f"The request did not arrive within {limits.body_seconds:g} s.") from error
 
     outcome = await admission.answer("http", request.headers.get("authorization"), peer, receive)
@@ -121,6 +122,10 @@ class _Body:
                     limit -= len(await self._next())
         except (TimeoutError, Refused):
             return
+
+    def abandon(self) -> None:
+        """The sender is too slow: what is left is not waited for."""
+        self._more = False
 
     async def _next(self) -> bytes:
         message = await self._request.receive()

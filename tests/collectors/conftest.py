@@ -56,6 +56,7 @@ class HoldableJournal:
         self.appended.release()
         if self.refuse_with is not None or self._held is not None:
             future: Future = Future()
+            future.set_running_or_notify_cancel()
             if self.refuse_with is not None:
                 future.set_exception(self.refuse_with)
             else:
