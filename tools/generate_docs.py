@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ import typer.main
 
 from auditspan import semconv
 from auditspan.cli.main import app
+
+# Click keeps the lines of a paragraph that starts with a backspace: here they are the examples.
+_EXAMPLES = re.compile(r"\x08\n((?:.+\n?)+)")
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -68,7 +72,7 @@ def command_reference() -> str:
     for path, command in _commands(typer.main.get_command(app), "auditspan"):
         lines += [
             f"## `{path}`",
-            (command.help or "").strip().replace("\b\n", ""),
+            _EXAMPLES.sub(r"```\n\1\n```", (command.help or "").strip()),
             "",
             "| option | meaning | default |",
             "|---|---|---|",

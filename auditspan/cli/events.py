@@ -14,7 +14,7 @@ __all__ = ["events"]
 
 _SELECT = """
 SELECT record_id, class, event_time, arrival_time, emitter, actor_id, action, outcome, target_id, destination_country,
-       determination, flagged, arrayStringConcat(rule_ids, ', ') AS rules, citations, why, log_id, leaf_index
+       determination, flagged, rule_ids, faults, citations, why, trace_id, span_id, log_id, leaf_index
 FROM auditspan.events
 WHERE (NOT {only_flagged:Bool} OR flagged)
   AND ({class:String} = '' OR class = {class:String})
@@ -71,7 +71,7 @@ def events(
             "actor": row["actor_id"],
             "destination": row["destination_country"],
             "determination": f"{row['determination'] or ''}{' ⚑' if row['flagged'] else ''}",
-            "rule": row["rules"],
+            "rule": ", ".join(row["rule_ids"]),
             "citation": row["citations"],
             "why": row["why"],
         }

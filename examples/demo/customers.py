@@ -6,7 +6,9 @@ import json
 import random
 import secrets
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 
@@ -20,30 +22,24 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class Customer:
-    """A paying customer: the API key it holds, and what the party registry says of it."""
+    """A paying customer and the API key it holds. What it is, only the party registry says."""
 
     id: str
-    name: str
-    country: str
-    parent_name: str
-    parent_country: str
-    key: str = field(default_factory=lambda: "sk-demo-" + secrets.token_urlsafe(24), repr=False)
+    key: str = field(repr=False)
 
 
-CUSTOMERS = (
-    Customer("cust-de-001", "Nordlicht Logistik GmbH", "DE", "Nordlicht Holding SE", "DE"),
-    Customer("cust-us-002", "Prairie Freight Analytics Inc", "US", "Prairie Freight Analytics Inc", "US"),
-    Customer("cust-sg-003", "Straits Compute Pte Ltd", "SG", "Harbour Dragon Technology Group", "CN"),
-    Customer("cust-cn-004", "Example Silk Road Robotics Co Ltd", "CN", "Example Silk Road Robotics Co Ltd", "CN"),
-    Customer("cust-mo-005", "Lotus Bay Data Services", "MO", "Lotus Bay Data Services", "MO"),
-)
+def customers_of(keys: Path) -> list[Customer]:
+    """The customers in the endpoint's own file of keys."""
+    lines = [line.split() for line in keys.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    return [Customer(holder, key) for key, holder in lines]
 
 
 class Load:
     """Threads that ask for completions until told to stop, and remember which requests gave them a byte."""
 
-    def __init__(self, url: str, seed: int = 7) -> None:
+    def __init__(self, url: str, customers: Sequence[Customer], seed: int = 7) -> None:
         self._url = url
+        self._customers = customers
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -57,7 +53,7 @@ class Load:
         self._stop.clear()
         self._threads = [
             threading.Thread(target=self._drive, args=(customer, requests_each, random.Random(self._random.random())))
-            for customer in CUSTOMERS
+            for customer in self._customers
         ]
         for thread in self._threads:
             thread.start()
@@ -82,7 +78,7 @@ class Load:
     def _ask(self, client: httpx.Client, customer: Customer, choose: random.Random) -> None:
         trace_id = secrets.token_hex(16)
         body = {
-            "model": "paperwork-1",
+            "model": "paperwork-4gram",
             "messages": [{"role": "user", "content": choose.choice(PROMPTS)}],
             "max_tokens": 24,
             "stream": choose.random() < 0.5,

@@ -1,0 +1,192 @@
+"""``make demo``: from an instrumented call to verified evidence, on this machine, in real processes.
+
+Exit status 0 only when every count and verdict is what it should be.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from . import checks
+from .customers import Load, customers_of
+from .processes import PROGRAMS, DemoFailed, Process, answers, free_port, run, wait_until
+
+EXAMPLES = Path(__file__).parent.parent
+DATA = Path("demo-data")
+REQUESTS_EACH = 25
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def step(number: int, text: str) -> None:
+    console.print(f"\n[bold cyan]{number}[/bold cyan] [bold]{text}[/bold]")
+
+
+def instrumented(command: list[str]) -> list[str]:
+    return [str(PROGRAMS / "opentelemetry-instrument"), *command]
+
+
+def main() -> int:
+    started = time.monotonic()
+    if DATA.exists():
+        shutil.rmtree(DATA)
+    try:
+        with ExitStack() as stack:
+            demonstrate(stack)
+    except DemoFailed as failure:
+        console.print(f"\n[bold red]The demonstration failed:[/bold red] {failure}")
+        return 1
+    console.print(
+        f"\n[bold green]All as it should be[/bold green], in {time.monotonic() - started:.0f} s. Left in {DATA}/."
+    )
+    return 0
+
+
+def demonstrate(stack: ExitStack) -> None:
+    data = DATA / "data"
+    logs = DATA / "logs"
+    logs.mkdir(parents=True)
+
+    step(1, "auditspan up: collectors, journal, processor, embedded ClickHouse, in one process")
+    run([checks.AUDITSPAN, "keys", "init", "--data", str(data)])
+    shutil.copy(EXAMPLES / "parties.yaml", data / "parties.yaml")
+    tokens = {
+        name: json.loads(run([checks.AUDITSPAN, "token", "create", name, "--data", str(data), "--json"]))["token"]
+        for name in ("inference-1", "platform-ops")
+    }
+    anywhere = [argument for name in ("otlp-http", "otlp-grpc", "sql") for argument in (f"--{name}", "127.0.0.1:0")]
+    service = stack.enter_context(
+        Process([checks.AUDITSPAN, "up", "--data", str(data), *anywhere], logs / "auditspan-up.log")
+    )
+    endpoints: dict[str, str] = {}
+
+    def ready() -> bool:
+        service.running()
+        if not endpoints and (data / "endpoints.json").is_file():
+            endpoints.update(json.loads((data / "endpoints.json").read_text()))
+        return bool(endpoints) and answers(endpoints["otlp_http"] + "/readyz")
+
+    wait_until(ready, "auditspan up to be ready")
+    console.print("   " + " · ".join(f"{name} {address}" for name, address in endpoints.items()))
+
+    step(2, "a real inference endpoint that knows nothing of us, under opentelemetry-instrument")
+    audit_path = {
+        "OTEL_PYTHON_DISTRO": "auditspan",
+        "OTEL_PYTHON_CONFIGURATOR": "auditspan",
+        "OTEL_TRACES_EXPORTER": "none",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "AUDITSPAN_ENDPOINT": endpoints["otlp_http"],
+        "AUDITSPAN_SPOOL_DIRECTORY": str((DATA / "spool").absolute()),
+    }
+    port = free_port()
+    uvicorn = ["uvicorn", "inference_endpoint.app:app", "--app-dir", str(EXAMPLES), "--port", str(port)]
+    endpoint = stack.enter_context(
+        Process(
+            instrumented([str(PROGRAMS / uvicorn[0]), *uvicorn[1:], "--log-level", "warning"]),
+            logs / "inference-endpoint.log",
+            {
+                **audit_path,
+                "OTEL_SERVICE_NAME": "inference",
+                "AUDITSPAN_TOKEN": tokens["inference-1"],
+                "INFERENCE_TOKENS_PER_SECOND": "400",
+            },
+        )
+    )
+    url = f"http://127.0.0.1:{port}"
+    wait_until(lambda: endpoint.running() and answers(url + "/healthz"), "the endpoint to answer")
+    console.print(f"   {url}/v1/chat/completions, a small language model trained at start")
+
+    step(3, "four customers ask; SIGKILL in the middle; an unchanged boto3 script uploads and provisions")
+    load = Load(url, customers_of(EXAMPLES / "inference_endpoint" / "api_keys.txt"))
+    load.start(REQUESTS_EACH)
+    wait_until(lambda: len(load.seen) >= REQUESTS_EACH, "the first answers")
+    endpoint.kill()
+    answered = len(load.seen)
+    endpoint.start()
+    wait_until(lambda: endpoint.running() and answers(url + "/healthz"), "the endpoint to answer again")
+    load.finish()
+    # What the kill swallowed is asked again, so that every customer is seen.
+    load.start(REQUESTS_EACH)
+    load.finish()
+    console.print(f"   {load.sent} requests sent, {len(load.seen)} gave a byte; the kill came after {answered}")
+    moto = stack.enter_context(
+        Process(
+            [str(PROGRAMS / "moto_server"), "-H", "127.0.0.1", "-p", str(moto_port := free_port())], logs / "moto.log"
+        )
+    )
+    aws = f"http://127.0.0.1:{moto_port}"
+    wait_until(lambda: moto.running() and answers(aws + "/moto-api/"), "moto to answer")
+    script = EXAMPLES / "move_and_provision" / "move_and_provision.py"
+    said = run(
+        instrumented([sys.executable, str(script)]),
+        {
+            **audit_path,
+            "OTEL_SERVICE_NAME": "platform-ops",
+            "OTEL_RESOURCE_ATTRIBUTES": "export_control.end_user=meridian-cloud",
+            "AUDITSPAN_TOKEN": tokens["platform-ops"],
+            "AWS_ENDPOINT_URL": aws,
+            "AWS_ACCESS_KEY_ID": "AKIADEMOPLATFORM0001",
+            "AWS_SECRET_ACCESS_KEY": "demonstration",
+        },
+    )
+    console.print("   " + said.strip().replace("\n", "\n   "))
+
+    step(4, "what was flagged, and why")
+    wait_until(lambda: not spool_is_waiting(endpoints, tokens), "the spool to be acknowledged", 60)
+    accesses: list[dict[str, object]] = []
+
+    def all_sealed() -> bool:
+        accesses[:] = checks.sealed_events(data, "model.access")
+        return set(load.seen) <= {str(event["trace_id"]) for event in accesses} and bool(
+            checks.sealed_events(data, "accelerator.provision")
+        )
+
+    wait_until(all_sealed, "every record to be sealed", 30)
+    console.print("   " + checks.every_answer_has_its_record(load.seen, accesses))
+    show_flagged(data)
+
+    step(5, "an evidence package, verified offline; then one byte altered, and verified again")
+    package, trust = DATA / "package", data / "trust.json"
+    exported = json.loads(
+        run([checks.AUDITSPAN, "evidence", "export", "--data", str(data), "--out", str(package), "--json"])
+    )
+    console.print(f"   {exported['leaves']} leaves proven, {exported['selected']} shown, {exported['flagged']} flagged")
+    verify = [checks.AUDITSPAN, "evidence", "verify", str(package), "--trust", str(trust)]
+    console.print(run(verify).rstrip())
+    report = json.loads(run([*verify, "--json"]))
+    checks.expect(report["verdict"] == "VALID", "the package should be valid")
+    altered = checks.alter_one_byte(package)
+    console.print(f"\n   altered: {altered}")
+    console.print(run(verify, expect=1).rstrip())
+    report = json.loads(run([*verify, "--json"], expect=1))
+    checks.expect(report["verdict"] == "INVALID" and bool(report["faults"]), "the altered package should be invalid")
+
+
+def spool_is_waiting(endpoints: dict[str, str], tokens: dict[str, str]) -> bool:
+    """Whether records of dead processes are still in the spool."""
+    command = [checks.AUDITSPAN, "spool", "status", "--spool", str(DATA / "spool"), "--json"]
+    return any(stream["pending"] for stream in json.loads(run(command))["streams"])
+
+
+def show_flagged(data: Path) -> None:
+    """The flagged table, and that it holds what it must."""
+    flagged = [event for event in checks.sealed_events(data, "model.access") if event["flagged"]]
+    parties = {event["actor_party"] for event in flagged if event.get("actor_party")}
+    console.print(run([checks.AUDITSPAN, "events", "--data", str(data), "--flagged", "--limit", "8"]).rstrip())
+    provisioned = checks.sealed_events(data, "accelerator.provision")
+    checks.expect(bool(flagged), "accesses by customers of controlled headquarters should be flagged")
+    checks.expect(any(event["flagged"] for event in provisioned), "the provisioning in Hong Kong should be flagged")
+    console.print(
+        f"   {len(flagged)} accesses flagged {sorted(parties) or ''}, {len(provisioned)} provisioning records"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""What the demonstration insists on; each returns a sentence for the screen, or fails."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .processes import PROGRAMS, DemoFailed, run
+
+AUDITSPAN = str(PROGRAMS / "auditspan")
+
+
+def sealed_events(data: Path, event_class: str) -> list[dict[str, Any]]:
+    """All sealed events of a class, through the running service."""
+    command = [AUDITSPAN, "events", "--data", str(data), "--class", event_class, "--limit", "100000", "--json"]
+    events: list[dict[str, Any]] = json.loads(run(command))
+    return events
+
+
+def accesses_by_trace(events: Iterable[Mapping[str, Any]]) -> dict[str, Counter[str]]:
+    """Outcomes of the records of each trace."""
+    traces: dict[str, Counter[str]] = {}
+    for event in events:
+        traces.setdefault(event["trace_id"], Counter())[event["outcome"]] += 1
+    return traces
+
+
+def every_answer_has_its_record(seen: Iterable[str], events: Iterable[Mapping[str, Any]]) -> str:
+    """Each request of which the client saw any byte has its record, once.
+
+    An answer in one piece has one record. A streamed one has a start, and an outcome unless the process was killed between.
+    """
+    traces = accesses_by_trace(events)
+    missing = [trace for trace in seen if trace not in traces]
+    doubled = [
+        trace
+        for trace, outcomes in traces.items()
+        if outcomes["started"] > 1 or sum(outcomes.values()) - outcomes["started"] > 1
+    ]
+    if missing or doubled:
+        raise DemoFailed(f"{len(missing)} answered requests have no record, {len(doubled)} have one twice")
+    dangling = sum(1 for outcomes in traces.values() if set(outcomes) == {"started"})
+    return (
+        f"{len(set(seen))} requests gave the client a byte, each has its record, once; "
+        f"{dangling} streams were cut by the kill and stand as started"
+    )
+
+
+def expect(condition: bool, what: str) -> None:
+    """Fail with ``what`` unless the condition holds."""
+    if not condition:
+        raise DemoFailed(what)
+
+
+def alter_one_byte(package: Path) -> str:
+    """Change one byte in the middle of the largest Parquet file of events, as a forger of one value would."""
+    victim = max((package / "events").glob("*.parquet"), key=lambda path: path.stat().st_size)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 0x01
+    victim.chmod(0o600)
+    victim.write_bytes(content)
+    return f"events/{victim.name}, byte {len(content) // 2}"
