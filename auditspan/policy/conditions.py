@@ -32,6 +32,7 @@ _TOKEN: Final = re.compile(
     r"\s+|'[^'\\\n]*'|\d{1,16}|[A-Za-z_][A-Za-z0-9_]*|==|!=|<=|>=|[<>!()\[\],]|\.(?=(?:startsWith|endsWith|contains)\()"
 )
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NOT_YET: Final = object()
 _WORDS: Final = frozenset({"in", "true", "false", "size", "startsWith", "endsWith", "contains"})
 _INTERVAL: Final = re.compile(r"^\s*([a-z_]+)\s*(>=|<=|<|>)\s*(\d{1,15})\s*$")
 _CEL_TYPES: Final[dict[FactType, Any]] = {
@@ -140,12 +141,14 @@ def _interval_atom(text: str) -> Compiled:
 
 def _remembering(expression: Any, names: tuple[str, ...]) -> Condition:
     """Evaluates by CEL once for each combination of the few values that the expression reads."""
-    remembered: dict[tuple[FactValue, ...], Truth] = {}
+    remembered: dict[tuple[FactValue, ...], object] = {}
 
     def evaluate(values: Mapping[str, FactValue]) -> Truth:
         key = tuple(values.get(name) for name in names)
-        if key in remembered:
-            return remembered[key]
+        # One look-up: engines of several threads share the packs, and another may clear between two.
+        known = remembered.get(key, _NOT_YET)
+        if known is not _NOT_YET:
+            return known  # type: ignore[return-value]
         truth: Truth = None
         if None not in key:
             data = {

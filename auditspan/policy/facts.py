@@ -2,7 +2,7 @@
 
 A fact that is not known is ``None``. A condition that reads it is then neither true nor false, and a rule that could
 match leads to ``review``: what is unknown never clears. Numbers known only within limits are **intervals**: the
-document carries ``<name>_low`` and ``<name>_high``, and a comparison with ``<name>`` is decided only when both ends agree.
+document carries ``<name>_low`` and ``<name>_high``, and a comparison with ``<name>`` is decided when both ends agree.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ _ITEMS: Final = {"access": "model", "provision": "accelerator", "inventory": "ac
 def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
     """The facts that ``given`` states, completed from the tables where that follows.
 
-    Any declared fact may be given, by name; a null or an absent one is unknown. ``tpp`` and ``performance_density`` stand for an
-    interval without width. A country is a code (``HK`` counts as China, ``UA-43`` sets the subdivision); ``accelerator_model`` brings its
-    specification, as far as it is not given; ``end_user_party`` and ``actor_party`` bring what the registry says. Nothing declared is
-    ``undeclared``, not unknown.
+    Any declared fact may be given, by name; a null or an absent one is unknown. ``tpp`` and ``performance_density``
+    stand for an interval without width. A country is a code (``HK`` counts as China, ``UA-43`` sets the subdivision);
+    ``accelerator_model`` brings its specification, as far as it is not given; ``end_user_party`` and ``actor_party``
+    bring what the registry says. Nothing declared is ``undeclared``, not unknown.
 
     Raises:
         AuditSpanError: a name that is no fact, or a value of another type.

@@ -108,7 +108,7 @@ class Reference:
 
     @classmethod
     def packaged(cls, parties: bytes | None = None, number: int = 1) -> Reference:
-        """The reference of the data that ship with the package and the registry ``parties`` (none = nobody is known)."""
+        """The data that ship with the package and the registry ``parties`` (none = nobody is known)."""
         return cls(cls.packaged_artifacts(parties), number)
 
     @staticmethod

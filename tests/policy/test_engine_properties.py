@@ -1,9 +1,12 @@
-"""Properties of every determination: unknown never clears, more restrictive facts never clear, the same in gives the same out."""
+"""Properties: unknown never clears, more restrictive facts never clear, the same in gives the same out."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from auditspan.canonical import canonical_json
 from auditspan.policy import Reference
@@ -11,8 +14,6 @@ from auditspan.policy.engine import Verdict
 from auditspan.policy.given_facts import facts_from
 from auditspan.policy.packs import OUTCOMES
 from auditspan.policy.rule_time import parse_instant
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 REFERENCE = Reference.packaged()
 ENGINE = REFERENCE.engine()

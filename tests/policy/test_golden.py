@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from auditspan.policy import Reference
 from auditspan.policy.given_facts import facts_from
 from auditspan.policy.rule_time import parse_instant

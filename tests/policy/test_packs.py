@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from auditspan.policy import PolicyError, Reference
 from auditspan.policy.facts import FactSet
 from auditspan.policy.packs import compile_packs
@@ -94,9 +95,10 @@ def test_an_id_in_two_rules_and_a_pack_given_twice_are_refused() -> None:
 
 
 def test_a_definition_cannot_read_itself_or_a_later_one() -> None:
-    definition = """definitions:
-  - {id: own/first, fact: first, title: t, citations: [abc], status: verified, effective: {from: 2026-01-01}, when: [second]}
-  - {id: own/second, fact: second, title: t, citations: [abc], status: verified, effective: {from: 2026-01-01}, when: [data_centre]}
+    common = "title: t, citations: [abc], status: verified, effective: {from: 2026-01-01}"
+    definition = f"""definitions:
+  - {{id: own/first, fact: first, {common}, when: [second]}}
+  - {{id: own/second, fact: second, {common}, when: [data_centre]}}
 """
     with pytest.raises(PolicyError, match="before its last definition"):
         compile_packs([("own.yaml", (HEAD + definition + RULE).encode())])

@@ -6,6 +6,7 @@ import hashlib
 import json
 
 import pytest
+
 from auditspan.canonical import canonical_json
 from auditspan.policy import PARTIES, PolicyError, Reference
 

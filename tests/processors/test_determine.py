@@ -9,17 +9,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from auditspan.processors import determine
+from auditspan.processors.determine import DETERMINATIONS, Determiner
+
 from auditspan.canonical import canonical_json
 from auditspan.policy import BASE_FACTS, Reference
 from auditspan.policy.rule_time import parse_instant
-from auditspan.processors import determine
-from auditspan.processors.determine import DETERMINATIONS, Determiner
 
 REGISTRY = b"""
 parties:
   - {id: acme, name: Acme Inc, country: US, ultimate_parent: self, credentials: ["sha256:a"]}
   - {id: shc, name: Shanghai Compute, country: CN, ultimate_parent: self, credentials: ["sha256:b"]}
-  - {id: lion, name: Lion Cloud, country: SG, ultimate_parent: {name: Shanghai Compute, country: CN}, credentials: ["sha256:c"]}
+  - id: lion
+    name: Lion Cloud
+    country: SG
+    ultimate_parent: {name: Shanghai Compute, country: CN}
+    credentials: ["sha256:c"]
 """
 REFERENCE = Reference.packaged(REGISTRY)
 NOW = parse_instant("2026-11-01")

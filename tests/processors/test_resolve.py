@@ -6,13 +6,18 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from auditspan.policy import FactSet, Reference
 from auditspan.processors.resolve import Aspect, Resolver
+
+from auditspan.policy import FactSet, Reference
 
 REGISTRY = b"""
 parties:
   - {id: acme, name: Acme Inc, country: US, ultimate_parent: self, credentials: ["sha256:a"]}
-  - {id: lion, name: Lion Cloud, country: SG, ultimate_parent: {name: Shanghai Compute, country: CN}, credentials: ["sha256:c"]}
+  - id: lion
+    name: Lion Cloud
+    country: SG
+    ultimate_parent: {name: Shanghai Compute, country: CN}
+    credentials: ["sha256:c"]
   - {id: shc, name: Shanghai Compute, country: CN, ultimate_parent: self}
   - {id: vague, name: Vague Ltd, country: JP, credentials: ["sha256:v"]}
 """
