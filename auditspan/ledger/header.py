@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "HEADER_INPUT",
     "LOG_KEYS",
     "LONGEST_TEXT",
+    "are_sorted",
     "event_headers",
     "header_text",
     "is_log_id",
@@ -175,12 +176,7 @@ def parse_header(leaf: bytes) -> dict[str, Any]:
     Raises:
         ValueError: the leaf is not canonical JSON of version 1 with exactly the keys and types of section 8 or 9.
     """
-    try:
-        header = json.loads(leaf, object_pairs_hook=_distinct, parse_float=_refuse, parse_constant=_refuse)
-    except UnicodeDecodeError as error:
-        raise ValueError("the leaf is not UTF-8") from error
-    except RecursionError as error:
-        raise ValueError("the leaf is nested too deeply") from error
+    header = _load(leaf)
     if not isinstance(header, dict):
         raise ValueError("the leaf is no JSON object")  # noqa: TRY004 -- every fault of a leaf is one kind of error
     if header.get("v") != 1 or header["v"] is True:
@@ -192,9 +188,21 @@ def parse_header(leaf: bytes) -> dict[str, Any]:
     for key in keys - {"v", "body"}:
         if not _fits(key, header[key], log="body" in header):
             raise ValueError(f"the leaf has {key} = {header[key]!r}")
-    if canonical_json(header) != leaf:
-        raise ValueError("the leaf is not in canonical form")
     return header
+
+
+def _load(leaf: bytes) -> Any:
+    try:
+        value = json.loads(leaf, object_pairs_hook=_distinct, parse_float=_refuse, parse_constant=_refuse)
+        if canonical_json(value) != leaf:
+            raise ValueError("the leaf is not in canonical form")
+    except UnicodeDecodeError as error:
+        raise ValueError("the leaf is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the leaf is no JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError("the leaf is nested too deeply") from error
+    return value
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -226,7 +234,7 @@ def _fits(key: str, value: Any, *, log: bool) -> bool:
     if key in _HASHES:
         return _is_hash(value)
     if key in _LISTS:
-        return isinstance(value, list) and all(map(_is_text, value))
+        return isinstance(value, list) and all(map(_is_text, value)) and are_sorted(value)
     return _is_text(value)
 
 
@@ -238,6 +246,12 @@ def is_log_id(value: str) -> bool:
 def is_time_basis(value: str) -> bool:
     """Whether ``value`` is one that evidence format section 4 knows."""
     return value in ("event", "both", "arrival")
+
+
+def are_sorted(texts: Sequence[Any]) -> bool:
+    """Whether the texts of a list are in the order of code points, long ones aside, of which only the hash is left."""
+    shown = [text for text in texts if isinstance(text, str)]
+    return shown == sorted(shown)
 
 
 def _is_count(value: Any) -> bool:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from auditspan.ledger.header import HEADER_INPUT, event_headers, is_log_id, is_time_basis
+from auditspan.ledger.header import HEADER_INPUT, are_sorted, event_headers, is_log_id, is_time_basis
 
 __all__ = ["read_plain_headers"]
 
@@ -23,6 +23,7 @@ _HASHES: Final = ("facts_hash", "payload_hash")
 _TIMES: Final = ("event_time", "arrival_time")
 _FIRST_KEY: Final = '{"action":'
 _LONG_TEXT: Final = '{"length":'
+_SEPARATOR: Final = "\n"
 
 
 def _json_type(field: pa.Field) -> pa.DataType:
@@ -82,6 +83,7 @@ def _read(headers: pa.Array) -> tuple[pa.Table, Mask] | None:
     rows = len(headers)
     lines = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, rows], pa.int32()), headers), b"\n")
     try:
+        headers.cast(pa.string())  # Arrow's JSON reader takes text that is no UTF-8.
         parsed = pyarrow.json.read_json(pa.BufferReader(lines[0].as_buffer()), read_options=_READ, parse_options=_PARSE)
         if parsed.num_rows != rows:
             return None
@@ -113,7 +115,7 @@ def _as_input(parsed: pa.Table) -> pa.Table:
 def _from_hexadecimal(column: pa.Array) -> pa.Array:
     """Hashes from 64 characters each; what is no hexadecimal becomes some other hash, and so does not read back."""
     present = pc.is_valid(column)
-    if not pc.all(pc.equal(pc.binary_length(column), 64)).as_py():
+    if pc.any(pc.not_equal(pc.binary_length(column), 64)).as_py():
         raise ValueError("a hash is not 64 characters")
     filled = pc.if_else(present, column, "0" * 64)
     digits = _DIGIT[np.frombuffer(filled.buffers()[2], dtype=np.uint8, count=64 * len(column))]
@@ -130,7 +132,21 @@ def _sound(columns: pa.Table) -> Mask:
         sound &= np.array([check(value) for value in column.dictionary.to_pylist()])[column.indices.to_numpy()]
     for name in ("offset", "ordinal", "sequence", "reference_epoch", "payload_length", "arrival_time"):
         sound &= _mask(pc.fill_null(pc.greater_equal(columns[name], 0), True))
+    for name in ("rule_ids", "faults"):
+        sound &= _sorted_rows(columns[name].combine_chunks())
     return sound
+
+
+def _sorted_rows(lists: pa.ListArray) -> Mask:
+    """Rows whose texts are sorted, looked at once for each distinct list; false where a text has the separator."""
+    joined = pc.binary_join(lists, _SEPARATOR)
+    plain = pc.less_equal(pc.count_substring(joined, _SEPARATOR), pc.subtract(pc.list_value_length(lists), 1))
+    encoded = joined.dictionary_encode().indices.to_numpy()
+    distinct, first = np.unique(encoded, return_index=True)
+    in_order = np.zeros(len(distinct), dtype=bool)
+    in_order[:] = [are_sorted(texts) for texts in lists.take(pa.array(first)).to_pylist()]
+    empty = _mask(pc.equal(pc.list_value_length(lists), 0))
+    return empty | (in_order[encoded] & _mask(plain))
 
 
 def _mask(column: pa.Array | pa.ChunkedArray) -> Mask:

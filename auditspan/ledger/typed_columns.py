@@ -194,9 +194,9 @@ def _typed(header: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(value, list):
             row[field.name] = [_short(item) for item in value]
         else:
-            row[field.name] = _short(value) if isinstance(value, str | dict) else value
+            row[field.name] = (_short(value) or None) if isinstance(value, str | dict) else value
     return row
 
 
-def _short(value: str | dict[str, Any]) -> str | None:
-    return f"sha256:{value['sha256']}" if isinstance(value, dict) else value or None
+def _short(value: str | dict[str, Any]) -> str:
+    return f"sha256:{value['sha256']}" if isinstance(value, dict) else value
