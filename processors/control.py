@@ -106,7 +106,7 @@ def open_logs(
     found = {opening.partition: opening for opening in opened}
     if sorted(found) != sorted(wanted) or any(opening.journal != journal.identity for opening in opened):
         raise AuditSpanError(
-            f"The control log opened {', '.join(sorted(found))} of {opened[0].journal if opened else 'no journal'}, and "
+            f"The control log opened {', '.join(sorted(found))} of {opened[0].journal if opened else 'no journal'}; "
             f"the journal {journal.identity} has {', '.join(wanted)}.",
             remedy="Use the journal with which this deployment began; its number of partitions is fixed.",
         )

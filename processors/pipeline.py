@@ -1,4 +1,4 @@
-"""The processors of a deployment in one process: a thread for each data log, one for checkpoints and the control log."""
+"""The processors of a deployment in one process: a thread for each data log, one for checkpoints and control."""
 
 from __future__ import annotations
 
