@@ -12,18 +12,30 @@ from auditspan.cli.reading import DataOption, UrlOption, open_reader
 
 __all__ = ["events"]
 
-_SELECT = """
-SELECT record_id, class, event_time, arrival_time, emitter, actor_id, action, outcome, target_id, destination_country,
-       determination, flagged, rule_ids, faults, citations, why, trace_id, span_id, log_id, leaf_index
-FROM auditspan.events
+_WHERE = """
 WHERE (NOT {only_flagged:Bool} OR flagged)
   AND ({class:String} = '' OR class = {class:String})
   AND ({determination:String} = '' OR determination = {determination:String})
   AND arrival_time >= {since:DateTime64(9, 'UTC')}
   AND ({everything:Bool} OR class != 'other' AND NOT startsWith(class, 'audit.'))
-ORDER BY arrival_time DESC, leaf_index DESC
-LIMIT {limit:UInt32}
 """
+
+_EACH = f"""
+SELECT record_id, class, event_time, arrival_time, emitter, actor_id, action, outcome, target_id, destination_country,
+       determination, flagged, rule_ids, faults, citations, why, trace_id, span_id, log_id, leaf_index
+FROM auditspan.events {_WHERE}
+ORDER BY arrival_time DESC, leaf_index DESC
+LIMIT {{limit:UInt32}}
+"""  # noqa: S608 - composed of constants; values are parameters
+
+_DISTINCT = f"""
+SELECT count() AS events, max(event_time) AS latest, class, actor_id, action, target_id, destination_country,
+       determination, flagged, rule_ids, citations, why
+FROM auditspan.events {_WHERE}
+GROUP BY class, actor_id, action, target_id, destination_country, determination, flagged, rule_ids, citations, why
+ORDER BY latest DESC
+LIMIT {{limit:UInt32}}
+"""  # noqa: S608
 
 
 @reports_errors
@@ -40,6 +52,9 @@ def events(
         typer.Option(help="Only what arrived at or after this time (UTC).", formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"]),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
+    distinct: Annotated[
+        bool, typer.Option("--distinct", help="One row for all events alike in actor, target, destination and reason.")
+    ] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Also spans that are no audit record, and the log's own leaves.")
     ] = False,
@@ -60,22 +75,30 @@ def events(
         "limit": limit,
     }
     with open_reader(data, url) as store:
-        rows = store.query(_SELECT, parameters).to_pylist()
+        rows = store.query(_DISTINCT if distinct else _EACH, parameters).to_pylist()
     if as_json:
         print_json(rows)
         return
     shown = [
         {
+            "time": _time(row["latest" if distinct else "event_time"]),
+            "events": row.get("events"),
             "event": f"{row['class']}\n{row['action'] or ''} {row['target_id'] or ''}".strip(),
-            "time": f"{row['event_time']:%Y-%m-%d %H:%M:%S}" if row["event_time"] else "",
             "actor": row["actor_id"],
             "destination": row["destination_country"],
             "determination": f"{row['determination'] or ''}{' ⚑' if row['flagged'] else ''}",
-            "rule": ", ".join(row["rule_ids"]),
+            "rule": "\n".join(row["rule_ids"]),
             "citation": row["citations"],
             "why": row["why"],
         }
         for row in rows
     ]
-    title = f"{len(rows)} {'flagged ' if flagged else ''}events"
-    print_table(title, ["time", "event", "actor", "destination", "determination", "rule", "citation", "why"], shown)
+    columns = ["time", "event", "actor", "destination", "determination", "rule", "citation", "why"]
+    if distinct:
+        columns.insert(1, "events")
+    kind = "kinds of " if distinct else ""
+    print_table(f"{len(rows)} {kind}{'flagged ' if flagged else ''}events", columns, shown, prose="why")
+
+
+def _time(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}" if moment is not None else ""

@@ -31,7 +31,8 @@ def accesses_by_trace(events: Iterable[Mapping[str, Any]]) -> dict[str, Counter[
 def every_answer_has_its_record(seen: Iterable[str], events: Iterable[Mapping[str, Any]]) -> str:
     """Each request of which the client saw any byte has its record, once.
 
-    An answer in one piece has one record. A streamed one has a start, and an outcome unless the process was killed between.
+    An answer in one piece has one record. A streamed one has a start, and an outcome unless the process was killed
+    between.
     """
     traces = accesses_by_trace(events)
     missing = [trace for trace in seen if trace not in traces]
