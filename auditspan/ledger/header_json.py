@@ -146,7 +146,8 @@ def _sorted_rows(lists: pa.ListArray) -> Mask:
     in_order = np.zeros(len(distinct), dtype=bool)
     in_order[:] = [are_sorted(texts) for texts in lists.take(pa.array(first)).to_pylist()]
     empty = _mask(pc.equal(pc.list_value_length(lists), 0))
-    return empty | (in_order[encoded] & _mask(plain))
+    rows: Mask = empty | (in_order[encoded] & _mask(plain))
+    return rows
 
 
 def _mask(column: pa.Array | pa.ChunkedArray) -> Mask:
