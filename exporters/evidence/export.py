@@ -37,7 +37,6 @@ Artifact = Callable[[str], bytes | None]
 Progress = Callable[[int, int], None]
 """Is told how many leaves are written, of how many."""
 
-_FLAGGED: Final = '"flagged":true,'
 _COLUMNS: Final = ", ".join(f"events.{name} AS {name}" for name in EVENT_FILE.names)
 _BETWEEN: Final = (
     "FROM auditspan.events WHERE log_id = {log_id:String} AND leaf_index >= {begin:UInt64} "
@@ -243,7 +242,7 @@ class _Export:
         events = LeafWriter(folder, "events", log.log_id, EVENT_FILE)
         withheld = LeafWriter(folder, "withheld", log.log_id, WITHHELD_FILE)
         for leaves in self._stream(log):
-            self.counts["flagged"] += pc.sum(pc.match_substring(leaves["header"], _FLAGGED)).as_py() or 0
+            self.counts["flagged"] += pc.sum(leaves["flagged"]).as_py() or 0
             if self.query is None:
                 events.write(leaves)
                 continue
@@ -252,8 +251,8 @@ class _Export:
             shown = pc.or_(self.query.select(parsed.table), pa.array(~parsed.events()))
             events.write(leaves.filter(shown))
             withheld.write(leaves.select(WITHHELD_FILE.names).filter(pc.invert(shown)))
-        for writer in (events, withheld):
-            writer.close()
+        events.close()
+        withheld.close()
         log.files = {"events": events.paths, "withheld": withheld.paths}
         self.counts["leaves"] += log.end - log.begin
         self.counts["selected"] += events.rows

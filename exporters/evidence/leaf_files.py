@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .layout import LARGEST_ROW_GROUP
+from .layout import EVENT_FILE, LARGEST_ROW_GROUP
 from .package import Package, PathRefused
 from .report import Faults
 
-__all__ = ["LeafFiles"]
+__all__ = ["READ_EVENTS", "LeafFiles"]
 
 _LARGEST_GROUP_BYTES: Final = 2 << 30
 _LARGEST_PIECE_BYTES: Final = 48 << 20
@@ -22,7 +22,13 @@ _LARGEST_EXPANSION: Final = 512 << 20
 _ROWS: Final = 16_384
 _ROWS_UNTRUSTED: Final = 1_024
 _MOST_GROUPS: Final = 1_000_000
-_DICTIONARY: Final = pa.dictionary(pa.int32(), pa.binary())
+READ_EVENTS: Final = pa.schema(
+    [
+        field.with_type(pa.dictionary(pa.int32(), pa.binary())) if field.name == "facts" else field
+        for field in EVENT_FILE
+    ]
+)
+"""Schema of the pieces of ``events/`` and ``control/``: facts repeat."""
 
 
 class _Malformed(Exception):

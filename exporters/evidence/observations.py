@@ -91,7 +91,9 @@ class Observations:
             self._skew = max(self._skew, int(skew.max()))
 
     def _intents(self, log_id: str, window: Window, table: pa.Table) -> None:
+        # Of a withheld start nobody can tell whether it ended.
         started = pc.fill_null(pc.equal(table["outcome"].combine_chunks().dictionary_decode(), _STARTED), False)
+        started = pc.and_(started, pa.array(window.revealed))
         if pc.any(started).as_py():
             ids = table["record_id"].filter(started).to_pylist()
             places = window.index[started.to_numpy(zero_copy_only=False)].tolist()

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from .leaf_files import READ_EVENTS
 from .report import Faults
 
 __all__ = ["Window", "merge"]
 
-_LARGEST_INDEX = 2**53 - 1
+_LARGEST_INDEX: Final = 2**53 - 1
+_NOTHING: Final = pa.RecordBatch.from_pylist([], schema=READ_EVENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def merge(
     left, right = _Side(log_id, begin, end, events, faults), _Side(log_id, begin, end, withheld, faults)
     while any([left.more(), right.more()]):  # noqa: C419 -- both sides must look for more
         cut = min((side.last for side in (left, right) if side.rows), default=0)
-        yield _window(log_id, left.take(cut), right.take(cut), left.empty, faults)
+        yield _window(log_id, left.take(cut), right.take(cut), faults)
 
 
 class _Side:
@@ -55,7 +58,6 @@ class _Side:
         self._next = begin
         self._begin = begin
         self.rows: pa.RecordBatch | None = None
-        self.empty: pa.RecordBatch | None = None
         self._index: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
     def more(self) -> bool:
@@ -63,7 +65,6 @@ class _Side:
             piece = next(self._pieces, None)
             if piece is None:
                 return False
-            self.empty = piece.slice(0, 0)
             self.rows = self._rising(piece)
         return True
 
@@ -112,16 +113,13 @@ class _Side:
             self._faults.add("leaf.order", leaf, f"a leaf after {before}", f"leaf {index}")
 
 
-def _window(
-    log_id: str, left: pa.RecordBatch | None, right: pa.RecordBatch | None, empty: pa.RecordBatch | None, faults: Faults
-) -> Window:
+def _window(log_id: str, left: pa.RecordBatch | None, right: pa.RecordBatch | None, faults: Faults) -> Window:
     if left is None or right is None:
         rows = left if right is None else right
         assert rows is not None
         index = rows["leaf_index"].to_numpy().astype(np.int64)
         revealed = np.full(len(index), right is None)
-        events = left if left is not None else empty if empty is not None else rows.slice(0, 0)
-        return Window(index, rows["header"], revealed, events)
+        return Window(index, rows["header"], revealed, _NOTHING if left is None else left)
     index = np.concatenate([left["leaf_index"].to_numpy(), right["leaf_index"].to_numpy()]).astype(np.int64)
     order = np.argsort(index, kind="stable")
     index, revealed = index[order], order < left.num_rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,8 @@ class LeafWriter:
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = self._waiting_bytes = self._file_rows = 0
         self._writer: pq.ParquetWriter | None = None
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
         self.paths: list[str] = []
         self.rows = 0
 
@@ -71,13 +74,21 @@ class LeafWriter:
             )
             self.paths.append(path)
         table = pa.Table.from_batches(self._waiting, self._schema)
-        self._writer.write_table(table, row_group_size=LARGEST_ROW_GROUP)
+        self._wait()
+        # Encoding runs beside the reading of the next row group; one waits, no more, so memory stays bounded.
+        self._writing = self._thread.submit(self._writer.write_table, table, row_group_size=LARGEST_ROW_GROUP)
         self._file_rows += self._waiting_rows
         self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
         if self._file_rows >= _FILE_ROWS:
             self._finish_file()
 
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
     def _finish_file(self) -> None:
+        self._wait()
         if self._writer is not None:
             self._writer.close()
             self._writer, self._file_rows = None, 0
@@ -85,8 +96,11 @@ class LeafWriter:
 
     def close(self) -> None:
         """Write what waits, and make the files durable."""
-        self._flush()
-        self._finish_file()
+        try:
+            self._flush()
+            self._finish_file()
+        finally:
+            self._thread.shutdown()
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -48,12 +48,13 @@ def packages(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         export(made, world, folder / "all", time_from=0, time_to=T0 + 10_000 * SECOND)
         export(made, world, folder / "flagged", where="flagged = true")
         export(made, world, folder / "later", where="flagged = true", previous=folder / "all")
+        export(made, world, folder / "last minute", time_from=T0 + 110 * SECOND, time_to=T0 + 10_000 * SECOND)
         other = varied_world("b")
         other.store_into(made)
         export(made, other, folder / "other")
     finally:
         made.close()
-    return {name: folder / name for name in ("all", "flagged", "later", "other")}
+    return {name: folder / name for name in ("all", "flagged", "later", "last minute", "other")}
 
 
 @pytest.fixture
