@@ -1,0 +1,38 @@
+"""Reading a spool back as it lies on the disk, whoever writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from auditspan.instrumentation.frames import MAGIC, Frame, FrameKind, read_frames
+
+
+def attributes_of(span: Span) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for pair in span.attributes:
+        kind = pair.value.WhichOneof("value")
+        assert pair.key not in values, f"{pair.key} twice"
+        if kind == "array_value":
+            values[pair.key] = [item.string_value for item in pair.value.array_value.values]
+        else:
+            values[pair.key] = getattr(pair.value, kind)
+    return values
+
+
+def spooled_spans(directory: Path) -> list[Span]:
+    """Every record in a spool, of all its streams, in the order of each."""
+    spans = []
+    for segment in sorted(directory.glob("*/*.spool")):
+        for item in read_frames(segment.read_bytes(), len(MAGIC)):
+            if isinstance(item, Frame) and item.kind is FrameKind.RECORD:
+                spans.append(Span.FromString(item.body))
+    return spans
+
+
+def spooled(directory: Path, event_class: str) -> list[dict[str, Any]]:
+    """The attributes of every record of a class in a spool."""
+    found = [attributes_of(span) for span in spooled_spans(directory)]
+    return [item for item in found if item["audit.event.class"] == event_class]
