@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from concurrent.futures import CancelledError
 from typing import Any, Final
 
 from .. import semconv
@@ -22,9 +23,9 @@ _DENIED: Final = frozenset(
 )  # fmt: skip
 
 
-def _credentials(client: Any) -> tuple[str | None, str | None]:
+def _identity(client: Any, credentials: Any) -> tuple[str | None, str | None]:
     """The access key id and the account of a client's credentials. Refreshing what is due, as the call itself would."""
-    credentials = client._request_signer._credentials
+    credentials = credentials or client._request_signer._credentials
     if credentials is None:
         return None, None
     frozen = credentials.get_frozen_credentials()
@@ -32,13 +33,13 @@ def _credentials(client: Any) -> tuple[str | None, str | None]:
     return frozen.access_key, account if isinstance(account, str) and _ACCOUNT.fullmatch(account) else None
 
 
-def caller_attributes(client: Any) -> dict[str, AttributeValue]:
-    """Actor, provider, region and account of a client's calls.
+def caller_attributes(client: Any, credentials: Any = None) -> dict[str, AttributeValue]:
+    """Actor, provider, region and account of a client's calls; ``credentials`` where they are not the client's own.
 
     The actor is the fingerprint of the access key id. A temporary key has another id in every session: then the party
     registry needs the role's user or another record to join it with.
     """
-    key, account = guarded("aws.credentials", (None, None), _credentials, client)
+    key, account = guarded("aws.credentials", (None, None), _identity, client, credentials)
     region = guarded("aws.region", None, lambda: client.meta.region_name)
     return {
         semconv.AUDIT_ACTOR_ID: credential_fingerprint(key) if key else "anonymous",
@@ -59,7 +60,7 @@ def error_code(error: BaseException) -> str | None:
 
 def outcome_of_error(error: BaseException) -> Outcome:
     """How an action ended that raised."""
-    if not isinstance(error, Exception):
+    if not isinstance(error, Exception) or isinstance(error, CancelledError):
         return Outcome.INTERRUPTED
     return Outcome.DENIED if error_code(error) in _DENIED else Outcome.FAILURE
 

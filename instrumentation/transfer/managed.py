@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -54,14 +55,16 @@ class ManagedTransfers:
 
     def submit(self, wrapped: Callable[..., Any], manager: Any, args: Any, kwargs: Any) -> Any:
         """Around ``TransferManager.upload``, ``download`` and ``copy``."""
-        return self._run(wrapped, lambda: manager.client, args, kwargs)
+        return self._run(wrapped, lambda: caller_attributes(manager.client), args, kwargs)
 
     def submit_crt(self, wrapped: Callable[..., Any], manager: Any, args: Any, kwargs: Any) -> Any:
         """Around ``CRTTransferManager.upload`` and ``download``, which prepare requests with a client of their own."""
         with _working():
-            return self._run(wrapped, lambda: manager._s3_args_creator._request_serializer._client, args, kwargs)
+            return self._run(wrapped, lambda: _crt_caller(manager), args, kwargs)
 
-    def _run(self, wrapped: Callable[..., Any], client: Callable[[], Any], args: Any, kwargs: Any) -> Any:
+    def _run(
+        self, wrapped: Callable[..., Any], caller: Callable[[], dict[str, AttributeValue]], args: Any, kwargs: Any
+    ) -> Any:
         direction = wrapped.__name__
         bound = guarded("s3transfer.arguments", None, _bind, direction, args, kwargs)
         if bound is None:
@@ -70,7 +73,7 @@ class ManagedTransfers:
         if not self._settings.records(uri):
             return wrapped(*args, **kwargs)
         transfer = HookedAction(
-            EventClass.MODEL_TRANSFER, self._attributes(direction, uri, client, bound), recorder=self._recorder
+            EventClass.MODEL_TRANSFER, self._attributes(direction, uri, caller, bound), recorder=self._recorder
         )
         transfer.begin()
         with self._lock:
@@ -91,13 +94,13 @@ class ManagedTransfers:
             raise
 
     def _attributes(
-        self, direction: str, uri: str, client: Callable[[], Any], bound: Mapping[str, Any]
+        self, direction: str, uri: str, caller: Callable[[], dict[str, AttributeValue]], bound: Mapping[str, Any]
     ) -> dict[str, AttributeValue]:
         unknown: dict[str, AttributeValue] = {semconv.AUDIT_ACTOR_ID: "unknown"}
-        caller = guarded("s3transfer.client", unknown, lambda: caller_attributes(client()))
+        known = guarded("s3transfer.client", unknown, caller)
         return {
-            **caller,
-            semconv.CLOUD_REGION: place(direction, caller.get(semconv.CLOUD_REGION), self._settings),
+            **known,
+            semconv.CLOUD_REGION: place(direction, known.get(semconv.CLOUD_REGION), self._settings),
             semconv.AUDIT_ACTION: direction,
             semconv.AUDIT_TARGET_ID: uri,
             semconv.AUDIT_TARGET_TYPE: "model.artifact",
@@ -133,6 +136,21 @@ class _OnDone:
             self._done(Outcome.SUCCESS, more)
         else:
             self._done(outcome_of_error(error), {**more, **error_attributes(error)})
+
+
+def _crt_caller(manager: Any) -> dict[str, AttributeValue]:
+    """The caller behind a ``CRTTransferManager``.
+
+    Its serializing client signs nothing: the credentials are those that boto3 gave to the process's one native client,
+    or those of the session when the manager was made by hand.
+    """
+    serializer = manager._s3_args_creator._request_serializer
+    shared = getattr(sys.modules.get("boto3.crt"), "CRT_S3_CLIENT", None)
+    if shared is not None and shared.crt_client is manager._crt_s3_client:
+        credentials = shared.cred_provider._resolved_credentials
+    else:
+        credentials = serializer._session.get_credentials()
+    return caller_attributes(serializer._client, credentials)
 
 
 def _error_of(future: Any, given: Mapping[str, Any]) -> BaseException | None:
