@@ -78,13 +78,12 @@ class Checkpointer:
             processor.log_id: store_subtrees(store, processor.log_id) for processor in (*self._data, control)
         }
         self._signed: dict[str, Tree] = {}
-        self._signed_at: dict[str, int] = {}
-        self._unsaved: list[StoredCheckpoint] = []
+        self._kept: dict[str, tuple[Tree, int]] = {}
+        self._unsaved: list[tuple[StoredCheckpoint, Tree]] = []
 
     def last(self, log_id: str) -> tuple[Tree, int] | None:
         """What was last signed and kept for a log, and when (ns); None before the first round."""
-        tree, signed_at = self._signed.get(log_id), self._signed_at.get(log_id)
-        return (tree, signed_at) if tree is not None and signed_at is not None else None
+        return self._kept.get(log_id)
 
     def run_once(self) -> bool:
         """One round; whether anything was signed. Safe to call again after an error that may pass.
@@ -100,13 +99,14 @@ class Checkpointer:
         if grew:
             checkpoints = [self._sign(log_id, tree) for log_id, tree in trees.items()]
             self._journal.append(EventClass.CHECKPOINT, ACTOR, {"checkpoints": [_entry(c) for c in checkpoints]})
-            self._unsaved += [c for c in checkpoints if self._signed.get(c.log_id) != trees[c.log_id]]
+            grown = [c for c in checkpoints if self._signed.get(c.log_id) != trees[c.log_id]]
+            self._unsaved += [(checkpoint, trees[checkpoint.log_id]) for checkpoint in grown]
             self._signed.update(trees)
         while self._control.run_once(0):
             pass
         tree = self._control.tree
         if self._signed.get(self._control.log_id) != tree:
-            self._unsaved.append(self._sign(self._control.log_id, tree))
+            self._unsaved.append((self._sign(self._control.log_id, tree), tree))
             self._signed[self._control.log_id] = tree
         kept = bool(self._unsaved)
         self._save()
@@ -120,8 +120,8 @@ class Checkpointer:
 
     def _save(self) -> None:
         if self._unsaved:
-            self._store.append_checkpoints(self._unsaved)
-            self._signed_at.update({checkpoint.log_id: checkpoint.signed_at for checkpoint in self._unsaved})
+            self._store.append_checkpoints([checkpoint for checkpoint, _ in self._unsaved])
+            self._kept.update({c.log_id: (tree, c.signed_at) for c, tree in self._unsaved})
             self._unsaved = []
 
 
