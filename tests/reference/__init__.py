@@ -1,0 +1,1 @@
+"""A second, slow reading of ``docs/evidence-format.md``, which shares no code with the product."""

@@ -1,0 +1,128 @@
+"""The vectors, the slow deriver and the product say the same."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from auditspan.ledger import checkpoint, merkle
+
+from .derive import Batch, Entry, Log
+from .product import product_leaves
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+sys.path.insert(0, str(VECTORS))
+
+import generate  # noqa: E402
+
+NAMES = sorted(path.stem for path in VECTORS.glob("*.json"))
+
+
+def vector(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((VECTORS / f"{name}.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def decoded(values: list[str]) -> list[bytes]:
+    return [base64.b64decode(value) for value in values]
+
+
+def test_there_is_a_vector_of_every_kind() -> None:
+    assert sorted(generate.VECTORS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_slow_deriver_gives_the_vector(name: str) -> None:
+    assert generate.written(generate.made(name)) == (VECTORS / f"{name}.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_product_gives_the_vectors_leaves(name: str) -> None:
+    given = vector(name)
+    log = Log(**given["log"] | {"opened_at": int(given["log"]["opened_at"])})
+    entries = [
+        Entry(**entry | {"arrival_time": int(entry["arrival_time"]), "body": base64.b64decode(entry["body"])})
+        for entry in given["entries"]
+    ]
+    batches = [Batch(**batch) for batch in given["batches"]]
+    facts = {(offset, ordinal): said.encode() for offset, ordinal, said in given["facts"]}
+    leaves = product_leaves(log, entries, batches, bytes.fromhex(given["salt_key"]), facts)
+    for made, expected in zip(leaves, given["leaves"], strict=False):
+        assert json.loads(made) == json.loads(expected)
+    assert [leaf.decode() for leaf in leaves] == given["leaves"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_product_gives_the_vectors_roots_and_range_proofs(name: str) -> None:
+    given = vector(name)
+    hashes = [merkle.leaf_hash(leaf.encode()) for leaf in given["leaves"]]
+    tree = merkle.CompactRange()
+    roots = [tree.root()]
+    for leaf in hashes:
+        tree.append(leaf)
+        roots.append(tree.root())
+    assert roots == decoded(given["roots"])
+    assert given["range_proofs"]
+    for proof in given["range_proofs"]:
+        begin, end, size = proof["begin"], proof["end"], proof["size"]
+        left, right = decoded(proof["left"]), decoded(proof["right"])
+        assert merkle.verify_range(left, hashes[begin:end], right, begin, size) == roots[size]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_product_signs_and_opens_the_vectors_checkpoint(name: str) -> None:
+    given = vector(name)
+    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(given["signing_key"]))
+    origin = checkpoint.log_origin(given["log"]["deployment"], given["log"]["log_id"])
+    opened = checkpoint.open_checkpoint(given["checkpoint"], origin, [key.public_key()])
+    assert (opened.size, opened.root) == (len(given["leaves"]), base64.b64decode(given["roots"][-1]))
+    assert checkpoint.sign_checkpoint(opened, key) == given["checkpoint"]
+
+
+def test_the_vectors_have_every_fault_and_class_of_leaf() -> None:
+    leaves = [json.loads(leaf) for name in NAMES for leaf in vector(name)["leaves"]]
+    assert {fault for leaf in leaves for fault in leaf.get("faults", ())} == {
+        "attribute.duplicate_key",
+        "attribute.limit",
+        "attribute.wrong_type",
+        "class.unknown",
+        "duplicate_suspect",
+        "identity.conflict",
+        "request.non_canonical",
+        "request.undecodable",
+        "span.invalid_id",
+        "span.undecodable",
+        "time.end_before_start",
+        "time.missing",
+        "time.outside_window",
+    }
+    assert {leaf["class"] for leaf in leaves if isinstance(leaf["class"], str)} >= {
+        "audit.batch",
+        "audit.checkpoint",
+        "audit.conflict",
+        "audit.gap",
+        "audit.gap.closed",
+        "audit.heartbeat",
+        "audit.key.added",
+        "audit.log.opened",
+        "audit.quarantined",
+        "audit.reference.activated",
+        "evidence.exported",
+        "license.granted",
+        "model.access",
+        "other",
+    }
+    assert {leaf.get("determination") for leaf in leaves} == {
+        None,
+        "no_license_required",
+        "exception",
+        "review",
+        "license_required",
+        "prohibited",
+    }
