@@ -35,6 +35,12 @@ class _Malformed(Exception):
     """The file is not what a package holds."""
 
 
+# What the Parquet reader raises for files that are none, by experience with altered ones.
+_UNREADABLE: Final = (
+    _Malformed, pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError,
+)  # fmt: skip
+
+
 @dataclass(slots=True)
 class LeafFiles:
     """The files of one side of a log, in order. ``unreadable`` tells whether some of their leaves could not be read."""
@@ -60,7 +66,7 @@ class LeafFiles:
             with file:
                 try:
                     yield from self._file(path, file)
-                except (_Malformed, pa.ArrowException, OSError, ValueError, MemoryError) as error:
+                except _UNREADABLE as error:
                     self._malformed(path, error)
 
     def _malformed(self, path: str, error: BaseException, leaf: tuple[str, int] | None = None) -> None:
@@ -85,7 +91,7 @@ class LeafFiles:
                     if piece.num_rows:
                         seen = piece["leaf_index"][-1].as_py()
                         yield piece
-            except (pa.ArrowException, _Malformed, OSError, ValueError) as error:
+            except _UNREADABLE as error:
                 self._malformed(path, error, (self.log_id, seen + 1) if seen >= 0 else None)
 
     def _check_shape(self, file: pq.ParquetFile, trusted: bool) -> None:
