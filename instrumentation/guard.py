@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
-__all__ = ["FAULTS", "guarded", "note_fault"]
+from .recorder import AuditRefused, Recorder, get_recorder
+
+__all__ = ["FAULTS", "guarded", "note_fault", "refuse_after_fault", "refuses"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,6 +42,29 @@ def note_fault(place: str, error: BaseException) -> None:
             type(error).__name__,
             where,
         )
+
+
+def refuses(event_class: str, recorder: Recorder | None = None) -> bool:
+    """Whether a class is ``fail_closed``, also when the recorder cannot be had: then the environment says it."""
+    try:
+        return (recorder or get_recorder()).refuses(event_class)
+    except Exception as error:
+        note_fault("settings", error)
+        named = os.environ.get("AUDITSPAN_FAIL_CLOSED", "").split(",")
+        return event_class in {name.strip() for name in named}
+
+
+def refuse_after_fault(event_class: str, error: Exception, refuses: bool) -> None:
+    """After a fault that cost a record: nothing, unless the class is ``fail_closed``.
+
+    Raises:
+        AuditRefused: ``refuses`` is true: without its record the action must not happen, whatever the reason.
+    """
+    if refuses:
+        raise AuditRefused(
+            f"The action is refused: a fault in the audit hook cost its {event_class} record ({type(error).__name__}).",
+            remedy="Look for the fault in the log of this process, and report it.",
+        ) from error
 
 
 def guarded(place: str, default: T, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

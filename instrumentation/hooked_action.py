@@ -8,7 +8,7 @@ import time
 from .. import semconv
 from ..semconv import EventClass, Outcome
 from .encode import AttributeValue
-from .guard import note_fault
+from .guard import note_fault, refuse_after_fault, refuses
 from .recorder import AuditRefused, Recorder, RecordId, get_recorder
 
 __all__ = ["HookedAction", "type_of_error"]
@@ -77,4 +77,5 @@ class HookedAction:
             raise
         except Exception as error:
             note_fault(f"{self._class}.record", error)
+            refuse_after_fault(self._class, error, refuses(self._class, self._recorder))
             return None

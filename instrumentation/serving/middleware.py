@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ...semconv import EventClass
-from ..guard import guarded, note_fault
+from ..guard import note_fault, refuses
 from ..recorder import AuditRefused, Recorder, get_recorder
 from .access import Access, Scope
 from .exchange import Application, HttpExchange, Receive, Send, refuse
@@ -43,7 +43,13 @@ class AuditMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; messages and exceptions pass unchanged."""
-        exchange = guarded("serving.begin", None, self._begin, scope, receive, send)
+        exchange: HttpExchange | WebSocketExchange | _Refusal | None
+        try:
+            exchange = self._begin(scope, receive, send)
+        except Exception as error:
+            note_fault("serving.begin", error)
+            closed = refuses(_CLASS, self._recorder)
+            exchange = _Refusal(send, websocket=scope["type"] == "websocket") if closed else None
         if exchange is None:
             await self.app(scope, receive, send)
             return

@@ -6,7 +6,7 @@ import time
 
 from ...semconv import EventClass, Outcome
 from ..encode import AttributeValue
-from ..guard import guarded, note_fault
+from ..guard import guarded, note_fault, refuse_after_fault
 from ..recorder import AuditRefused, Recorder, RecordId
 from ..settings import Mode
 from .access import Access
@@ -87,6 +87,7 @@ class AccessRecords:
             raise
         except Exception as error:
             note_fault("serving.record", error)
+            refuse_after_fault(_CLASS, error, self._recorder.refuses(_CLASS))
             return None
 
     def _write_now(self, outcome: Outcome, mode: Mode | None) -> RecordId | None:
@@ -104,6 +105,7 @@ class AccessRecords:
             raise
         except Exception as error:
             note_fault("serving.record", error)
+            refuse_after_fault(_CLASS, error, self._recorder.refuses(_CLASS))
             return None
 
     def _attributes(self, outcome: Outcome) -> dict[str, AttributeValue]:

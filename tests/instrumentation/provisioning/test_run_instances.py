@@ -133,6 +133,18 @@ def test_fail_closed_refuses_before_the_call(hook, aws, broken):
     assert called == []
 
 
+def test_fail_closed_refuses_when_a_bug_costs_the_record(hook, aws, monkeypatch):
+    from auditspan.instrumentation import recorder
+
+    def bug(*arguments, **named):
+        raise TypeError
+
+    monkeypatch.setattr(recorder, "encode_span", bug)
+    hook(fail_closed=CLASS)
+    with pytest.raises(AuditRefused):
+        client("ec2", aws).run_instances(**P5)
+
+
 def test_otherwise_the_call_goes_on(hook, aws, broken):
     hook(spool_directory=broken)
     assert len(client("ec2", aws).run_instances(**P5)["Instances"]) == 2

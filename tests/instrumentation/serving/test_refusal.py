@@ -105,3 +105,18 @@ def test_with_room_nothing_is_refused(serve, records, setting):
     driver = serve(sends(start(), body(answer())), **setting)
     assert driver.body == answer()
     assert len(records()) == 1
+
+
+def test_a_bug_that_costs_the_record_refuses(serve, monkeypatch):
+    from auditspan.instrumentation import recorder
+    from auditspan.instrumentation.serving import middleware
+
+    def bug(*arguments, **named):
+        raise TypeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "encode_span", bug)
+        assert refused(serve(sends(start(), body(answer())), fail_closed=CLASS))
+    with monkeypatch.context() as patch:
+        patch.setattr(middleware, "Access", bug)
+        assert refused(serve(sends(start(), body(answer())), fail_closed=CLASS))
