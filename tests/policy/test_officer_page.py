@@ -1,0 +1,39 @@
+"""The officer's page shows what the code computes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import yaml
+
+from auditspan.policy import Reference
+from auditspan.policy.countries import Countries
+from auditspan.policy.parties import Parties
+
+PAGE = (Path(__file__).parents[2] / "docs" / "export-control-officer.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_worked_example_prints_what_the_page_says() -> None:
+    (program,), (expected,) = blocks("python"), blocks("text")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(program, {})
+    assert printed.getvalue() == expected
+
+
+def test_the_rule_on_the_page_is_the_rule_of_the_pack(reference: Reference) -> None:
+    (shown,) = yaml.load(blocks("yaml")[0], Loader=yaml.BaseLoader)
+    (rule,) = (rule for rule in reference.packs.rules if rule.id == shown["id"])
+    assert (rule.title, list(rule.citations), rule.outcome) == (shown["title"], shown["citations"], shown["outcome"])
+
+
+def test_the_registry_on_the_page_loads(reference: Reference) -> None:
+    countries: Countries = reference.countries
+    assert Parties(blocks("yaml")[1].encode(), "parties.yaml", countries).named("lion") is not None
