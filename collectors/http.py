@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -24,8 +23,6 @@ __all__ = ["Health", "http_app"]
 
 Health = Callable[[], Sequence[str]]
 """Says why the rest of the pipeline cannot do its work; empty when it can. Must not block."""
-
-_DRAIN_SECONDS: Final = 5.0
 
 
 def http_app(admission: Admission, health: Health = tuple) -> Starlette:
@@ -63,7 +60,6 @@ def http_app(admission: Admission, health: Health = tuple) -> Starlette:
 
 async def _export(admission: Admission, request: Request) -> Response:
     media = _media(request)
-    body = _Body(request)
     peer = request.client.host if request.client else None
 
     async def receive(slot: Slot) -> Received:
@@ -75,66 +71,36 @@ async def _export(admission: Admission, request: Request) -> Response:
         limits = admission.limits
         try:
             async with asyncio.timeout(limits.body_seconds):
-                return Received(await body.read(slot, limits.max_request_bytes), media, encoding)
+                return Received(await _read(request, slot, limits.max_request_bytes), media, encoding)
         except TimeoutError as error:
-            body.abandon()
             raise Refused(Refusal.BUSY, f"The request did not arrive within {limits.body_seconds:g} s.") from error
 
     outcome = await admission.answer("http", request.headers.get("authorization"), peer, receive)
-    if outcome.refusal is not None:
-        await body.drain(2 * admission.limits.max_request_bytes)
     return _response(outcome, media)
 
 
-class _Body:
-    """The body of a request, read within a bound."""
+async def _read(request: Request, slot: Slot, limit: int) -> bytes:
+    """The body, its bytes counted in ``slot``. What is left of a refused one is read and dropped by the server.
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._more = True
-
-    async def read(self, slot: Slot, limit: int) -> bytes:
-        """All of it, its bytes counted in ``slot``.
-
-        Raises:
-            Refused: more than ``limit``, more than there is room for now, or the sender went away.
-        """
-        too_large = Refused(Refusal.TOO_LARGE, f"Send smaller requests: at most {limit} bytes are accepted.")
-        declared = self._request.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > limit:
-            raise too_large
-        chunks: list[bytes] = []
-        size = 0
-        while self._more:
-            chunk = await self._next()
+    Raises:
+        Refused: more than ``limit``, more than there is room for now, or the sender went away.
+    """
+    too_large = Refused(Refusal.TOO_LARGE, f"Send smaller requests: at most {limit} bytes are accepted.")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in request.stream():
             size += len(chunk)
             if size > limit:
                 raise too_large
             slot.reserve(len(chunk))
             chunks.append(chunk)
-        return b"".join(chunks)
-
-    async def drain(self, limit: int) -> None:
-        """Read on without keeping anything: a sender whose upload is cut off may never see the answer."""
-        try:
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                while self._more and limit > 0:
-                    limit -= len(await self._next())
-        except (TimeoutError, Refused):
-            return
-
-    def abandon(self) -> None:
-        """The sender is too slow: what is left is not waited for."""
-        self._more = False
-
-    async def _next(self) -> bytes:
-        message = await self._request.receive()
-        if message["type"] == "http.disconnect":
-            self._more = False
-            raise Refused(Refusal.DISCONNECTED, "The sender went away.")
-        self._more = message.get("more_body", False)
-        chunk: bytes = message.get("body", b"")
-        return chunk
+    except ClientDisconnect as error:
+        raise Refused(Refusal.DISCONNECTED, "The sender went away.") from error
+    return b"".join(chunks)
 
 
 def _media(request: Request) -> Media | None:

@@ -2,7 +2,7 @@
 
 The mapping is that of proto3 JSON with OTLP's exceptions (OTLP specification 1.x, "JSON Protobuf Encoding"): trace
 and span ids are hexadecimal, enums are integers, keys are lowerCamelCase, and what is unknown is ignored. Fields are
-written in ascending order of their numbers and defaults left out, as protobuf's deterministic serialization does. Fields
+written in ascending order of their numbers and defaults left out, as protobuf's deterministic serialization does. They
 and their types come from the descriptors of ``opentelemetry-proto``; the encoder is our own because protobuf's gives up
 at 100 levels of nesting.
 """
@@ -155,11 +155,9 @@ def _where(path: _Path) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = (
-        json.dumps(value)
-        if isinstance(value, str | int | float)
-        else {dict: "an object", list: "an array"}.get(type(value), repr(value))
-    )
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "an array"
+    text = json.dumps(value)
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
 
 

@@ -10,8 +10,11 @@ import pytest
 import zstandard
 from auditspan.collectors.disk import DiskWatermark
 from auditspan.collectors.encoding import CorruptEncoding, DecompressedTooLarge, decompress
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+# A busy machine is no fault of the code.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 COMPRESS = {"gzip": gzip.compress, "zstd": zstandard.compress, "identity": bytes}
 
@@ -20,6 +23,7 @@ def nothing(_: int) -> None:
     pass
 
 
+@unhurried
 @given(st.lists(st.binary(min_size=1, max_size=5000), min_size=1, max_size=4), st.sampled_from(list(COMPRESS)))
 def test_what_was_compressed_comes_back(parts, encoding):
     body = b"".join(COMPRESS[encoding](part) for part in parts)
@@ -28,6 +32,7 @@ def test_what_was_compressed_comes_back(parts, encoding):
     assert encoding == "identity" or sum(counted) == sum(map(len, parts))
 
 
+@unhurried
 @given(st.binary(min_size=1, max_size=3000), st.sampled_from(["gzip", "zstd"]), st.data())
 def test_a_stream_cut_off_anywhere_is_corrupt(content, encoding, data):
     compressed = COMPRESS[encoding](content)
@@ -36,6 +41,7 @@ def test_a_stream_cut_off_anywhere_is_corrupt(content, encoding, data):
         decompress(compressed[:cut], encoding, 10_000, nothing)
 
 
+@unhurried
 @given(st.binary(max_size=500), st.sampled_from(["gzip", "zstd"]))
 def test_any_bytes_are_decompressed_or_refused(body, encoding):
     try:

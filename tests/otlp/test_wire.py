@@ -7,13 +7,16 @@ from collections import Counter, defaultdict
 
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from auditspan.otlp.split import SplitLimits, partition_of, split, split_request, stream_of
 from auditspan.otlp.wire import TooManyParts, WireError, check_request, iterate_spans
+
+# A busy machine is no fault of the code.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SMALL = SplitLimits(entry_spans=3, entry_bytes=200, span_bytes=150, resource_bytes=120)
 
@@ -70,13 +73,14 @@ def spans_on_wire(body: bytes) -> list[tuple[bytes, bytes, bytes]]:
     return [(one.resource, one.scope, one.span) for one in iterate_spans(body)]
 
 
+@unhurried
 @given(requests())
 def test_the_walk_finds_what_protobuf_finds(body):
     assert spans_on_wire(body) == spans_by_protobuf(body)
     assert check_request(body).spans == len(spans_by_protobuf(body))
 
 
-@settings(max_examples=300)
+@settings(unhurried, max_examples=300)
 @given(requests(), st.data())
 def test_the_walk_accepts_whatever_protobuf_accepts_and_counts_the_same(body, data):
     """Over mutated requests: nothing that protobuf would read may be refused, nor a span be seen differently."""
@@ -96,6 +100,7 @@ def test_the_walk_accepts_whatever_protobuf_accepts_and_counts_the_same(body, da
     assert check_request(bytes(mutated)).spans == count
 
 
+@unhurried
 @given(st.binary(max_size=300))
 def test_random_bytes_are_framed_or_refused_never_anything_else(body):
     try:
@@ -106,6 +111,7 @@ def test_random_bytes_are_framed_or_refused_never_anything_else(body):
         assert framing.spans == len(list(iterate_spans(body)))
 
 
+@unhurried
 @given(requests(), st.data())
 def test_a_truncated_request_is_refused_wherever_it_is_cut(body, data):
     boundaries = set()
@@ -195,6 +201,7 @@ def test_repeated_resource_and_scope_are_told_apart_and_survive_splitting():
             assert message(1, first) + message(1, second) in piece
 
 
+@unhurried
 @given(requests(), st.integers(1, 5), st.integers(1, 4), st.integers(1, 400))
 def test_splitting_keeps_every_span_once_untouched_and_in_order(body, partitions, max_spans, max_bytes):
     pieces = split_request(body, "emitter", partitions, max_spans, max_bytes)
@@ -211,6 +218,7 @@ def test_splitting_keeps_every_span_once_untouched_and_in_order(body, partitions
     assert found == expected  # order within a partition, and so within a stream, included
 
 
+@unhurried
 @given(requests(), st.integers(1, 5))
 def test_pieces_keep_the_schema_urls(body, partitions):
     def urls(message):
@@ -225,6 +233,7 @@ def test_pieces_keep_the_schema_urls(body, partitions):
     assert sum((urls(piece) for _, piece in pieces), Counter()) == urls(body)
 
 
+@unhurried
 @given(requests(), st.integers(1, 3))
 def test_too_large_spans_and_resources_are_set_apart_whole(body, partitions):
     result = split(check_request(body), "e", partitions, SMALL)
@@ -304,6 +313,7 @@ def test_the_stream_is_read_as_protobuf_reads_it(made, stream):
     assert stream_of(made) == stream
 
 
+@unhurried
 @example(1000)
 @given(st.integers(0, 2000))
 def test_parts_are_bounded(parts):
