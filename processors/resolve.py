@@ -34,7 +34,7 @@ Codes = npt.NDArray[np.int64]
 _MOST_REMEMBERED: Final = 200_000
 _UNRESOLVED: Final = "unresolved"
 
-_ACTS: Final[dict[str, tuple[str, str]]] = {
+_ACTS: Final[dict[str | None, tuple[str | None, str | None]]] = {
     semconv.EventClass.MODEL_ACCESS: ("access", "model"),
     semconv.EventClass.MODEL_TRANSFER: ("transfer", "model_weights"),
     semconv.EventClass.ACCELERATOR_PROVISION: ("provision", "accelerator"),
@@ -154,7 +154,7 @@ class Resolver:
         """The facts of one combination of meanings, by their numbers; several candidates where evidence conflicts."""
         evidence = _Evidence(*(aspect.meanings[number] for aspect, number in zip(self.aspects, numbers, strict=True)))
         facts = FactSet()
-        act, item_kind = _ACTS[evidence.event_class]
+        act, item_kind = _ACTS.get(evidence.event_class, (None, None))
         facts.put("class", evidence.event_class, semconv.AUDIT_EVENT_CLASS)
         facts.put("act", act, semconv.AUDIT_EVENT_CLASS)
         facts.put("item_kind", item_kind, semconv.AUDIT_EVENT_CLASS)
@@ -195,7 +195,9 @@ class Resolver:
         facts.put("end_user_parent_country", *parent)
         return facts
 
-    def _destinations(self, evidence: _Evidence, act: str, end_user: Party | None) -> list[tuple[Place | None, str]]:
+    def _destinations(
+        self, evidence: _Evidence, act: str | None, end_user: Party | None
+    ) -> list[tuple[Place | None, str]]:
         """Every distinct country that some evidence names, with that evidence; ``None`` = evidence that names none."""
         place = self._reference.countries.place
         towards_the_user = act == "access" or evidence.direction in _TOWARDS_THE_USER
@@ -252,7 +254,7 @@ class Resolver:
 class _Evidence:
     """The meanings of one combination, in the order of the aspects."""
 
-    event_class: str
+    event_class: str | None
     actor: Party | None
     end_user: Any
     declared_parent: Any
@@ -271,7 +273,7 @@ class _Evidence:
     weights_published: bool | None
 
 
-def _put_declarations(facts: FactSet, evidence: _Evidence, item_kind: str) -> None:
+def _put_declarations(facts: FactSet, evidence: _Evidence, item_kind: str | None) -> None:
     for name, value, attribute in (
         ("transfer_direction", evidence.direction, semconv.TRANSFER_DIRECTION),
         ("declared_eccn", evidence.eccn, semconv.ECCN),

@@ -13,6 +13,7 @@ from auditspan.canonical import JsonValue, canonical_json
 
 from .accelerators import ACCELERATOR_COLUMNS, INSTANCE_COLUMNS, Accelerators
 from .addresses import AddressDatabase
+from .adoptions import ADOPTIONS, adopted_packs
 from .countries import COUNTRY_COLUMNS, GROUP_COLUMNS, Countries
 from .engine import Engine
 from .errors import PolicyError
@@ -40,11 +41,14 @@ _SHIPPED_PACKS: Final = ("us-ear.yaml", "controlled-ai-assets.yaml")
 # A pack may read the terms of one that stands before it, and the law stands first.
 _FIRST_PACK: Final = "us-ear.yaml"
 _NO_PARTIES: Final = b"parties: []\n"
+_NO_ADOPTIONS: Final = b"adopted: []\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One part of a reference, named by its content: ``kind`` is ``pack``, ``table``, ``parties`` or ``addresses``."""
+    """One part of a reference, named by its content: ``kind`` is ``pack``, ``table``, ``parties``,
+    ``addresses`` or ``adoptions``.
+    """
 
     name: str
     kind: str
@@ -73,6 +77,7 @@ class Reference:
         artifacts: its parts, sorted by name.
         digest: ``hex(SHA-256(JCS(to_control_body())))`` (evidence format, section 11).
         packs, countries, accelerators, regions, parties, addresses: what the artifacts hold.
+        adopted: packs whose proposals bind as company policy.
     """
 
     def __init__(self, artifacts: Mapping[str, bytes], number: int) -> None:
@@ -85,9 +90,11 @@ class Reference:
         self.regions = Regions(tables["cloud_regions.csv"], self.countries)
         self.parties = Parties(_need(artifacts, PARTIES), PARTIES, self.countries)
         self.addresses = AddressDatabase(_need(artifacts, _ADDRESSES), _ADDRESSES)
-        texts = [(name, content) for name, content in artifacts.items() if name.endswith(".yaml") and name != PARTIES]
+        not_packs = {PARTIES, ADOPTIONS}
+        texts = [(name, text) for name, text in artifacts.items() if name.endswith(".yaml") and name not in not_packs]
         self.packs = compile_packs(sorted(texts, key=lambda item: (item[0] != _FIRST_PACK, item[0])))
-        known = {*_TABLES, PARTIES, _ADDRESSES, *(name for name, _ in texts)}
+        self.adopted = adopted_packs(artifacts.get(ADOPTIONS, _NO_ADOPTIONS), self.packs.versions)
+        known = {*_TABLES, *not_packs, _ADDRESSES, *(name for name, _ in texts)}
         if strange := sorted(set(artifacts) - known):
             raise PolicyError(
                 "nothing here is read from it", file=strange[0], remedy="Packs end in .yaml; leave other files out."
@@ -130,7 +137,7 @@ class Reference:
 
     def engine(self) -> Engine:
         """A new engine over this reference; one for each thread."""
-        return Engine(self.packs, self.countries)
+        return Engine(self.packs, self.countries, adopted=self.adopted)
 
     def explainer(self) -> Explainer:
         """Renders determinations made under this reference."""
@@ -144,6 +151,8 @@ class Reference:
             kind, version = "parties", self.parties.version or digest[:12]
         elif name == _ADDRESSES:
             kind, version = "addresses", self.addresses.built_on
+        elif name == ADOPTIONS:
+            kind, version = "adoptions", digest[:12]
         else:
             kind, version = "pack", self.packs.version_of_file[name]
         return Artifact(name, kind, version, digest, content)

@@ -104,6 +104,17 @@ def test_a_definition_cannot_read_itself_or_a_later_one() -> None:
         compile_packs([("own.yaml", (HEAD + definition + RULE).encode())])
 
 
+def test_only_a_pack_that_is_there_can_be_adopted(reference: Reference) -> None:
+    artifacts = {artifact.name: artifact.content for artifact in reference.artifacts}
+    for text, says in (
+        (b"adopted: [{pack: none, by: me, reason: x}]", "no pack 'none'"),
+        (b"adopted: [us-ear]", "object"),
+    ):
+        with pytest.raises(PolicyError, match=says) as caught:
+            Reference.load({**artifacts, "adoptions.yaml": text}, 2)
+        assert (caught.value.file, caught.value.line) == ("adoptions.yaml", 1)
+
+
 def test_dates_begin_at_midnight_in_washington_and_minutes_count() -> None:
     assert parse_instant("2025-05-13") == 1747108800 * 10**9  # 04:00 UTC, daylight time
     assert parse_instant("2026-01-15") == 1768453200 * 10**9  # 05:00 UTC, standard time
@@ -115,7 +126,6 @@ def test_dates_begin_at_midnight_in_washington_and_minutes_count() -> None:
 
 
 def test_unknown_proposals_and_adoption(reference: Reference) -> None:
-    from auditspan.policy import Engine
     from auditspan.policy.given_facts import facts_from
 
     given = {
@@ -138,7 +148,10 @@ def test_unknown_proposals_and_adoption(reference: Reference) -> None:
     assert "controlled-ai-assets/model-transfer" not in shadow.rule_ids
     before = reference.engine().determine([facts], parse_instant("2026-12-31"))
     assert not [entry for entry in before.verdict.entries if entry.rule.pack == "controlled-ai-assets"]
-    adopted = Engine(reference.packs, reference.countries, adopted=frozenset({"controlled-ai-assets"}))
-    bound = adopted.determine([facts], parse_instant("2027-01-01"))
+    artifacts = {artifact.name: artifact.content for artifact in reference.artifacts}
+    adoption = b"adopted: [{pack: controlled-ai-assets, by: officer@example.com, reason: board decision 7}]"
+    adopted = Reference.load({**artifacts, "adoptions.yaml": adoption}, 2)
+    assert adopted.digest != reference.digest
+    bound = adopted.engine().determine([facts], parse_instant("2027-01-01"))
     assert (bound.verdict.enforced, bound.verdict.governing) == ("review", "license_required")
     assert "controlled-ai-assets/model-transfer" in bound.rule_ids

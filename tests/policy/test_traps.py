@@ -162,6 +162,12 @@ def test_parties() -> None:
     assert parties.of_actor("c9") is None and parties.of_actor(None) is None
 
 
+def test_norway_is_no_boolean() -> None:
+    text = b"parties:\n  - {id: n, name: N, country: NO, ultimate_parent: self}\n"
+    party = Reference.packaged(text).parties.by_id("n")
+    assert party is not None and party.country == "NO"
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [

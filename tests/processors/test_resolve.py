@@ -183,6 +183,17 @@ def test_declared_eccn(text: str | None, eccn: str | None) -> None:
     assert one(PROVISION, eccn=text).get("declared_eccn") == eccn
 
 
+def test_a_class_that_is_not_judged_gives_no_act_and_so_never_clears() -> None:
+    values = one({"class": "something.else"})
+    assert "act" not in values and "item_kind" not in values
+    assert one({"class": None}).keys() >= {"actor_known"}
+
+
+@pytest.mark.parametrize("published", [True, False, None])
+def test_weights_published(published: bool | None) -> None:
+    assert one(TRANSFER, weights_published=published).get("weights_published") is published
+
+
 @pytest.mark.parametrize(("given", "known"), [(0, 0), (8, 8), (-1, None), (2**62, None), (None, None)])
 def test_quantity(given: int | None, known: int | None) -> None:
     columns = {**PROVISION, "export_control.quantity": given}
