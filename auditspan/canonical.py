@@ -31,8 +31,12 @@ def canonical_json(value: JsonValue) -> bytes:
         raise ValueError("a lone surrogate cannot be written as UTF-8") from error
 
 
+_PLAIN = frozenset({str, bool, type(None)})
+"""Types that need no look: a document is made of little else."""
+
+
 def _check(value: JsonValue) -> None:
-    if isinstance(value, str | bool) or value is None:
+    if type(value) in _PLAIN or isinstance(value, str):
         return
     if isinstance(value, int):
         if abs(value) > LARGEST_INTEGER:
@@ -41,7 +45,8 @@ def _check(value: JsonValue) -> None:
         for key, item in value.items():
             if not (isinstance(key, str) and key.isascii()):
                 raise ValueError(f"the key {key!r} is not ASCII text")
-            _check(item)
+            if type(item) not in _PLAIN:
+                _check(item)
     elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         for item in value:
             _check(item)

@@ -93,6 +93,10 @@ def _refuse_references(text: str, file: str) -> None:
 def _build(node: yaml.Node, path: Path, lines: dict[Path, int], file: str) -> Any:
     lines[path] = node.start_mark.line + 1
     if isinstance(node, yaml.ScalarNode):
+        if any("\ud800" <= character <= "\udfff" for character in node.value):
+            raise PolicyError(
+                "half a surrogate pair is no text", file=file, line=lines[path], remedy="Remove the escape."
+            )
         match node.tag:
             case "tag:yaml.org,2002:bool":
                 return node.value == "true"

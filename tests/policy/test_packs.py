@@ -55,6 +55,7 @@ def test_a_sound_pack_compiles() -> None:
         (("    outcome: review\n", "    outcome: review\n    lifts: [own/one]\n"), 6, "cannot lift"),
         (("title: a rule", "title: !!python/name:os.system x"), 7, "tags"),
         (("title: a rule", "title: [unclosed"), 0, "not YAML"),
+        (("title: a rule", 'title: "\\ud800"'), 7, ""),
     ],
 )
 def test_a_broken_pack_is_refused_with_its_place(change: tuple[str, str], line: int, says: str) -> None:
