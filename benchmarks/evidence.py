@@ -250,7 +250,7 @@ def prepare(folder: Path, events: int) -> None:
             else pa.concat_tables([rows, table_of([tail])])
         )
         nodes: list[tuple[int, int, bytes]] = []
-        tree.extend(map(leaf_hash, whole["header"].to_pylist()), lambda *node: nodes.append(node))
+        tree.extend(map(leaf_hash, whole["header"].to_pylist()), lambda *node, into=nodes: into.append(node))
         store.append_batch(SealedBatch(DATA, first, whole.unify_dictionaries().combine_chunks()))
         kept = [node for node in nodes if node[0] % 8 == 0]
         store.append_nodes(
@@ -288,6 +288,7 @@ def prepare(folder: Path, events: int) -> None:
 
 def export(folder: Path, events: int) -> None:
     from auditspan.exporters.evidence.export import export_package
+
     from auditspan.store.clickhouse import ClickHouseStore
 
     store = ClickHouseStore.embedded(folder / "store")
@@ -301,6 +302,7 @@ def export(folder: Path, events: int) -> None:
 
 def verify(folder: Path, events: int) -> None:
     from auditspan.exporters.evidence.verify import verify_package
+
     from auditspan.ledger.keys import Trust
 
     started, cpu = time.perf_counter(), time.process_time()

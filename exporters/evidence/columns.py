@@ -10,7 +10,7 @@ __all__ = ["differing_rows", "empty_as_null", "hexadecimal", "plain_columns"]
 
 
 def plain_columns(typed: pa.Table) -> dict[str, pa.Array]:
-    """Columns of `auditspan.ledger.typed_columns` without dictionaries, with ids in hexadecimal and an empty text as null."""
+    """Columns of `auditspan.ledger.typed_columns` without dictionaries: ids in hexadecimal, an empty text as null."""
     made = {}
     for name in typed.column_names:
         column = typed[name].combine_chunks()

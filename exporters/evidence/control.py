@@ -65,7 +65,8 @@ def control_log_of(store: Reader) -> str:
         AuditSpanError: there is none, or more than one.
     """
     rows = store.query(
-        "SELECT log_id, header FROM auditspan.events WHERE class = 'audit.log.opened' AND leaf_index = 0 AND payload = ''"
+        "SELECT log_id, header FROM auditspan.events "
+        "WHERE class = 'audit.log.opened' AND leaf_index = 0 AND payload = ''"
     ).to_pylist()
     found = [row["log_id"] for row in rows if json.loads(row["header"])["body"].get("partition") == _CONTROL]
     if len(found) != 1:

@@ -110,7 +110,7 @@ def export_package(
 
     Raises:
         QueryInvalid: ``where`` cannot be read.
-        ExportFailed: no signed checkpoint yet, an empty range of time, ``out`` in the way, an artifact or leaves missing.
+        ExportFailed: no signed checkpoint yet, an empty range of time, ``out`` in the way, a leaf missing.
     """
     query = None if where is None else compile_query(where)
     if not 0 <= time_from < time_to:
@@ -146,7 +146,7 @@ class _Export:
     def run(
         self, control_id: str, previous: Path | None, record: Callable[[dict[str, Any]], None] | None
     ) -> ExportResult:
-        # The control log's checkpoint comes first: what its rounds say of the other logs is then never newer than theirs.
+        # The control log comes first: what its rounds say of the other logs is then never newer than their checkpoints.
         control = self._log(control_id, "control")
         leaves = control_leaves(self.store, control_id, control.checkpoint.size)
         logs = [self._log(leaf.body["log_id"], leaf.body["partition"]) for leaf in leaves.opened_data_logs()]
@@ -214,7 +214,8 @@ class _Export:
         notes = {}
         for interval in entry["intervals"]:
             found = self.store.query(
-                "SELECT note FROM auditspan.checkpoints WHERE log_id = {log_id:String} AND size = {size:UInt64} LIMIT 1",
+                "SELECT note FROM auditspan.checkpoints "
+                "WHERE log_id = {log_id:String} AND size = {size:UInt64} LIMIT 1",
                 {"log_id": interval["log_id"], "size": interval["size"]},
             )
             if found.num_rows:

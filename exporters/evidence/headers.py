@@ -19,7 +19,7 @@ __all__ = ["HEADER_TABLE", "ParsedHeaders", "is_log_leaf", "parse_headers"]
 HEADER_TABLE: Final = pa.schema([pa.field(column.name, column.type) for column in HEADER_INPUT])
 """Header fields as columns. Times are nanoseconds, a long text is ``sha256:<hex>``, the position is its two numbers.
 
-A log leaf has values in ``arrival_time``, ``class``, ``log_id``, ``reference_epoch`` and its position, and nulls elsewhere.
+A log leaf has ``arrival_time``, ``class``, ``log_id``, ``reference_epoch`` and its position, and nulls elsewhere.
 """
 
 _EVENT_START: Final = '{"action":'
@@ -31,8 +31,8 @@ _HASHES: Final = ("facts_hash", "payload_hash")
 class ParsedHeaders:
     """``table`` (`HEADER_TABLE`) and ``typed`` (`auditspan.store.schema.HEADER_COLUMNS`) have one row per header.
 
-    ``log_leaves`` holds the parsed log leaves by row, ``malformed`` what is wrong with rows that are no header v1; these have
-    nulls in every column.
+    ``log_leaves`` holds the parsed log leaves by row, ``malformed`` what is wrong with those that are none; these
+    have nulls in every column.
     """
 
     table: pa.Table

@@ -43,7 +43,8 @@ class Reader(Protocol):
 def choose_interval(store: Reader, log_id: str, size: int, time_from: int, time_to: int) -> tuple[int, int]:
     """``[a, b)`` for arrival times in ``[time_from, time_to)``, below the ``size`` that a checkpoint covers.
 
-    The typed arrival time of an ``audit.batch`` leaf is its watermark (section 9); the verifier checks both ends on the leaves.
+    The typed arrival time of an ``audit.batch`` leaf is its watermark (section 9); the verifier checks both ends on the
+    leaves themselves.
     """
     bounds = {"log_id": log_id, "size": size, "from": min(time_from, 2**63 - 1), "to": min(time_to, 2**63 - 1)}
     begin = store.query(

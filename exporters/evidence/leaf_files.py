@@ -50,7 +50,7 @@ class LeafFiles:
     paths: Sequence[str]
     schema: pa.Schema
     signed: frozenset[str]
-    """Paths whose bytes are those that a trusted key signed. Others are read on a slower way that bounds what a page may unfold to."""
+    """Paths whose bytes a trusted key signed. Others are read on a slower way that bounds what a page may unfold to."""
     faults: Faults
     unreadable: bool = False
 
@@ -122,20 +122,19 @@ class LeafFiles:
     def _piece(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns = []
         for field, column in zip(self.schema, batch.columns, strict=True):
+            encoded = pa.types.is_dictionary(column.type)
+            # A dictionary page lets a small file say a large value many times.
+            if encoded and _expanded(column) > _LARGEST_EXPANSION:
+                raise _Malformed(f"the column {field.name} unfolds to more than {_LARGEST_EXPANSION} bytes")
             if field.name == "facts":
-                columns.append(column if pa.types.is_dictionary(column.type) else column.dictionary_encode())
-            elif pa.types.is_dictionary(column.type):
-                # A dictionary page lets a small file say a large value many times.
-                if _expanded(column) > _LARGEST_EXPANSION:
-                    raise _Malformed(f"the column {field.name} unfolds to more than {_LARGEST_EXPANSION} bytes")
-                columns.append(column.cast(field.type))
+                columns.append(column if encoded else column.dictionary_encode())
             else:
-                columns.append(column)
+                columns.append(column.cast(field.type) if encoded else column)
         return pa.RecordBatch.from_arrays(columns, names=self.schema.names)
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_binary(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_binary(kind))
 
 
 def _expanded(column: pa.DictionaryArray) -> int:

@@ -77,7 +77,7 @@ class Package:
         return state.hexdigest()
 
     def entries(self) -> Iterator[tuple[str, bool]]:
-        """``(path, whether it is a regular file)`` of everything in the package that is no folder, in a bounded number."""
+        """``(path, whether it is a regular file)`` of what is no folder in the package, in a bounded number."""
         remaining = _MOST_ENTRIES
         waiting = [("", 0)]
         while waiting:

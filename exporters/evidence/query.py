@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from lark import Lark, Token, Transformer
-from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken, VisitError
+from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken, VisitError
 
 from auditspan.errors import AuditSpanError
 
@@ -291,13 +291,15 @@ def _pointer(text: str, place: int) -> str:
 
 
 def _syntax_error(text: str, error: UnexpectedInput) -> QueryInvalid:
-    if isinstance(error, UnexpectedToken):
-        allowed, place = error.accepts or error.expected, error.pos_in_stream
-    elif isinstance(error, UnexpectedCharacters):
-        allowed, place = error.allowed or set(), error.pos_in_stream
-    else:
-        allowed, place = set(error.expected) if isinstance(error, UnexpectedEOF) else set(), None
+    # White space at the end is skipped: what is missing there is missing at the end of the text.
+    place: int | None = getattr(error, "pos_in_stream", None)
     if place is None or (isinstance(error, UnexpectedToken) and error.token.type == "$END"):
         place = len(text)
+    if isinstance(error, UnexpectedToken):
+        allowed = set(error.accepts)
+    elif isinstance(error, UnexpectedCharacters):
+        allowed = set(error.allowed or ())
+    else:
+        allowed = set()
     names = sorted({_ALLOWED.get(name, name.strip("_").lower()) for name in allowed})
     return QueryInvalid(f"{_pointer(text, place)}\nAllowed here: {', '.join(names)}.")

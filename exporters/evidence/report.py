@@ -20,7 +20,7 @@ Leaf = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong: a code of section 15, the leaf if one can be named, what was expected and what is there."""
+    """One thing that is wrong: its code, the leaf where one can be named, what was expected and what is there."""
 
     code: str
     leaf: Leaf | None

@@ -42,8 +42,8 @@ Progress = Callable[[int, int], None]
 _LARGEST_MANIFEST: Final = 64 << 20
 _COUNTED: Final = ("audit.conflict", "audit.quarantined", "audit.gap")
 _NOT_PROVEN: Final = (
-    "That every event that happened was emitted, and that what emitters said is true: the log proves what was received.",
-    "That the times are right: arrival times are the collector's clock, and no independent timestamp is part of this package.",
+    "That every event that happened was emitted, and that what emitters said is true: a log proves what was received.",
+    "That the times are right: arrival times are the collector's clock, and there is no independent timestamp here.",
     "That the signing key was in the right hands, and that no second history was signed with it for someone else.",
 )
 
@@ -67,7 +67,7 @@ def verify_package(folder: Path, trust: Trust, progress: Progress | None = None)
 
 
 class _Verification:
-    """One run. The order matters: nothing is read before its digest, and the control log comes before the logs it lists."""
+    """One run. Nothing is read before its digest was taken, and the control log comes before the logs that it lists."""
 
     def __init__(self, package: Package, trust: Trust, report: Report, progress: Progress) -> None:
         self.package, self.trust, self.report, self.progress = package, trust, report, progress
@@ -267,9 +267,8 @@ class _Verification:
         batches.finish(
             checkpoint.size if checkpoint else None, first_is_batch, complete=not tree.broken and log.end > log.begin
         )
-        for number, (digest, leaf) in batches.epochs.items():
-            if number not in named or named[number][0] is None:
-                named[number] = (digest, (log.log_id, leaf))
+        for number, (digest, place) in batches.epochs.items():
+            named[number] = (digest, (log.log_id, place))
         if log.end > log.begin and not batches.reached_end and batches.watermark is not None:
             self.report.notes.append(
                 f"{log.log_id}: nothing ends the interval yet; the log had come to arrival time {batches.watermark}."

@@ -14,6 +14,7 @@ from .report import Faults
 __all__ = ["BatchCheck", "BatchLeaf", "read_batch"]
 
 _NUMBERS = ("from", "to", "first_leaf", "sealed", "duplicates", "conflicts", "quarantined", "gaps")
+_FIELDS = {"from": "begin", "to": "end"}
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -48,7 +49,12 @@ def read_batch(body: dict[str, Any]) -> BatchLeaf:
         raise ValueError("a number is missing or negative")
     if not _HEX.fullmatch(str(body.get("suppressed_digest"))):
         raise ValueError("suppressed_digest is no SHA-256")
-    return BatchLeaf(*numbers, int(watermark), epoch["number"], str(epoch.get("digest")))  # type: ignore[arg-type]
+    return BatchLeaf(
+        **{_FIELDS.get(name, name): body[name] for name in _NUMBERS},
+        watermark=int(watermark),
+        epoch=epoch["number"],
+        epoch_digest=str(epoch.get("digest")),
+    )
 
 
 class BatchCheck:
@@ -74,9 +80,7 @@ class BatchCheck:
         kinds: dict[str, npt.NDArray[np.bool_]],
         batches: list[tuple[int, dict[str, Any]]],
     ) -> None:
-        """The next leaves: their index, position (NaN where null), which are of a kind that batches count, and the batch leaves
-        by their row.
-        """
+        """The next leaves: index, position (NaN where null), which are of a kind that counts, and batch leaves by row."""
         start = 0
         for row, body in batches:
             self._count(index, offsets, ordinals, kinds, slice(start, row))
@@ -184,7 +188,7 @@ class BatchCheck:
             self._faults.add(
                 "interval.end",
                 None,
-                f"{self._log_id}: a batch with a watermark ≥ {self._to}, or all {checkpoint_size} leaves of the checkpoint",
+                f"{self._log_id}: a batch with a watermark ≥ {self._to}, or all {checkpoint_size} signed leaves",
                 f"ends at leaf {self._end}",
             )
 

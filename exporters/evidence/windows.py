@@ -23,7 +23,7 @@ _NOTHING: Final = pa.RecordBatch.from_pylist([], schema=READ_EVENTS)
 class Window:
     """Leaves in order of their index, which rises from window to window.
 
-    ``revealed`` tells which of them stand in ``events/`` (or ``control/``); ``events`` holds those rows whole, in the same order.
+    ``revealed`` tells which of them stand in ``events/`` (or ``control/``); ``events`` holds those rows whole.
     """
 
     index: npt.NDArray[np.int64]
@@ -42,10 +42,11 @@ def merge(
 ) -> Iterator[Window]:
     """The leaves of both sides in order.
 
-    What is out of order, outside ``[begin, end)`` or there twice is a fault and left out; holes are left to the caller, who sees the indexes.
+    What is out of order, outside ``[begin, end)`` or there twice is a fault and left out; holes are left to the caller,
+    who sees the indexes.
     """
     left, right = _Side(log_id, begin, end, events, faults), _Side(log_id, begin, end, withheld, faults)
-    while any([left.more(), right.more()]):  # noqa: C419 -- both sides must look for more
+    while any([left.more(), right.more()]):
         cut = min((side.last for side in (left, right) if side.rows), default=0)
         yield _window(log_id, left.take(cut), right.take(cut), faults)
 

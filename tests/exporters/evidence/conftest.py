@@ -5,23 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sealed_world import ARTIFACTS, DEPLOYMENT, SECOND, T0, World, varied_world
+from exported import export
+from sealed_world import SECOND, T0, World, varied_world
 
-from auditspan.exporters.evidence.export import ExportResult, export_package
 from auditspan.store.clickhouse import ClickHouseStore
-
-
-def export(store: ClickHouseStore, world: World, out: Path, **options: object) -> ExportResult:
-    values = {"time_from": T0 + 30 * SECOND, "time_to": T0 + 100 * SECOND} | options
-    return export_package(
-        store,
-        ARTIFACTS.get,
-        world.key,
-        DEPLOYMENT,
-        out,
-        control=world.control.log_id,
-        **values,  # type: ignore[arg-type]
-    )
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ class Log:
         flagged: bool = False,
         asset: str | None = "frontier-7",
         outcome: str = "success",
-        facts: dict[str, Any] | None | bool = True,
+        facts: dict[str, Any] | bool | None = True,
         faults: list[str] | None = None,
         determination: str | None = None,
         intent: str | None = None,

@@ -11,10 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from auditspan.exporters.evidence.layout import EVENT_FILE, WITHHELD_FILE
 from auditspan.exporters.evidence.statement import sign_statement
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 Rows = list[dict[str, Any]]
 

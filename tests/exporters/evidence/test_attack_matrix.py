@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from auditspan.exporters.evidence.report import Report
+from auditspan.exporters.evidence.verify import verify_package
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sealed_world import DEPLOYMENT, World, jcs
 from tampering import edit, file_of, header, place_of, repair, rows_of, sign, statement_of, write_rows
 
-from auditspan.exporters.evidence.report import Report
-from auditspan.exporters.evidence.verify import verify_package
 from auditspan.ledger.checkpoint import Checkpoint, log_origin, sign_checkpoint
 from auditspan.ledger.keys import Trust
 
@@ -142,7 +142,8 @@ ATTACKS = [
     Attack("payload given to a log leaf", ("payload.hash",), 0, at(0, payload=b"x")),
     Attack("milder determination", ("facts.mismatch",), 1, on("events", milder)),
     Attack("batch counts fewer", ("batch.counts",), 31, on("events", lambda rows: batch_claims(rows, sealed=3))),
-    Attack("batch skips the journal", ("batch.contiguity",), 31, on("events", lambda rows: batch_claims(rows, **{"from": 17}))),
+    Attack("batch skips the journal", ("batch.contiguity",), 31,
+           on("events", lambda rows: batch_claims(rows, **{"from": 17}))),
     Attack("batch names another epoch", ("epoch.unknown",), 31,
            on("events", lambda rows: batch_claims(rows, epoch={"number": 9, "digest": "0" * 64}))),
     Attack("batch is no batch", ("leaf.malformed",), 31, on("events", lambda rows: batch_claims(rows, watermark=7))),
@@ -422,7 +423,7 @@ def test_a_control_leaf_altered_is_detected(copy: Copy, world: World) -> None:
 
 def test_the_control_log_saw_another_history(tmp_path: Path) -> None:
     """A fork: the log is sealed anew after its checkpoint went into the control log."""
-    from conftest import export
+    from exported import export
 
     from auditspan.store.clickhouse import ClickHouseStore
 

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sealed_world import World
-
 from auditspan.exporters.evidence.verify import verify_package
+from sealed_world import World
 
 
 def test_honest_packages_are_valid(packages: dict[str, Path], world: World) -> None:

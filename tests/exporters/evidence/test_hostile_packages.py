@@ -13,6 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from auditspan.exporters.evidence.layout import EVENT_FILE
+from auditspan.exporters.evidence.package import Package, PathRefused
+from auditspan.exporters.evidence.rendering import render
+from auditspan.exporters.evidence.verify import verify_package
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -20,10 +24,6 @@ from sealed_world import World
 from tampering import edit, file_of, repair, rows_of, sign, statement_of
 
 from auditspan.errors import AuditSpanError
-from auditspan.exporters.evidence.layout import EVENT_FILE
-from auditspan.exporters.evidence.package import Package, PathRefused
-from auditspan.exporters.evidence.rendering import render
-from auditspan.exporters.evidence.verify import verify_package
 
 Copy = Callable[[str], Path]
 
