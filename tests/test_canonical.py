@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import rfc8785
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditspan.canonical import LARGEST_INTEGER, canonical_json
@@ -20,6 +20,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_equals_the_rfc_8785_package(value: Any) -> None:
     assert canonical_json(value) == rfc8785.dumps(value)

@@ -24,6 +24,7 @@ from auditspan.otlp.projection import REQUEST, RESOURCE, SCOPE, SPAN, projection
 __all__ = ["SPANS", "Quarantine", "decode", "decode_parts"]
 
 _TEXT: Final = pa.dictionary(pa.int32(), pa.string())
+_BYTES: Final = pa.dictionary(pa.int32(), pa.binary())
 _ARROW: Final = {"string": _TEXT, "int": pa.int64(), "boolean": pa.bool_()}
 
 Rows = npt.NDArray[np.int64]
@@ -67,15 +68,16 @@ SPANS: Final = pa.schema(
     [
         pa.field("entry", pa.int32(), nullable=False),
         pa.field("ordinal", pa.int32(), nullable=False),
-        pa.field("resource", pa.binary(), nullable=False),
-        pa.field("scope", pa.binary(), nullable=False),
+        pa.field("resource", _BYTES, nullable=False),
+        pa.field("scope", _BYTES, nullable=False),
         pa.field("span", pa.binary(), nullable=False),
         *_OWN_FIELDS,
         *(pa.field(name, _ARROW[type_]) for name, type_ in _ATTRIBUTES.items()),
     ]
 )
-"""One row per position. Times are nanoseconds since 1970, 0 where absent. An attribute is null where it is absent or of
-another type. In a quarantined row everything read is null, the count zero and the two faults false."""
+"""One row per position. ``resource`` and ``scope`` are shared by many rows, so each is held once. Times are nanoseconds
+since 1970, 0 where absent. An attribute is null where it is absent or of another type. In a quarantined row everything
+read is null, the count zero and the two faults false."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,8 @@ def decode(entries: Sequence[Entry]) -> pa.Table:
         [
             pa.array(parts.entry.astype(np.int32)),
             pa.array(parts.ordinal.astype(np.int32)),
-            parts.resource.dictionary_decode(),
-            parts.scope.dictionary_decode(),
+            parts.resource,
+            parts.scope,
             parts.span,
             *columns.columns,
         ],

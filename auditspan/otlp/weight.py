@@ -37,7 +37,7 @@ def encoded_sizes(descriptor: Descriptor, columns: pa.RecordBatch | pa.StructArr
         column = columns.field(index) if isinstance(columns, pa.StructArray) else columns.column(index)
         if column.null_count == rows:
             continue
-        if field.is_repeated:
+        if pa.types.is_list(column.type):
             sizes += _repeated_sizes(field, column)
             continue
         present = _valid(column)

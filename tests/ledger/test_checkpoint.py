@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditspan.ledger.checkpoint import (
@@ -43,6 +43,7 @@ def test_the_note_is_written_as_c2sp_says() -> None:
     KEY.public_key().verify(signature[4:], body.encode())
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**63), st.binary(min_size=32, max_size=32))
 def test_what_was_signed_is_read_back(size: int, root: bytes) -> None:
     checkpoint = Checkpoint(ORIGIN, size, root)

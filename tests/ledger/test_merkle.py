@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymerkle import InmemoryTree
 
@@ -59,6 +59,7 @@ def test_hashes_are_those_of_rfc_6962() -> None:
     )
 
 
+@settings(deadline=None)
 @given(SIZES)
 def test_roots_equal_those_of_pymerkle_and_of_the_definition(count: int) -> None:
     theirs = InmemoryTree(algorithm="sha256")
@@ -71,6 +72,7 @@ def test_an_empty_tree_has_the_empty_root() -> None:
     assert CompactRange().root() == EMPTY_ROOT == root([])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_extending_is_appending_and_tells_the_same_nodes(begin: int, count: int) -> None:
     one, all_at_once = CompactRange(begin), CompactRange(begin)
@@ -85,6 +87,7 @@ def test_extending_is_appending_and_tells_the_same_nodes(begin: int, count: int)
         assert digest == root(hashes[first : first + (1 << level)])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200), st.integers(0, 200))
 def test_a_range_holds_the_roots_of_its_aligned_perfect_subtrees(begin: int, length: int) -> None:
     end = begin + length
@@ -99,6 +102,7 @@ def test_a_range_holds_the_roots_of_its_aligned_perfect_subtrees(begin: int, len
         assert len(expected) == end.bit_count()
 
 
+@settings(deadline=None)
 @given(SIZES, st.data())
 def test_a_range_can_be_put_down_and_taken_up(count: int, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, count))
@@ -123,6 +127,7 @@ def test_a_range_with_roots_that_cannot_be_its_own_is_refused() -> None:
         appended(leaves(1)).append_subtree(b"\0" * 32, 1)
 
 
+@settings(deadline=None)
 @given(SIZES, st.data())
 def test_a_range_proof_gives_the_root_and_nothing_else_does(size: int, data: st.DataObject) -> None:
     begin = data.draw(st.integers(0, size))
@@ -142,6 +147,7 @@ def test_a_range_proof_gives_the_root_and_nothing_else_does(size: int, data: st.
         assert verify_range(left, swapped, right, begin, size) != root(hashes)
 
 
+@settings(deadline=None)
 @given(SIZES, st.data())
 def test_inclusion_proofs_hold_for_their_leaf_and_place_alone(size: int, data: st.DataObject) -> None:
     index = data.draw(st.integers(0, size - 1))
@@ -155,6 +161,7 @@ def test_inclusion_proofs_hold_for_their_leaf_and_place_alone(size: int, data: s
             verify_inclusion(leaves(size)[index], index, size, path[:-1])
 
 
+@settings(deadline=None)
 @given(SIZES, st.data())
 def test_consistency_proofs_hold_for_prefixes_alone(size: int, data: st.DataObject) -> None:
     old = data.draw(st.integers(0, size))

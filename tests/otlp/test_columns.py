@@ -121,6 +121,15 @@ def test_positions_count_spans_through_resources_and_scopes() -> None:
     assert [row["service.name"] for row in table] == ["gateway", "gateway", "gateway", "gateway", None]
 
 
+def test_a_resource_that_many_spans_share_is_held_once() -> None:
+    made = request(5_000, {"padding": "x" * 1_000_000})
+    table = decode([entry(made.SerializeToString())])
+    assert table.nbytes < 10_000_000
+    assert table.column("resource").chunk(0).dictionary.to_pylist() == [
+        made.resource_spans[0].resource.SerializeToString()
+    ]
+
+
 def test_no_entries_give_no_rows() -> None:
     assert decode([]).schema == SPANS
     assert rows(b"") == []
@@ -363,9 +372,7 @@ def test_dictionaries_hold_each_text_once_even_when_attributes_are_written_in_se
 def test_parts_give_the_same_columns_and_only_the_attributes_asked_for() -> None:
     table = decode([entry(request(3, **{"audit.action": "chat"}).SerializeToString())])
     parts = [table.column(name).combine_chunks() for name in ("resource", "scope", "span")]
-    again = decode_parts(
-        parts[0].dictionary_encode(), parts[1].dictionary_encode(), parts[2], attributes=["audit.action"]
-    )
+    again = decode_parts(*parts, attributes=["audit.action"])
     assert again.column_names == [*SPANS.names[5:14], "audit.action"]
     assert again.to_pylist() == table.select(again.column_names).to_pylist()
 
