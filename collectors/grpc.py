@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
@@ -47,7 +49,7 @@ async def serve_grpc(admission: Admission, host: str, port: int) -> GrpcServer:
     limits = admission.limits
     server = grpc.aio.server(
         options=[
-            # The core sees a message before and after decompression; admission looks at what is left.
+            # The core holds this bound before and after decompression: a bomb ends there.
             ("grpc.max_receive_message_length", limits.max_decompressed_bytes),
             ("grpc.max_concurrent_streams", limits.max_concurrent_requests),
             # Two services on one port would share its requests unnoticed.
@@ -55,7 +57,7 @@ async def serve_grpc(admission: Admission, host: str, port: int) -> GrpcServer:
         ]
     )
     # Neither is given a serializer: requests are framed and journaled as the bytes that came.
-    handler = grpc.unary_unary_rpc_method_handler(_Service(admission).export)
+    handler = grpc.stream_unary_rpc_method_handler(_Service(admission).export)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {"Export": handler}),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
@@ -67,15 +69,23 @@ async def serve_grpc(admission: Admission, host: str, port: int) -> GrpcServer:
 
 
 class _Service:
+    """The handler of ``Export``, a stream of one request on our side: so it is read only after the sender is known."""
+
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
 
-    async def export(self, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    async def export(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> bytes:
+        limits = self._admission.limits
+
         async def receive(slot: Slot) -> Received:
-            if len(body) > self._admission.limits.max_decompressed_bytes:
-                raise Refused(Refusal.TOO_LARGE, "Send smaller requests.")
-            slot.reserve(len(body))
-            return Received(body)
+            try:
+                async with asyncio.timeout(limits.body_seconds):
+                    async for body in requests:
+                        slot.reserve(len(body))
+                        return Received(body)
+            except TimeoutError as error:
+                raise Refused(Refusal.BUSY, f"The request did not arrive within {limits.body_seconds:g} s.") from error
+            raise Refused(Refusal.MALFORMED, "The call ended without a request.")
 
         outcome = await self._admission.answer("grpc", _authorization(context), _peer(context.peer()), receive)
         if outcome.refusal is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -78,6 +79,42 @@ def test_without_a_token_it_is_unauthenticated(collector, connect, authorization
     assert code is grpc.StatusCode.UNAUTHENTICATED
     assert not status.details
     assert collector.entries() == []
+
+
+def test_nothing_is_read_before_the_sender_is_known(collector):
+    """The answer comes while the request is still held back."""
+    held = threading.Event()
+
+    def never():
+        held.wait(30)
+        yield from ()
+
+    with grpc.insecure_channel(f"127.0.0.1:{collector.grpc_port}") as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.stream_unary(METHOD)(never(), timeout=20)
+        held.set()
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_sender_that_dawdles_or_sends_nothing_leaves_its_place(start, connect):
+    collector = start(AdmissionLimits(max_concurrent_requests=1, body_seconds=0.1))
+    held = threading.Event()
+
+    def never():
+        held.wait(30)
+        yield from ()
+
+    metadata = [("authorization", f"Bearer {collector.token}")]
+    with grpc.insecure_channel(f"127.0.0.1:{collector.grpc_port}") as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.stream_unary(METHOD)(never(), metadata=metadata, timeout=20)
+        held.set()
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.stream_unary(METHOD)(iter(()), metadata=metadata, timeout=20)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    connect(collector).export(a_request())
+    assert len(collector.entries()) == 1
 
 
 def test_malformed_bytes_are_an_invalid_argument_and_kept(collector, connect):
