@@ -71,10 +71,10 @@ def product_leaves(
     entries: Sequence[Entry],
     batches: Sequence[Batch],
     salt_key: bytes,
-    facts: Mapping[tuple[int, int], bytes],
+    determiner: GivenFacts,
 ) -> list[bytes]:
     """What `auditspan.processors.batch.derive` makes of the inputs."""
-    determiner, sealed, state = GivenFacts(facts), SealedPayloads(), product.LogState()
+    sealed, state = SealedPayloads(), product.LogState()
     opening = product.Opening(log.deployment, log.journal, log.partition, log.log_id, log.opened_at, log.generation)
     leaves: list[bytes] = []
     begin = 0

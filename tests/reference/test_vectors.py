@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from auditspan.ledger import checkpoint, merkle
 
 from .derive import Batch, Entry, Log
-from .product import product_leaves
+from .product import GivenFacts, product_leaves
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 sys.path.insert(0, str(VECTORS))
@@ -52,7 +52,7 @@ def test_the_product_gives_the_vectors_leaves(name: str) -> None:
     ]
     batches = [Batch(**batch) for batch in given["batches"]]
     facts = {(offset, ordinal): said.encode() for offset, ordinal, said in given["facts"]}
-    leaves = product_leaves(log, entries, batches, bytes.fromhex(given["salt_key"]), facts)
+    leaves = product_leaves(log, entries, batches, bytes.fromhex(given["salt_key"]), GivenFacts(facts))
     for made, expected in zip(leaves, given["leaves"], strict=False):
         assert json.loads(made) == json.loads(expected)
     assert [leaf.decode() for leaf in leaves] == given["leaves"]

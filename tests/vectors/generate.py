@@ -109,7 +109,7 @@ def ordinary() -> tuple[Log, Journal, list[int]]:
     license_ = span(4, {"audit.event.class": "license.granted", "audit.target.id": "D-1"}, start=NOW)
     journal.add(request(FOREIGN, [other, license_]), encoding="otlp_json sha256:" + "cd" * 32)
     long = access(5, 2, **{"audit.target.id": "ü" * 200, "audit.action": "x" * 256, "audit.record.id": ""})
-    journal.add(request(STREAM, [long]), facts={0: document("review")}, emitter="g" * 300)
+    journal.add(request(STREAM, [long]), facts={0: document("review")}, emitter="g" * 256)
     journal.add(b"", arrival=NOW + 2 * SECOND)
     return LOG, journal, [2, 5]
 
@@ -261,7 +261,7 @@ def gaps() -> tuple[Log, Journal, list[int]]:
     come(0, at=3 * minute, stream="stream-2", emitter="b")
     journal.own("heartbeat", {}, NOW + 4 * minute)
     come(15, 10, 19, at=5 * minute)
-    come(2**53 - 1, at=5 * minute, stream="stream-3", emitter="a" * 300)
+    come(2**53 - 1, at=5 * minute, stream="stream-3", emitter="a" * 256)
     journal.own("heartbeat", {}, NOW + 9 * minute)
     return LOG, journal, [1, 3, 5, 6, 7, 9, 12]
 
