@@ -51,6 +51,9 @@ _CODES: Final = pa.array(
 )
 _UNDECODABLE_REQUEST, _NON_CANONICAL, _UNDECODABLE, _INVALID_ID, _SOUND = range(5)
 
+_LARGEST_ARRAY: Final = 2**31 - 1
+"""Bytes that the values of one Arrow binary array may have together."""
+
 _OWN_FIELDS: Final = (
     pa.field("trace_id", pa.binary()),
     pa.field("span_id", pa.binary()),
@@ -98,6 +101,9 @@ def decode(entries: Sequence[Entry]) -> pa.Table:
     Nothing is raised for what a body holds: a request or span that cannot be read has a code in ``quarantine``, and its
     neighbours are untouched. For a request that cannot be cut into spans there is one row, with the whole body as
     ``span``. Where ``resource`` or ``scope`` occurs more than once, the row has all occurrences, one after the other.
+
+    Raises:
+        ValueError: the bodies are together 2 GiB or more, which one Arrow array cannot hold.
     """
     if not entries:
         return SPANS.empty_table()
@@ -189,6 +195,8 @@ def _table(spans: pa.RecordBatch, of_span: Selected, of_resource: Selected, code
 def _cut(entries: Sequence[Entry]) -> _Parts:
     otlp = np.fromiter((entry.kind == EntryKind.OTLP for entry in entries), dtype=bool, count=len(entries))
     bodies = [entry.body if entry.kind == EntryKind.OTLP else b"" for entry in entries]
+    if (total := sum(map(len, bodies))) > _LARGEST_ARRAY:
+        raise ValueError(f"{total} bytes are too many to decode at once: give fewer entries")
     batch, undecodable = projection(REQUEST).read(pa.array(bodies, pa.binary()))
     requests = batch.column("resource_spans")
     resource_spans = requests.values

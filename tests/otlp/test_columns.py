@@ -130,6 +130,14 @@ def test_a_resource_that_many_spans_share_is_held_once() -> None:
     ]
 
 
+def test_more_than_an_array_can_hold_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = request(1).SerializeToString()
+    monkeypatch.setattr("auditspan.otlp.columns._LARGEST_ARRAY", 2 * len(body))
+    assert len(rows(body, body)) == 2
+    with pytest.raises(ValueError, match="fewer entries"):
+        rows(body, body, body)
+
+
 def test_no_entries_give_no_rows() -> None:
     assert decode([]).schema == SPANS
     assert rows(b"") == []
