@@ -34,8 +34,9 @@ _CHECKPOINT_PAGES: Final = 2048
 _LARGEST_COMMIT: Final = 32 * 1024 * 1024
 _TRIM_SLICE: Final = 256
 _VACUUM_SLICE: Final = 512
-# Free pages kept for the next appends: giving back less than this only moves pages about.
+# Free pages kept for the next appends: giving them back costs a copy of as many from the end of the file.
 _SPARE_PAGES: Final = 2048
+_SPARE_SHARE: Final = 4
 
 
 @dataclass(slots=True)
@@ -246,7 +247,8 @@ class SqliteJournal:
 
         def give_back(connection: sqlite3.Connection) -> None:
             free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-            progress["left"] = max(0, free - _SPARE_PAGES)
+            pages = connection.execute("PRAGMA page_count").fetchone()[0]
+            progress["left"] = max(0, free - max(_SPARE_PAGES, pages // _SPARE_SHARE))
             if progress["left"]:
                 connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_SLICE})").fetchall()
 
