@@ -81,21 +81,26 @@ def events(
         return
     shown = [
         {
-            "time": _time(row["latest" if distinct else "event_time"]),
-            "events": row.get("events"),
-            "event": f"{row['class']}\n{row['action'] or ''} {row['target_id'] or ''}".strip(),
+            "event": "\n".join(
+                filter(
+                    None,
+                    (
+                        f"{row['events']} ×" if distinct else "",
+                        row["class"],
+                        f"{row['action'] or ''} {row['target_id'] or ''}".strip(),
+                        _time(row["latest" if distinct else "event_time"]),
+                    ),
+                )
+            ),
             "actor": row["actor_id"],
             "destination": row["destination_country"],
-            "determination": f"{row['determination'] or ''}{' ⚑' if row['flagged'] else ''}",
-            "rule": "\n".join(row["rule_ids"]),
+            "rule": "\n".join([f"{row['determination'] or ''}{' ⚑' if row['flagged'] else ''}", *row["rule_ids"]]),
             "citation": row["citations"],
             "why": row["why"],
         }
         for row in rows
     ]
-    columns = ["time", "event", "actor", "destination", "determination", "rule", "citation", "why"]
-    if distinct:
-        columns.insert(1, "events")
+    columns = ["event", "actor", "destination", "rule", "citation", "why"]
     kind = "kinds of " if distinct else ""
     print_table(f"{len(rows)} {kind}{'flagged ' if flagged else ''}events", columns, shown, prose="why")
 

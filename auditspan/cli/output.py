@@ -33,14 +33,18 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, default=str, ensure_ascii=False) + "\n")
 
 
-_NARROW = 26
+_NARROW = 18
+_WIDE = 44
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, prose: str = "") -> None:
     """A table of ``rows``; a missing value stays empty, and the column ``prose`` gets the room that others leave."""
     table = Table(title=title, title_justify="left", show_lines=True)
     for column in columns:
-        table.add_column(column, overflow="fold", max_width=_NARROW if prose and column != prose else None)
+        if column == prose:
+            table.add_column(column, min_width=_WIDE)
+        else:
+            table.add_column(column, overflow="fold", max_width=_NARROW if prose else None)
     for row in rows:
         table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
     console.print(table)
