@@ -80,7 +80,7 @@ class BatchCheck:
         kinds: dict[str, npt.NDArray[np.bool_]],
         batches: list[tuple[int, dict[str, Any]]],
     ) -> None:
-        """The next leaves: index, position (NaN where null), which are of a kind that counts, and batch leaves by row."""
+        """The next leaves: index, position (NaN where null), which are of a kind that counts, batch leaves by row."""
         start = 0
         for row, body in batches:
             self._count(index, offsets, ordinals, kinds, slice(start, row))
