@@ -32,6 +32,7 @@ __all__ = ["Aspect", "Codes", "Resolver"]
 Codes = npt.NDArray[np.int64]
 
 _MOST_REMEMBERED: Final = 200_000
+_MOST_TYPES: Final = 16
 _UNRESOLVED: Final = "unresolved"
 
 _ACTS: Final[dict[str | None, tuple[str | None, str | None]]] = {
@@ -207,13 +208,16 @@ class Resolver:
             named.append((None if declared == _UNRESOLVED else declared, semconv.DESTINATION_COUNTRY))
         if evidence.consignee is not None and act == "transfer":
             named.append((place(evidence.consignee), semconv.CONSIGNEE))
-        if evidence.region is not None and not towards_the_user:
+        if evidence.region is not None and act != "access":
             named.append(
                 (place(self._reference.regions.country(evidence.provider, evidence.region)), semconv.CLOUD_REGION)
             )
         if towards_the_user and evidence.address.kind != "none":
             named.append((place(evidence.address.code), semconv.CLIENT_ADDRESS))
-        if not named and towards_the_user and end_user is not None and end_user.country is not None:
+        # Nothing says where it went: a user stands where its party does, but what an operator's own credential fetches
+        # or grants may go anywhere, unless the end user is named.
+        user_known = act == "access" or (towards_the_user and evidence.end_user is not None)
+        if not named and user_known and end_user is not None and end_user.country is not None:
             named.append((place(end_user.country), "party registry"))
         distinct: dict[tuple[str, str | None] | None, tuple[Place | None, str]] = {}
         for item, known_by in named:
@@ -238,10 +242,12 @@ class Resolver:
         return value.strip().lower() if known else _UNRESOLVED
 
     def _instance(self, value: str | None) -> Hashable:
+        """The accelerators of an instance type, or of several with commas between; ``None`` in it for one not known."""
         if value is None:
             return None
-        found = self._reference.accelerators.in_instance(value)
-        return _UNRESOLVED if found is None else _Hardware(*found)
+        types = value.split(",", _MOST_TYPES)[:_MOST_TYPES]
+        found = (self._reference.accelerators.in_instance(name.strip()) for name in types)
+        return tuple(dict.fromkeys(None if item is None else _Hardware(*item) for item in found))
 
     def _model(self, value: str | None) -> Hashable:
         if value is None:
@@ -262,7 +268,7 @@ class _Evidence:
     declared: Any
     provider: str | None
     region: str | None
-    instance: Any
+    instances: Any
     model: Any
     address: AddressCountry
     eccn: str | None
@@ -318,13 +324,13 @@ def _parents(evidence: _Evidence, end_user: Party | None) -> list[tuple[str | No
 
 def _hardware(evidence: _Evidence) -> list[_Hardware | None]:
     """Accelerators as the model and the instance type name them; both where they disagree."""
-    instance, model = evidence.instance, evidence.model
-    per_unit = instance.per_unit if isinstance(instance, _Hardware) else None
+    instances: tuple[_Hardware | None, ...] = evidence.instances or ()
+    model = evidence.model
     found: list[_Hardware | None] = []
     if model is not None:
+        per_unit = instances[0].per_unit if len(instances) == 1 and instances[0] else None
         found.append(_Hardware(model.name, model.specification, per_unit) if isinstance(model, _Hardware) else None)
-    if instance is not None and (not isinstance(instance, _Hardware) or instance not in found):
-        found.append(instance if isinstance(instance, _Hardware) else None)
+    found += [instance for instance in instances if instance not in found]
     return found
 
 

@@ -120,12 +120,29 @@ def test_an_address_that_cannot_be_read_could_be_anywhere(address: str) -> None:
     assert destinations({**ACCESS, "client.address": address}) == {None}
 
 
-def test_a_region_counts_as_destination_of_an_upload_and_not_of_a_download() -> None:
+def test_a_region_is_where_the_bytes_end_up_and_without_one_it_is_not_known() -> None:
     event = {**TRANSFER, "cloud.region": "cn-north-1"}
-    assert destinations(event, **{"transfer.direction": "upload"}) == {"CN"}
-    assert destinations(event, **{"transfer.direction": "download"}) == {"US"}
+    for direction in ("upload", "download", "copy"):
+        assert destinations(event, **{"transfer.direction": direction}) == {"CN"}
+        assert destinations(TRANSFER, **{"transfer.direction": direction}) == {None}
     assert destinations({**TRANSFER, "cloud.region": "nowhere-1"}) == {None}
     assert destinations(TRANSFER) == {None}
+
+
+def test_a_grant_goes_to_the_end_user_that_is_named_and_to_nobody_known_otherwise() -> None:
+    assert destinations(TRANSFER, **{"transfer.direction": "grant"}) == {None}
+    assert destinations(TRANSFER, **{"transfer.direction": "grant", "end_user": "shc"}) == {"CN"}
+    assert destinations(TRANSFER, **{"transfer.direction": "upload", "end_user": "shc"}) == {None}
+
+
+def test_several_instance_types_are_all_candidates() -> None:
+    def models(types: str) -> list[Any]:
+        return [facts.values.get("accelerator_model") for facts in resolve({**PROVISION, "host.type": types})]
+
+    assert models("g4dn.xlarge,p5.48xlarge") == ["T4", "H100 SXM"]
+    assert models("p5.48xlarge, p5.48xlarge") == ["H100 SXM"]
+    assert models("p5.48xlarge,m5.large") == ["H100 SXM", None]
+    assert len(models(",".join(f"x{n}.large" for n in range(10_000)))) == 1
 
 
 def test_an_instance_type_brings_its_accelerators() -> None:
