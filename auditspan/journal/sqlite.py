@@ -217,7 +217,7 @@ class SqliteJournal:
     def trim(self, partition: str, before: int) -> None:
         """Forget the entries of ``partition`` below ``before`` and give their space back to the file system.
 
-        Done in slices, so that appends wait for tens of milliseconds at most. The next trim finishes an interrupted one.
+        Done in slices, so that appends wait for tens of milliseconds at most. The next trim ends an interrupted one.
 
         Raises:
             JournalUnavailable: the disk refused.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import threading
 
 import pytest
@@ -25,7 +26,8 @@ any_values = st.recursive(
         st.builds(AnyValue, string_value=st.text()),
         st.builds(AnyValue, bool_value=st.booleans()),
         st.builds(AnyValue, int_value=st.integers(-(2**63), 2**63 - 1)),
-        st.builds(AnyValue, double_value=st.floats()),
+        # JSON has one NaN only: neither its sign nor its payload can be written.
+        st.builds(AnyValue, double_value=st.floats().map(lambda value: math.nan if math.isnan(value) else value)),
         st.builds(AnyValue, bytes_value=st.binary(max_size=40)),
     ),
     lambda inner: st.one_of(
