@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from auditspan.exporters.evidence.export import export_package
+from auditspan.exporters.evidence.verify import verify_package
+from auditspan.processors.pipeline import Pipeline
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -14,15 +17,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from prometheus_client import CollectorRegistry
 from sealed_world import SECOND, attribute
 
-from auditspan.exporters.evidence.export import export_package
-from auditspan.exporters.evidence.verify import verify_package
 from auditspan.journal.contract import EntryKind, NewEntry
 from auditspan.journal.sqlite import SqliteJournal
 from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.keys import Trust
 from auditspan.ledger.signer import Signer
 from auditspan.policy.reference import Reference
-from auditspan.processors.pipeline import Pipeline
 from auditspan.store.clickhouse import ClickHouseStore
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x05" * 32)
