@@ -25,7 +25,7 @@ from auditspan.exporters.sql_endpoint import SqlLimits, sql_app
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from auditspan.store.clickhouse import ClickHouseStore
-from auditspan.store.contract import SealedBatch
+from auditspan.store.contract import SealedBatch, StoreUnavailable
 from auditspan.store.schema import EVENTS
 
 LOG = "0123456789abcdef0123456789abcdef"
@@ -352,6 +352,12 @@ FORBIDDEN = [
 ]
 
 
+def test_files_are_not_written(endpoint: Endpoint) -> None:
+    answer = endpoint.post("SELECT 1 INTO OUTFILE '/nowhere' FORMAT CSV")
+    assert answer.headers["x-clickhouse-exception-code"] == "164"
+    assert "INTO OUTFILE" in answer.text
+
+
 @pytest.mark.parametrize("statement", FORBIDDEN)
 def test_what_does_not_only_read_the_store_is_refused(endpoint: Endpoint, statement: str) -> None:
     out = endpoint.secret.with_name("out.csv")
@@ -480,6 +486,28 @@ def test_heavy_queries_never_stop_the_writer(endpoint: Endpoint) -> None:
     assert set(codes) <= {"159", "241"}
     assert appended >= 5
     assert slowest < 1.5
+
+
+def test_a_store_reads_through_the_endpoint_beyond_the_bounds_of_one_result(endpoint: Endpoint) -> None:
+    writer, reader = endpoint.store, ClickHouseStore.http(host="127.0.0.1", port=endpoint.port, password=TOKEN)
+    first = writer.next_leaf(LOG)
+    large = _batch(first, 12)
+    payloads = pa.array([bytes([place]) * 3 * 2**20 for place in range(12)], pa.binary())
+    place = large.leaves.schema.get_field_index("payload")
+    writer.append_batch(SealedBatch(LOG, first, large.leaves.set_column(place, EVENTS.field("payload"), payloads)))
+    end = reader.next_leaf(LOG)
+    assert end == first + 12
+    blocks = list(reader.columns(LOG, 0, end, ("leaf_index", "payload", "trace_id")))
+    assert [index for block in blocks for index in block["leaf_index"].to_pylist()] == list(range(end))
+    assert [payload for block in blocks for payload in block["payload"].to_pylist()][-12:] == payloads.to_pylist()
+    assert sum(block.num_rows for block in reader.leaves(LOG, 3, end)) == end - 3
+    assert next(iter(reader.stream("SELECT header FROM auditspan.events WHERE leaf_index = 1")))["header"][0].as_py()
+    assert reader.last_batch(LOG) is None
+    with pytest.raises(StoreUnavailable):
+        reader.append_batch(_batch(end, 1))
+    with pytest.raises(ValueError, match="columns"):
+        list(reader.columns(LOG, 0, 1, ("header FROM x",)))
+    reader.close()
 
 
 def test_too_many_queries_are_told_to_come_again(endpoint: Endpoint) -> None:
