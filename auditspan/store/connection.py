@@ -31,6 +31,10 @@ _INSERT_SETTINGS: Final = (
     "max_insert_block_size = 10000000"
 )
 
+_PAGE_ROWS: Final = 16_384
+_TOO_MUCH: Final = frozenset({241, 396})
+"""ClickHouse's MEMORY_LIMIT_EXCEEDED and TOO_MANY_ROWS_OR_BYTES."""
+
 Parameters = Mapping[str, Any]
 
 
@@ -45,6 +49,9 @@ class Connection(Protocol):
 
     def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
         """The rows of a SELECT, block by block."""
+
+    def pages(self, sql: str, parameters: Parameters, begin: int, end: int) -> Iterator[pa.RecordBatch]:
+        """The rows of a SELECT over ``[{begin:UInt64}, {end:UInt64})`` of a column that it orders by."""
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Insert rows as one block."""
@@ -144,6 +151,10 @@ class EmbeddedConnection:
             if failure:
                 raise failure
 
+    def pages(self, sql: str, parameters: Parameters, begin: int, end: int) -> Iterator[pa.RecordBatch]:
+        """The rows of a SELECT over ``[begin, end)``, as one stream."""
+        return self.stream(sql, {**parameters, "begin": begin, "end": end})
+
     def _cancel(self, name: str) -> None:
         """Stop a stream's query, from a client of its own because this one is busy with it."""
         with EmbeddedConnection(self._path, self._settings) as other:
@@ -215,6 +226,21 @@ class HttpConnection:
                     yield from block.to_batches() if isinstance(block, pa.Table) else [block]
         except Error as error:
             raise _unavailable(error) from error
+
+    def pages(self, sql: str, parameters: Parameters, begin: int, end: int) -> Iterator[pa.RecordBatch]:
+        """The rows of a SELECT over ``[begin, end)``, page by page: a read-only endpoint bounds every result."""
+        rows = _PAGE_ROWS
+        while begin < end:
+            upto = min(begin + rows, end)
+            try:
+                page = self.query(sql, {**parameters, "begin": begin, "end": upto})
+            except StoreUnavailable as error:
+                if getattr(error.__cause__, "code", None) not in _TOO_MUCH or rows == 1:
+                    raise
+                rows = max(rows // 4, 1)
+                continue
+            yield from page.to_batches()
+            begin = upto
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Insert rows as one block."""

@@ -71,6 +71,12 @@ class Store(Protocol):
     def leaves(self, log_id: str, begin: int, end: int) -> Iterator[pa.RecordBatch]:
         """``leaf_index`` and ``header`` of leaves ``[begin, end)`` in order, in batches of bounded size."""
 
+    def columns(self, log_id: str, begin: int, end: int, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """These columns of leaves ``[begin, end)`` in order, in batches of bounded size.
+
+        Also through an endpoint that bounds its results: it is asked for page after page.
+        """
+
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Rows of a SELECT with ``{name:Type}`` parameters, which are never formatted into the text."""
 

@@ -46,6 +46,7 @@ def query_pipe(execute: Callable[[str], object], cancel: Callable[[str], None]) 
         try:
             execute(f"INTO OUTFILE '/proc/self/fd/{write_end}' APPEND /* {name} */")
         except Exception as error:
+            # Nobody waits here: whoever reads the pipe gets it.
             failures.append(error)
         finally:
             os.close(write_end)

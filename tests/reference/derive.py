@@ -318,7 +318,7 @@ class Deriver:
 
     def _judged(self, offset: int, ordinal: int, claimed: str, time_basis: str, faults: set[str]) -> dict[str, Any]:
         """The header fields of section 6."""
-        none = {"facts_hash": None, "destination": None, "eccn": None, "flagged": False, "rule_ids": []}
+        none: dict[str, Any] = {"facts_hash": None, "destination": None, "eccn": None, "flagged": False, "rule_ids": []}
         demanding = faults - {"time.end_before_start"}
         if claimed not in DETERMINED:
             demanding -= {"duplicate_suspect"}

@@ -201,7 +201,7 @@ def test_the_state_of_streams_and_their_sequences(store: ClickHouseStore) -> Non
         event_row(0, sequence=0),
         event_row(1, sequence=5),
         event_row(2, sequence=1),
-        event_row(3, sequence=5, **{"class": "audit.conflict"}),
+        event_row(3, sequence=5, faults=["identity.conflict"], **{"class": "audit.conflict"}),
         event_row(4, stream="stream-2", emitter="other", sequence=0),
         event_row(5, stream=None, sequence=None),
         batch_row(6),
