@@ -139,7 +139,7 @@ def test_fail_closed_refuses_when_a_bug_costs_the_record(hook, aws, monkeypatch)
     def bug(*arguments, **named):
         raise TypeError
 
-    monkeypatch.setattr(recorder, "encode_span", bug)
+    monkeypatch.setattr(recorder.Recorder, "record", bug)
     hook(fail_closed=CLASS)
     with pytest.raises(AuditRefused):
         client("ec2", aws).run_instances(**P5)

@@ -363,6 +363,24 @@ def test_a_cancelled_request_is_recorded_at_once(local_recorder, records):
     assert [record["audit.outcome"] for record in records()] == ["started", "interrupted"]
 
 
+def test_a_request_that_is_torn_down_without_a_loop_to_await(local_recorder, records):
+    """A coroutine that is closed must not await; the record is made all the same."""
+    from auditspan.instrumentation.serving.middleware import AuditMiddleware
+    from auditspan.instrumentation.settings import Mode
+
+    async def application(scope, receive, send):
+        await asyncio.Event().wait()
+
+    async def main(recorder):
+        driver = Driver()
+        request = AuditMiddleware(application, recorder=recorder)(http_scope(), driver.receive, driver.send)
+        request.send(None)
+        request.close()
+
+    asyncio.run(main(local_recorder(mode=Mode.LOCAL_SYNC)))
+    assert [record["audit.outcome"] for record in records()] == ["interrupted"]
+
+
 def test_a_client_that_waits_for_the_start_before_it_sends_more(serve, records):
     """Full duplex: the start is held for the first piece of the body, but never while the request still comes."""
 

@@ -115,7 +115,8 @@ def test_a_bug_that_costs_the_record_refuses(serve, monkeypatch):
         raise TypeError
 
     with monkeypatch.context() as patch:
-        patch.setattr(recorder, "encode_span", bug)
+        patch.setattr(recorder.Recorder, "record", bug)
+        patch.setattr(recorder.Recorder, "record_async", bug)
         assert refused(serve(sends(start(), body(answer())), fail_closed=CLASS))
     with monkeypatch.context() as patch:
         patch.setattr(middleware, "Access", bug)
