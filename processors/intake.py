@@ -84,9 +84,9 @@ class Intake:
         if not self._entries:
             return None
         cut = self._cut(watermark)
-        return Portion(
-            self._entries[:cut], self._spans.slice(0, sum(self._spans_of[:cut])), full=cut < len(self._entries)
-        )
+        spans = self._spans.slice(0, sum(self._spans_of[:cut]))
+        # Every read brought dictionaries of its own.
+        return Portion(self._entries[:cut], spans.unify_dictionaries(), full=cut < len(self._entries))
 
     def consumed(self, entries: int) -> None:
         """Forget the first ``entries``: they are in the store."""

@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 _POLL: Final = 0.25
 """Seconds that a worker waits for an entry before it looks whether it should stop."""
+_JOURNAL_PAUSE: Final = 1.0
 _LONGEST_BODY: Final = 1
 
 
@@ -123,6 +124,13 @@ class Pipeline:
         Raises:
             AuditSpanError: journal, store, signer state or reference do not fit; nothing was begun.
         """
+        try:
+            self._begin()
+        except BaseException:
+            self._close_stores()
+            raise
+
+    def _begin(self) -> None:
         store = self._open_store()
         store.migrate()
         first = [(str(EventClass.KEY_ADDED), _key(self._public_key))]
@@ -160,9 +168,7 @@ class Pipeline:
         for thread in (*self._threads, self._checkpoint_thread):
             if thread is not None and thread.ident is not None:
                 thread.join(5.0)
-        for store in self._stores:
-            store.close()
-        self._stores = []
+        self._close_stores()
 
     def healthy(self) -> tuple[bool, str]:
         """Whether everything runs; otherwise why not."""
@@ -182,6 +188,11 @@ class Pipeline:
     def append_control(self, name: str, actor: str, body: JsonValue) -> int:
         """Journal a control entry of class ``name`` by ``actor``; its offset. See `ControlLog.append`."""
         return self._control_log.append(name, actor, body)
+
+    def _close_stores(self) -> None:
+        for store in self._stores:
+            store.close()
+        self._stores = []
 
     def _open_store(self) -> Store:
         store = self._store_factory()
@@ -234,7 +245,13 @@ class Pipeline:
     def _seal(self, processor: LogProcessor) -> None:
         while not self._stop.is_set():
             draining = self._draining.is_set()
-            if not processor.run_once(0 if draining else _POLL) and draining:
+            try:
+                sealed = processor.run_once(0 if draining else _POLL)
+            except JournalUnavailable as error:
+                _log.warning("%s: %s", processor.partition, error)
+                self._pause(_JOURNAL_PAUSE)
+                continue
+            if draining and not sealed:
                 return
 
     def _sign(self) -> None:

@@ -308,6 +308,23 @@ class TestIntake:
         intake.consumed(2)
         assert intake.take(0) is None
 
+    def test_what_was_read_at_different_times_is_one_batch(self, given: Given) -> None:
+        bodies = [
+            request(access(0, **{"audit.action": "chat"}), access(1, **{"audit.action": 5})),
+            request(access(1, **{"audit.action": 5}), access(2, **{"audit.action": "embed"}), stream="stream-2"),
+            request(access(0, **{"audit.action": "chat"}), access(3, _trace_id=b"bad"), access(2)),
+        ]
+        intake = Intake(given.journal, PARTITION, 0)
+        for k, body in enumerate(bodies):
+            append(given.journal, entry(k, body, emitter=f"emitter-{k % 2}"))
+            portion = intake.take(0)
+        assert portion is not None
+        read = derive(portion.entries, portion.spans, LogState(), given.context, given.store)
+        whole = derive(portion.entries, decode_entries(portion.entries), LogState(), given.context, given.store)
+        assert read.leaves.to_pylist() == whole.leaves.to_pylist()
+        assert read.counts.duplicates == 1
+        assert read.leaves["action"].to_pylist()[1:-1] == ["chat", None, None, "embed", None, None]
+
 
 def test_suppressed_records_leave_their_digest(given: Given) -> None:
     append(given.journal, entry(0, request(access(0))), entry(1, request(access(0))))
