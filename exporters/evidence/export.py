@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,12 +36,6 @@ Artifact = Callable[[str], bytes | None]
 """The bytes of a reference artifact by its SHA-256, or None."""
 Progress = Callable[[int, int], None]
 """Is told how many leaves are written, of how many."""
-
-_COLUMNS: Final = ", ".join(f"events.{name} AS {name}" for name in EVENT_FILE.names)
-_BETWEEN: Final = (
-    "FROM auditspan.events WHERE log_id = {log_id:String} AND leaf_index >= {begin:UInt64} "
-    "AND leaf_index < {end:UInt64} ORDER BY leaf_index"
-)
 
 
 class ExportFailed(AuditSpanError):
@@ -269,8 +263,7 @@ class _Export:
     def _stream(self, log: _Log) -> Iterable[pa.RecordBatch]:
         """The leaves of the interval as a package holds them; fails when the store lacks one."""
         following = log.begin
-        bounds = {"log_id": log.log_id, "begin": log.begin, "end": log.end}
-        for batch in self.store.stream(f"SELECT {_COLUMNS} {_BETWEEN}", bounds) if log.end > log.begin else ():
+        for batch in self.store.columns(log.log_id, log.begin, log.end, EVENT_FILE.names):
             if not batch.num_rows:
                 continue
             first, last = batch["leaf_index"][0].as_py(), batch["leaf_index"][-1].as_py()
