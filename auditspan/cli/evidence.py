@@ -78,7 +78,7 @@ def export(
     auditspan evidence export --data ./data --from 2026-11-01 --to 2026-12-01 --where "flagged = true" --out ./november
     """
     from auditspan.cli.control_socket import ask
-    from auditspan.cli.reading import open_reader
+    from auditspan.cli.reading import open_reader, service_runs
     from auditspan.data_directory import DataDirectory
     from auditspan.exporters.evidence.export import export_package
     from auditspan.ledger.keys import load_signing_key, load_trust
@@ -89,7 +89,7 @@ def export(
 
     def record(body: dict[str, Any]) -> None:
         said = {"actor": actor, "body": body}
-        if directory.control_socket.exists():
+        if service_runs(directory):
             ask(directory.control_socket, "POST", "/evidence/exported", said)
             return
         # No service runs: the entry is journaled here and sealed when one starts.

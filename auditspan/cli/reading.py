@@ -18,7 +18,7 @@ from auditspan.errors import AuditSpanError
 if TYPE_CHECKING:
     from auditspan.store.clickhouse import ClickHouseStore
 
-__all__ = ["DataOption", "UrlOption", "open_reader", "service_is_ready"]
+__all__ = ["DataOption", "UrlOption", "open_reader", "service_is_ready", "service_runs"]
 
 DataOption = Annotated[Path | None, typer.Option("--data", help="Data directory of the service.", file_okay=False)]
 UrlOption = Annotated[
@@ -37,7 +37,8 @@ def service_is_ready(data: DataDirectory, timeout: float = 2.0) -> bool:
         return False
 
 
-def _is_running(data: DataDirectory) -> bool:
+def service_runs(data: DataDirectory) -> bool:
+    """Whether a service holds this directory. Its socket and its endpoints do not say so: a killed one leaves them."""
     try:
         data.lock().close()
     except AuditSpanError:
@@ -74,7 +75,7 @@ def open_reader(data: Path | None, url: str | None) -> Iterator[ClickHouseStore]
             raise AuditSpanError(
                 f"There is no directory {data}.", remedy=f"Start a service with: auditspan up --data {data}"
             )
-        if _is_running(directory):
+        if service_runs(directory):
             endpoint = urlsplit(str(directory.read_endpoints()["sql"]))
             store = ClickHouseStore.http(
                 host=endpoint.hostname or "127.0.0.1",

@@ -53,6 +53,8 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
     with ExitStack() as stack:
         directory.create()
         stack.enter_context(directory.lock())
+        # A killed service leaves its own: whoever listens there by now must not be taken for this one.
+        directory.endpoints.unlink(missing_ok=True)
         _ensure_keys(directory, settings)
         key = load_signing_key(directory.signing_key)
         signer = stack.enter_context(Signer(key, directory.signer_state, settings.deployment))
@@ -118,6 +120,7 @@ async def _serve(
             "logs": [dataclasses.asdict(log) for log in pipeline.status()],
         }
 
+    told = _told_to_end()
     limits = SqlLimits(
         memory_bytes=settings.sql.max_memory_bytes,
         seconds=settings.sql.max_seconds,
@@ -146,7 +149,7 @@ async def _serve(
         stack.callback(directory.endpoints.unlink, missing_ok=True)
         stack.callback(directory.control_socket.unlink, missing_ok=True)
         on_ready(endpoints)
-        await _until_told(pipeline)
+        await _until_told(told, pipeline)
 
 
 async def _start(stack: AsyncExitStack, server: HttpServer) -> None:
@@ -155,12 +158,17 @@ async def _start(stack: AsyncExitStack, server: HttpServer) -> None:
     stack.push_async_callback(stop)
 
 
-async def _until_told(pipeline: Pipeline) -> None:
-    """Return on SIGTERM or SIGINT, or when a worker of the pipeline has stopped: nothing must look healthy then."""
+def _told_to_end() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT from now on: before anybody can know that the service is there."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
+    return told
+
+
+async def _until_told(told: asyncio.Event, pipeline: Pipeline) -> None:
+    """Return when told to end, or when a worker of the pipeline has stopped: nothing must look healthy then."""
     while not told.is_set():
         try:
             await asyncio.wait_for(told.wait(), 1.0)

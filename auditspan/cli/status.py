@@ -7,7 +7,7 @@ from typing import Any
 
 from auditspan.cli.control_socket import ask
 from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors
-from auditspan.cli.reading import DataOption, UrlOption, open_reader, service_is_ready
+from auditspan.cli.reading import DataOption, UrlOption, open_reader, service_is_ready, service_runs
 from auditspan.data_directory import DataDirectory
 
 __all__ = ["status"]
@@ -31,7 +31,7 @@ def status(data: DataOption = None, url: UrlOption = None, as_json: JsonOption =
     with open_reader(data, url) as store:
         sealed = {row["log_id"]: row for row in store.query(_SEALED).to_pylist()}
     document: dict[str, Any] = {"running": False, "ready": False, "logs": list(sealed.values())}
-    if data is not None and DataDirectory(data).control_socket.exists():
+    if data is not None and service_runs(DataDirectory(data)):
         answer = ask(DataDirectory(data).control_socket, "GET", "/status")
         document = {
             "running": True,
