@@ -9,7 +9,6 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-
 from auditspan.instrumentation.fingerprint import credential_fingerprint
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
-
 from auditspan.instrumentation.adoption import has_dead_streams
 from auditspan.instrumentation.fingerprint import credential_fingerprint
 from auditspan.instrumentation.frames import MAGIC, Frame, FrameKind, read_frames
+from moto.server import ThreadedMotoServer
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "move_and_provision" / "move_and_provision.py"
 SCRIPTS = Path(sys.executable).parent

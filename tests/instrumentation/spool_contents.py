@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
-
 from auditspan.instrumentation.frames import MAGIC, Frame, FrameKind, read_frames
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
 def attributes_of(span: Span) -> dict[str, Any]:

@@ -3,11 +3,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from moto.server import ThreadedMotoServer
-from spool_contents import spooled
-
 from auditspan.instrumentation.recorder import Recorder
 from auditspan.instrumentation.settings import InstrumentationSettings
+from moto.server import ThreadedMotoServer
+from spool_contents import spooled
 
 
 @pytest.fixture(scope="session")

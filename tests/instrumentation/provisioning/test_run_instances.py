@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from aws_parts import ACCESS_KEY, REGION, client
-from botocore.exceptions import ClientError, ParamValidationError
-
 from auditspan.instrumentation.fingerprint import credential_fingerprint
 from auditspan.instrumentation.guard import FAULTS
 from auditspan.instrumentation.provisioning import operations
 from auditspan.instrumentation.provisioning.botocore import BotocoreAuditInstrumentor
 from auditspan.instrumentation.recorder import AuditRefused
+from aws_parts import ACCESS_KEY, REGION, client
+from botocore.exceptions import ClientError, ParamValidationError
 
 CLASS = frozenset({"accelerator.provision"})
 P5 = {"ImageId": "ami-12c6146b", "InstanceType": "p5.48xlarge", "MinCount": 2, "MaxCount": 2}

@@ -4,12 +4,11 @@ import asyncio
 import dataclasses
 
 import pytest
-from hooked import Driver, http_scope
-from spool_contents import spooled
-
 from auditspan.instrumentation.recorder import Recorder
 from auditspan.instrumentation.serving.middleware import AuditMiddleware
 from auditspan.instrumentation.settings import InstrumentationSettings
+from hooked import Driver, http_scope
+from spool_contents import spooled
 
 UNREACHABLE = "http://127.0.0.1:9"
 

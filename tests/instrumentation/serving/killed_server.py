@@ -12,7 +12,6 @@ import socket
 import sys
 
 import uvicorn
-
 from auditspan.instrumentation.serving.asgi import AuditMiddleware
 
 PIECES = {

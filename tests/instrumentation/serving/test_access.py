@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hooked import Driver, http_scope
-from test_exchange import body, sends, start
-
-from auditspan.errors import AuditSpanError
 from auditspan.instrumentation.fingerprint import credential_fingerprint
 from auditspan.instrumentation.serving.asgi import AsgiAuditInstrumentor, AuditMiddleware
 from auditspan.instrumentation.serving.routes import operation_name
 from auditspan.instrumentation.serving.settings import ServingSettings
+from hooked import Driver, http_scope
+from test_exchange import body, sends, start
+
+from auditspan.errors import AuditSpanError
 
 HELLO = sends(start(), body(b"{}"))
 

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from hooked import http_scope
-from test_exchange import body, sends, start
-
 from auditspan.instrumentation.serving.client_address import client_address, forwarded_for, x_forwarded_for
 from auditspan.instrumentation.serving.settings import ServingSettings
 from auditspan.instrumentation.settings import InstrumentationSettings
+from hooked import http_scope
+from test_exchange import body, sends, start
 
 TRUSTED = InstrumentationSettings.from_environment(
     {"AUDITSPAN_TRUSTED_PROXIES": "10.0.0.0/8,192.0.2.7,fd00::/8", "HOME": "/"}

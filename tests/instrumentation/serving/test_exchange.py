@@ -4,12 +4,11 @@ import asyncio
 import json
 
 import pytest
+from auditspan.instrumentation.guard import FAULTS
+from auditspan.instrumentation.serving import exchange
 from hooked import Driver, http_scope
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from auditspan.instrumentation.guard import FAULTS
-from auditspan.instrumentation.serving import exchange
 
 JSON = [(b"content-type", b"application/json")]
 EVENTS = [(b"content-type", b"text/event-stream")]

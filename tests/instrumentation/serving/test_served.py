@@ -17,9 +17,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from spool_contents import spooled
-
 from auditspan.instrumentation.fingerprint import credential_fingerprint
+from spool_contents import spooled
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 SCRIPTS = Path(sys.executable).parent
@@ -167,7 +166,7 @@ def test_a_client_that_leaves_is_recorded(start):
     ids=["uvicorn-workers", "gunicorn-preload-uvicorn", "gunicorn-preload-asgi"],
 )
 def test_every_worker_records_and_a_kill_loses_nothing(start, tmp_path, command):
-    """A load of unary and streamed requests, every one with a key of its own; SIGKILL to all processes in its middle."""
+    """A load of unary and streamed requests, each with a key of its own; SIGKILL to all processes in its middle."""
     keys = [f"key-of-request-{number}" for number in range(300)]
     holders = tmp_path / "keys.txt"
     holders.write_text("".join(f"{key} customer\n" for key in keys))

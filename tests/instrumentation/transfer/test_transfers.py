@@ -6,17 +6,17 @@ import io
 import re
 
 import pytest
-from aws_parts import ACCESS_KEY, REGION, client
-from boto3.s3.transfer import TransferConfig
-from botocore.exceptions import ClientError
-
-from auditspan.errors import AuditSpanError
 from auditspan.instrumentation.fingerprint import credential_fingerprint
 from auditspan.instrumentation.guard import FAULTS
 from auditspan.instrumentation.recorder import AuditRefused
 from auditspan.instrumentation.transfer import managed
 from auditspan.instrumentation.transfer.artifact import TransferSettings
 from auditspan.instrumentation.transfer.s3transfer import S3TransferAuditInstrumentor
+from aws_parts import ACCESS_KEY, REGION, client
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ClientError
+
+from auditspan.errors import AuditSpanError
 
 CLASS = frozenset({"model.transfer"})
 MEBIBYTE = 1 << 20
