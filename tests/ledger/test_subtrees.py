@@ -50,7 +50,7 @@ class Log:
 sizes = st.integers(1, 3000) | st.integers(65_000, 70_000)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30, deadline=None)
 @given(sizes, st.data())
 def test_proofs_and_roots_are_those_of_the_whole_tree(size: int, data: st.DataObject) -> None:
     lost = data.draw(st.frozensets(st.tuples(st.just(8), st.integers(0, size >> 8))))

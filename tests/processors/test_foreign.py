@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 from auditspan.processors.foreign import NEVER, WINDOW, ForeignIdentities, fixed_width
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5)), min_size=1, max_size=8), max_size=30))
 def test_the_latest_watermark_of_every_hash_is_known(batches: list[list[tuple[int, int]]]) -> None:
     # Runs are spilled and left unmerged early, so that all their kinds take part.

@@ -101,7 +101,7 @@ drawn_records = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(drawn_records)
 def test_verdicts_are_those_of_the_slow_deriver(drawn: list[list[tuple[tuple[object, ...], int, int, int]]]) -> None:
     identities, sealed, slow = Identities(), Sealed(), dict[tuple[object, ...], list[Record]]()

@@ -14,7 +14,7 @@ from auditspan.processors.payloads import (
     salts,
     slices,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditspan.ledger import commitments
@@ -35,6 +35,7 @@ def test_salts(length: int) -> None:
     assert salts(key, LOG_ID, offsets[:0], ordinals[:0]) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=40), st.binary(max_size=40)), max_size=8))
 def test_payloads_and_their_hashes(rows: list[tuple[bytes, bytes, bytes]]) -> None:
     spans = pa.table(

@@ -98,6 +98,7 @@ def test_from_the_journal_to_signed_leaves(tmp_path: Path) -> None:
             deployment.append(f"events-{k % 2}", [body], NOW)
         until(lambda: signed_everything(deployment))
         deployment.pipeline.stop()
+        assert deployment.pipeline.healthy() == (False, "stopping")
         logs = prove(deployment.store)
         said = [json.loads(h) for leaves in logs.values() for h in leaves]
         assert sum(leaf["class"] == "model.access" for leaf in said) == 300

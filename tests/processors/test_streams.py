@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from auditspan.processors.gaps import PATIENCE
 from auditspan.processors.streams import UNSEEN, Stream, advance, contains, from_sealed, runs
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 batches = st.lists(st.lists(st.integers(0, 40), max_size=12), max_size=6)
@@ -23,6 +23,7 @@ def missing(stream: Stream) -> set[int]:
     return {s for a, b in zip(holes.begin.tolist(), holes.end.tolist(), strict=True) for s in range(a, b)}
 
 
+@settings(deadline=None)
 @given(batches)
 def test_a_stream_knows_exactly_what_was_sealed(drawn: list[list[int]]) -> None:
     stream, sealed, clock = UNSEEN, set[int](), 0
@@ -37,6 +38,7 @@ def test_a_stream_knows_exactly_what_was_sealed(drawn: list[list[int]]) -> None:
         assert contains(stream, int64s(asked)).tolist() == [s in sealed for s in asked]
 
 
+@settings(deadline=None)
 @given(batches)
 def test_a_hole_was_seen_when_the_first_leaf_beyond_it_came(drawn: list[list[int]]) -> None:
     stream, order = UNSEEN, list[int]()
@@ -48,6 +50,7 @@ def test_a_hole_was_seen_when_the_first_leaf_beyond_it_came(drawn: list[list[int
         assert seen_at == next(i for i, sequence in enumerate(order) if sequence >= end)
 
 
+@settings(deadline=None)
 @given(batches)
 def test_restored_from_leaves_is_the_same_stream(drawn: list[list[int]]) -> None:
     stream, order = UNSEEN, list[int]()
