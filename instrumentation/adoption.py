@@ -19,7 +19,7 @@ from .frames import Frame, FrameKind, read_frames
 from .settings import InstrumentationSettings
 from .shipper import Shipper, ShippingStopped
 from .spool import LOCK_NAME, REFUSED_DIRECTORY, StreamLock, remove_stream
-from .spool_reader import SpoolReader
+from .spool_reader import Batch, Record, SpoolReader
 from .stream import Stream
 
 __all__ = [
@@ -94,16 +94,23 @@ def _sweep_newborn(spool: Path) -> None:
             continue
 
 
-def adopt(spool: Path, shipper: Shipper, own: Callable[[], str | None] = lambda: None) -> int:
+def adopt(
+    spool: Path,
+    shipper: Shipper,
+    own: Callable[[], str | None] = lambda: None,
+    on_progress: Callable[[Batch, list[Record]], None] | None = None,
+) -> int:
     """Ship every dead stream of the spool; how many are delivered and removed.
 
     Args:
         spool: the spool directory.
         shipper: sends, and stops when asked to.
         own: id of the caller's own stream, which it ships by itself.
+        on_progress: told after each batch; what it raises ends the adoption, which loses nothing.
 
     Raises:
         ShippingStopped: the shipper was asked to stop.
+        CollectorUnavailable: the shipper is not patient.
     """
     done = 0
     _sweep_newborn(spool)
@@ -114,7 +121,7 @@ def adopt(spool: Path, shipper: Shipper, own: Callable[[], str | None] = lambda:
         if lock is None:
             continue
         try:
-            shipper.ship(SpoolReader(directory, live=False))
+            shipper.ship(SpoolReader(directory, live=False), on_progress)
             remove_stream(directory)
             done += 1
         except OSError as error:
@@ -176,7 +183,7 @@ def ship_spool(
     deadline = float("inf") if timeout is None else time.monotonic() + timeout
     never = threading.Event()
 
-    def wait(seconds: float) -> bool:
+    def wait(seconds: float, firm: bool) -> bool:
         left = deadline - time.monotonic()
         never.wait(min(seconds, max(left, 0.0)))
         return time.monotonic() >= deadline

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+import encodings.idna
 import gzip
 import http.client
 import logging
@@ -29,6 +30,9 @@ from .settings import InstrumentationSettings
 from .spool_reader import Record
 
 __all__ = ["Answer", "Client", "Verdict", "build_request"]
+
+# Imported before any thread resolves a name: an import that a fork interrupts can never be completed in the child.
+assert encodings.idna
 
 _log = logging.getLogger(__name__)
 _RETRY_STATUS: Final = frozenset({401, 403, 404, 405, 407, 408, 415, 421, 423, 425, 426, 429, 431, 451})

@@ -80,6 +80,7 @@ def start_audit() -> bool:
     for problem in problems:
         _log.error("%s", problem)
     recorder = Recorder(settings)
+    recorder.prepare()
     set_recorder(recorder)
     # Threads start with the first record: a server that forks its workers should do so with as few as possible.
     if has_dead_streams(settings.spool_directory):

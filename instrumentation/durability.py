@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
+from queue import Empty, SimpleQueue
 
 from .spool import Position
 from .stream import Stream
@@ -36,11 +37,12 @@ class DurabilityThread:
         self._interval = interval
         self._heartbeat = heartbeat
         self._dirty = False
-        self._wake = threading.Event()
-        self._urgent = threading.Event()
+        # A SimpleQueue, since its put may interrupt itself: signal handlers and finalizers record too, and the locks of
+        # an Event would stop them for ever.
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._stopping = False
         self._waiters: deque[tuple[Position, Future[None]]] = deque()
-        self._sync_lock = threading.Lock()
+        self._sync_lock = threading.RLock()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -56,15 +58,14 @@ class DurabilityThread:
         """Something was appended."""
         if not self._dirty:
             self._dirty = True
-            self._wake.set()
+            self._wake.put(None)
 
     def durable(self, position: Position) -> Future[None]:
         """A future that ends when ``position`` is on the disk, with OSError when the disk would not."""
         future: Future[None] = Future()
         self._waiters.append((position, future))
         self._dirty = True
-        self._urgent.set()
-        self._wake.set()
+        self._wake.put(None)
         if self._thread is None or not self._thread.is_alive():
             self._sync()
         return future
@@ -72,20 +73,23 @@ class DurabilityThread:
     def stop(self) -> None:
         """Sync once more and end the thread."""
         self._stopping = True
-        self._urgent.set()
-        self._wake.set()
+        self._wake.put(None)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
         self._sync()
 
+    def _wait(self, seconds: float) -> None:
+        """Until somebody wakes the thread, or so many seconds."""
+        with contextlib.suppress(Empty):
+            self._wake.get(timeout=None if seconds == float("inf") else max(seconds, 0.0))
+            while True:
+                self._wake.get_nowait()
+
     def _run(self) -> None:
         next_heartbeat = time.monotonic() + self._heartbeat if self._heartbeat else float("inf")
         while not self._stopping:
-            pause = next_heartbeat - time.monotonic()
-            if self._stream.lost:
-                pause = min(pause, _RETRY_GAPS_SECONDS)
-            self._wake.wait(None if pause == float("inf") else max(pause, 0))
-            self._wake.clear()
+            pause = 0.0 if self._dirty else next_heartbeat - time.monotonic()
+            self._wait(min(pause, _RETRY_GAPS_SECONDS) if self._stream.lost else pause)
             if self._stream.lost and self._stream.tell_gaps():
                 self._dirty = True
             if time.monotonic() >= next_heartbeat:
@@ -93,13 +97,13 @@ class DurabilityThread:
                 self._dirty = True
                 next_heartbeat = time.monotonic() + self._heartbeat
             if self._dirty:
-                if not self._waiters:
-                    self._urgent.wait(self._interval)
+                until = time.monotonic() + self._interval
+                while not self._waiters and not self._stopping and time.monotonic() < until:
+                    self._wait(until - time.monotonic())
                 self._sync()
 
     def _sync(self) -> None:
         with self._sync_lock:
-            self._urgent.clear()
             self._dirty = False
             waiting: list[tuple[Position, Future[None]]] = []
             with contextlib.suppress(IndexError):

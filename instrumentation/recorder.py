@@ -68,10 +68,11 @@ class Recorder:
 
     def __init__(self, settings: InstrumentationSettings | None = None, *, resource: Resource | None = None) -> None:
         self.settings = settings or InstrumentationSettings.from_environment()
-        self._given_resource = resource
+        self._resource = resource
+        self._held: list[threading.RLock] = []
         self._incarnation: _Incarnation | None = None
         self._locks: dict[int, threading.RLock] = {}
-        self._closed = False
+        self._next_log = 0.0
         fork.register(self)
         _exit_with(self)
 
@@ -95,6 +96,17 @@ class Recorder:
     def refuses(self, event_class: str) -> bool:
         """Whether actions of this class are refused when their record cannot be made durable (``fail_closed``)."""
         return event_class in self.settings.fail_closed
+
+    def prepare(self) -> None:
+        """Detect the resource now, so that a forked child need not: a fork may break an import of a detector."""
+        self._process_resource()
+
+    def _process_resource(self) -> Resource:
+        if self._resource is None:
+            self._resource = _default_resource()
+        if "process.pid" in self._resource.attributes:
+            return self._resource.merge(Resource({"process.pid": os.getpid(), "process.parent_pid": os.getppid()}))
+        return self._resource
 
     def start(self) -> None:
         """Begin to ship what dead processes left, before the first record of this one."""
@@ -211,7 +223,15 @@ class Recorder:
                 f"The action is refused: its audit record cannot be written ({error.reason}).",
                 remedy="Free space in, or repair, the audit spool directory, then try again.",
             ) from error
-        _log.error("An audit record of class %s is lost (%s); the gap will be recorded.", event_class, error.reason)
+        now = time.monotonic()
+        if now >= self._next_log:
+            # Once a minute: logs may lie on the same full disk.
+            self._next_log = now + 60.0
+            _log.error(
+                "An audit record of class %s is lost (%s); the gap is recorded as soon as the spool can be written.",
+                event_class,
+                error.reason,
+            )
 
     def _not_durable(self, event_class: str, error: BaseException) -> None:
         """The record is in the spool, but not as durable as its mode demands."""
@@ -240,26 +260,31 @@ class Recorder:
                 fork.forget_inherited()
                 self._incarnation = current = None
             if current is None or current.stream.closed:
-                current = _Incarnation(self.settings, self._given_resource or _default_resource())
-                current.start()
-                self._incarnation = current
+                fresh = _Incarnation(self.settings, self._process_resource())
+                if self._incarnation is current:
+                    self._incarnation = fresh
+                    fresh.start()
+                # Otherwise a signal handler has interrupted these lines and made one already.
+                return self._incarnation or fresh
             return current
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until the collector has acknowledged everything recorded so far by this process.
 
         Returns:
-            True only when it has; False when ``timeout`` seconds passed first or the collector refused the last record.
-            False loses nothing: the spool keeps what is not acknowledged.
+            True only when it has; False when ``timeout`` seconds passed first, or it refused records meanwhile. False
+            loses nothing: the spool keeps what is not acknowledged, and what is refused.
         """
         current = self._incarnation
         if current is None or current.pid != os.getpid() or not current.stream.opened:
             return True
+        shipper = current.shipping.shipper
+        refused = shipper.refused_records
         try:
             current.shipping.receipt(current.stream.position).result(timeout)
-        except (FutureTimeoutError, RecordRefused):
+        except (FutureTimeoutError, RecordRefused, OSError):
             return False
-        return True
+        return shipper.refused_records == refused
 
     def close(self) -> None:
         """End the stream in order: write ``audit.stream.closed``, make it durable, and ship for a short while.
@@ -286,34 +311,41 @@ class Recorder:
         deadline = time.monotonic() + self.settings.exit_timeout
         failures = current.shipping.shipper.failures
         while current.shipping.alive and time.monotonic() < deadline:
-            with contextlib.suppress(FutureTimeoutError, RecordRefused):
+            with contextlib.suppress(FutureTimeoutError, RecordRefused, OSError):
                 receipt.result(0.02)
             if receipt.done() or current.shipping.shipper.failures >= failures + 2:
                 break
         return current.shipping.acknowledged >= current.stream.position
 
     def before_fork(self, timeout: float) -> bool:
-        """Hold appends still, so that the child inherits a consistent picture to forget."""
+        """Hold renewals and appends still, so that the child inherits a consistent picture to forget."""
+        renewal = self._locks.setdefault(os.getpid(), threading.RLock())
+        if not renewal.acquire(timeout=timeout):
+            return False
         current = self._incarnation
-        self._held = current.stream.lock if current is not None else None
-        return self._held is not None and self._held.acquire(timeout=timeout)
+        if current is not None and not current.stream.lock.acquire(timeout=timeout):
+            renewal.release()
+            return False
+        self._held = [renewal] if current is None else [current.stream.lock, renewal]
+        return True
 
     def after_fork_in_parent(self) -> None:
         """Let appends go on."""
-        if self._held is not None:
-            self._held.release()
+        held, self._held = self._held, []
+        for lock in held:
+            lock.release()
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's stream, threads, locks and connection."""
         current, self._incarnation = self._incarnation, None
         self._locks = {}
-        self._held = None
+        self._held = []
         if current is not None:
             current.shipping.forget()
 
 
 def _default_resource() -> Resource:
-    """The resource that the SDK would give its own spans, made anew per process: detectors may name the process."""
+    """The resource that the SDK would give its own spans, detectors of the environment included."""
     try:
         return Resource.create()
     except RuntimeError:

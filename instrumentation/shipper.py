@@ -26,7 +26,7 @@ from .settings import InstrumentationSettings
 from .spool import REFUSED_DIRECTORY, sync_directory
 from .spool_reader import Batch, Record, SpoolReader
 
-__all__ = ["GapSink", "Shipper", "ShippingStopped"]
+__all__ = ["CollectorUnavailable", "GapSink", "Shipper", "ShippingStopped"]
 
 _log = logging.getLogger(__name__)
 _CONTROL_CLASSES: Final = frozenset(
@@ -37,6 +37,10 @@ _LOG_EVERY_SECONDS: Final = 60.0
 
 class ShippingStopped(Exception):
     """Asked to stop before the collector answered; nothing was forgotten."""
+
+
+class CollectorUnavailable(Exception):
+    """The collector does not acknowledge now, and the caller would not wait; nothing was forgotten."""
 
 
 class GapSink(Protocol):
@@ -58,14 +62,18 @@ class Shipper:
     Args:
         settings: endpoint, token, limits.
         gaps: where refused and damaged records are told.
-        wait: sleeps up to so many seconds and says whether to stop.
+        wait: sleeps up to so many seconds, exactly when the collector has named the time; says whether to stop.
+
+    Attributes:
+        patient: whether trouble that passes is waited out; ``CollectorUnavailable`` is raised otherwise.
     """
 
-    def __init__(self, settings: InstrumentationSettings, gaps: GapSink, wait: Callable[[float], bool]) -> None:
+    def __init__(self, settings: InstrumentationSettings, gaps: GapSink, wait: Callable[[float, bool], bool]) -> None:
         self._settings = settings
         self._gaps = gaps
         self._wait = wait
         self._next_log = 0.0
+        self.patient = True
         self.client = Client(settings)
         self.failures = 0
         """Requests in a row that brought no acknowledgement."""
@@ -78,7 +86,8 @@ class Shipper:
 
         Raises:
             ShippingStopped: asked to stop.
-            OSError: the spool cannot be written, so nothing can be forgotten.
+            CollectorUnavailable: the shipper is not patient.
+            OSError: a refusal cannot be kept or told, so nothing can be forgotten.
         """
         while (batch := reader.next_batch(self._settings.batch_bytes, self._settings.batch_records)) is not None:
             refused = self._deliver(batch.resource, batch.scope, batch.records)
@@ -118,11 +127,14 @@ class Shipper:
                 return answer
             self.failures += 1
             self._say(answer)
+            if not self.patient:
+                raise CollectorUnavailable
             ceiling = min(
                 self._settings.backoff_initial * 2 ** min(self.failures - 1, 20), self._settings.backoff_limit
             )
             pause = random.uniform(ceiling / 2, ceiling)
-            if self._wait(pause if answer.retry_after is None else answer.retry_after):
+            firm = answer.retry_after is not None
+            if self._wait(pause if answer.retry_after is None else answer.retry_after, firm):
                 raise ShippingStopped
 
     def _say(self, answer: Answer) -> None:

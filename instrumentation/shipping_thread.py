@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from queue import Empty, SimpleQueue
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from .adoption import adopt
 from .settings import InstrumentationSettings
-from .shipper import GapSink, Shipper, ShippingStopped
+from .shipper import CollectorUnavailable, GapSink, Shipper, ShippingStopped
 from .spool import Position
 from .spool_reader import Batch, Record, SpoolReader
 from .stream import Stream
@@ -21,10 +24,16 @@ __all__ = ["RecordRefused", "ShippingThread"]
 
 _log = logging.getLogger(__name__)
 _TROUBLE_SECONDS = 1.0
+_REFUSALS_REMEMBERED = 10_000
+"""A receipt may be asked for after its record was refused, but not long after."""
 
 
 class RecordRefused(Exception):
     """The collector refused this record for good."""
+
+
+class _OwnFirst(Exception):
+    """The own stream has records: they go before those of the dead."""
 
 
 class ShippingThread:
@@ -44,13 +53,14 @@ class ShippingThread:
     ) -> None:
         self._settings = settings
         self._stream = stream
-        self._work = threading.Event()
-        self._hurry = threading.Event()
+        self._has_work = False
+        # A SimpleQueue, since its put may interrupt itself: signal handlers and finalizers record too.
+        self._wake: SimpleQueue[bool] = SimpleQueue()
         self._stopping = False
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
-        self._receipts: list[tuple[Position, Future[None]]] = []
+        self._receipts: deque[tuple[Position, Future[None]]] = deque()
         self._acknowledged: Position = (0, 0)
+        self._refused: deque[Position] = deque(maxlen=_REFUSALS_REMEMBERED)
         self.shipper = Shipper(settings, gaps, self._pause)
 
     @property
@@ -69,26 +79,26 @@ class ShippingThread:
 
     def touch(self) -> None:
         """Something was appended to the own stream."""
-        if not self._work.is_set():
-            self._work.set()
+        if not self._has_work:
+            self._has_work = True
+            self._wake.put(False)
 
     def receipt(self, position: Position) -> Future[None]:
-        """A future that ends when the record ending at ``position`` is acknowledged, or with ``RecordRefused``."""
+        """A future that ends when the record ending at ``position`` is acknowledged, or with ``RecordRefused``.
+
+        It ends with OSError at once when nobody ships any more.
+        """
         future: Future[None] = Future()
-        with self._lock:
-            if self._acknowledged >= position:
-                future.set_result(None)
-                return future
-            self._receipts.append((position, future))
-        self._work.set()
-        self._hurry.set()
+        self._receipts.append((position, future))
+        self._wake.put(True)
+        if not self.alive:
+            self._settle(OSError("the process ends and ships no more"))
         return future
 
     def stop(self) -> None:
         """Ask the thread to end and wait for the request that is on its way, no longer than its timeout."""
         self._stopping = True
-        self._hurry.set()
-        self._work.set()
+        self._wake.put(True)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=self._settings.exit_timeout + 0.5)
 
@@ -101,10 +111,21 @@ class ShippingThread:
         """In a forked child: drop the inherited connection; the thread itself stayed in the parent."""
         self.shipper.client.forget()
 
-    def _pause(self, seconds: float) -> bool:
-        """Back off; somebody who waits for a receipt cuts it short once."""
-        if self._hurry.wait(seconds):
-            self._hurry.clear()
+    def _wait(self, seconds: float) -> bool:
+        """Until somebody wakes the thread, or so many seconds; whether somebody waits for a receipt."""
+        hurry = False
+        with contextlib.suppress(Empty):
+            hurry = self._wake.get(timeout=max(seconds, 0.0))
+            while True:
+                hurry = self._wake.get_nowait() or hurry
+        return hurry
+
+    def _pause(self, seconds: float, firm: bool) -> bool:
+        """Back off. Unless the collector named the time, somebody who waits for a receipt cuts it short once."""
+        until = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < until:
+            if self._wait(until - time.monotonic()) and not firm:
+                break
         return self._stopping
 
     def _run(self) -> None:
@@ -112,39 +133,68 @@ class ShippingThread:
             next_adoption = 0.0
             reader: SpoolReader | None = None
             while not self._stopping:
-                self._work.clear()
+                self._has_work = False
                 try:
                     stream = self._stream()
                     if stream is not None and stream.opened:
                         if reader is None or reader.stream != stream.id:
                             reader = SpoolReader(stream.directory, live=True)
                         self.shipper.ship(reader, self._progress)
-                    if time.monotonic() >= next_adoption:
-                        adopt(self._settings.spool_directory, self.shipper, self._own_id)
+                    self._settle()
+                    if time.monotonic() >= next_adoption and self._adopt():
                         next_adoption = time.monotonic() + self._settings.adoption_interval
                 except ShippingStopped:
                     break
                 except OSError as error:
                     _log.error("The audit spool cannot be shipped now (%s); trying again.", error)
-                    self._work.clear()
-                    self._work.wait(_TROUBLE_SECONDS)
+                    self._wait(_TROUBLE_SECONDS)
                     continue
-                self._work.wait(max(next_adoption - time.monotonic(), 0.0))
+                if not self._has_work:
+                    self._wait(next_adoption - time.monotonic())
             self.shipper.client.close()
+
+    def _adopt(self) -> bool:
+        """Ship what the dead have left, while the own stream has nothing; whether it is done for now."""
+        # A dead stream is held only while it moves: another process may reach the collector when this one cannot.
+        self.shipper.patient = False
+        try:
+            adopt(self._settings.spool_directory, self.shipper, self._own_id, self._own_first)
+        except CollectorUnavailable:
+            return True
+        except _OwnFirst:
+            return False
+        finally:
+            self.shipper.patient = True
+        return True
+
+    def _own_first(self, batch: Batch, refused: list[Record]) -> None:
+        if self._stopping:
+            raise ShippingStopped
+        if self._has_work or self._receipts:
+            raise _OwnFirst
 
     def _own_id(self) -> str | None:
         stream = self._stream()
         return None if stream is None else stream.id
 
     def _progress(self, batch: Batch, refused: list[Record]) -> None:
-        bad = {record.position for record in refused}
-        with self._lock:
-            self._acknowledged = batch.end
-            done = [item for item in self._receipts if item[0] <= batch.end]
-            self._receipts = [item for item in self._receipts if item[0] > batch.end]
-        for position, future in done:
-            if future.set_running_or_notify_cancel():
-                if position in bad:
+        self._refused.extend(record.position for record in refused)
+        self._acknowledged = batch.end
+        self._settle()
+
+    def _settle(self, otherwise: OSError | None = None) -> None:
+        """End the receipts that are decided; the others wait, or end with ``otherwise``."""
+        for _ in range(len(self._receipts)):
+            try:
+                position, future = self._receipts.popleft()
+            except IndexError:
+                return
+            if position > self._acknowledged and otherwise is None:
+                self._receipts.append((position, future))
+            elif future.set_running_or_notify_cancel():
+                if position > self._acknowledged:
+                    future.set_exception(otherwise)
+                elif position in self._refused:
                     future.set_exception(RecordRefused())
                 else:
                     future.set_result(None)

@@ -24,6 +24,7 @@ __all__ = ["Batch", "Damaged", "Record", "SpoolReader"]
 
 _log = logging.getLogger(__name__)
 _CURSOR: Final = "cursor"
+_CURSOR_SIZE: Final = 64
 _READ_SIZE: Final = 1024 * 1024
 
 
@@ -135,22 +136,26 @@ class SpoolReader:
     def advance(self, end: Position) -> None:
         """Everything up to ``end`` is acknowledged or kept elsewhere: write the cursor, delete what it has passed.
 
-        Raises:
-            OSError: the cursor cannot be written; the batch will be sent again.
+        A cursor that cannot be written only means that records are sent again: on a full disk deleting must go on.
         """
         self._cursor = end
-        text = json.dumps({"segment": end[0], "offset": end[1]}).encode()
-        new = self.directory / f"{_CURSOR}.new"
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, text)
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
-        new.rename(self.directory / _CURSOR)
+            self._write_cursor(end)
+        except OSError as error:
+            _log.warning("The cursor of spool stream %s cannot be written (%s).", self.stream, error.strerror)
         for number in self.segments():
             if number < end[0]:
                 (self.directory / segment_name(number)).unlink(missing_ok=True)
+
+    def _write_cursor(self, end: Position) -> None:
+        # One length, written in place: a full disk has room for it once it is there, and a torn one reads as none.
+        text = json.dumps({"segment": end[0], "offset": end[1]}).ljust(_CURSOR_SIZE).encode()
+        descriptor = os.open(self.directory / _CURSOR, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(descriptor, text, 0)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _load_cursor(self) -> Position:
         try:

@@ -7,6 +7,7 @@ soon as writing works.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -76,7 +77,6 @@ class Stream:
         self._unused: list[int] = []
         self._last = 0
         self._writer: SpoolWriter | None = None
-        self._busy = False
         self._nested = False
         self._deferred: deque[bytes] = deque()
         self._gaps: dict[str, _Gap] = {}
@@ -106,33 +106,35 @@ class Stream:
             RecordLost: the record is not in the spool. When ``counted``, it has used its number up and will be told in
                 a gap record; the stream's own records are not, they are only late.
         """
-        with self.lock:
-            if self._busy:
-                self._append_nested(span)
-                return None
-            self._busy = True
-            try:
-                return self._append(span)
-            except RecordLost as lost:
-                if counted:
-                    self.lose(lost.reason)
-                raise
-            finally:
-                self._busy = False
-                if self._nested or self._deferred:
-                    self._after_nested()
-
-    def _append(self, span: bytes) -> Position:
-        writer = self._writer
+        if self._is_interrupting():
+            self._append_nested(span)
+            return None
         try:
-            if writer is None:
-                writer = self._open()
-            if self._gaps:
-                self._tell_gaps(writer)
+            with self.lock:
+                return self._append(span, limited=counted)
+        except RecordLost as lost:
+            if counted:
+                self.lose(lost.reason)
+            raise
+        finally:
+            if self._deferred:
+                self._append_deferred()
+
+    def _is_interrupting(self) -> bool:
+        """Whether this thread is inside the critical section already: a signal handler or finalizer interrupted it."""
+        return bool(self.lock._is_owned())  # type: ignore[attr-defined]
+
+    def _append(self, span: bytes, *, limited: bool) -> Position:
+        try:
+            writer = self._ready()
             size = len(span) + FRAME_OVERHEAD
             if size > self._settings.record_limit:
                 raise RecordLost("oversize", f"a record of {size} bytes is above the limit")
-            self._check_usage(writer, size)
+            if limited:
+                # Before gaps are told: at the limit every loss would otherwise cost a gap record of its own.
+                self._check_usage(writer, size)
+            if self._gaps:
+                self._tell_gaps(writer)
             return self._write(writer, span)
         except RecordLost:
             raise
@@ -157,10 +159,9 @@ class Stream:
             return next(self._sequence)
 
     def _append_nested(self, span: bytes) -> None:
-        """The same thread is inside ``append``: a signal handler or finalizer interrupted it."""
         writer = self._writer
         if writer is None:
-            # Between the first record's instructions; it is written before the interrupted call returns.
+            # The interrupted call is opening the stream, and appends this when it has.
             self._deferred.append(span)
             return
         sequence = self._take_number()
@@ -171,16 +172,20 @@ class Stream:
             self._note_gap(_reason(error), sequence)
             raise RecordLost(_reason(error), f"the spool cannot be written: {error.strerror}") from error
 
-    def _after_nested(self) -> None:
-        self._nested = False
-        if self._writer is not None:
-            self._writer.after_nested()
-        while self._deferred:
-            span = self._deferred.popleft()
-            try:
-                self.append(span)
-            except RecordLost:
-                continue
+    def _append_deferred(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                span = self._deferred.popleft()
+                with contextlib.suppress(RecordLost):
+                    self.append(span)
+
+    def _ready(self) -> SpoolWriter:
+        """The writer, opened, with its length known."""
+        writer = self._writer or self._open()
+        if self._nested:
+            self._nested = False
+            writer.after_nested()
+        return writer
 
     def _open(self) -> SpoolWriter:
         """Create the stream on disk with its record 0."""
@@ -226,16 +231,13 @@ class Stream:
     def tell_gaps(self) -> bool:
         """Write the gap records that are due; whether none is left."""
         with self.lock:
-            if self._gaps and not self._busy:
-                self._busy = True
+            if self._gaps:
                 try:
-                    self._tell_gaps(self._writer or self._open())
+                    writer = self._ready()
+                    self._check_usage(writer, 0)
+                    self._tell_gaps(writer)
                 except OSError:
                     return False
-                finally:
-                    self._busy = False
-                    if self._nested or self._deferred:
-                        self._after_nested()
             return not self._gaps
 
     def report_gap(self, reason: str, count: int, stream: str, first: int | None, last: int | None) -> None:
@@ -259,13 +261,13 @@ class Stream:
 
     def _tell_last(self, event_class: EventClass, action: str) -> None:
         with self.lock:
-            if self.opened and not self.closed and not self._busy:
+            if self.opened and not self.closed:
                 attributes: Attributes = {
                     semconv.AUDIT_ACTION: action,
                     semconv.AUDIT_STREAM_LAST_SEQUENCE: self._last,
                 }
                 try:
-                    self.append(_own_span(event_class, attributes, self.id), counted=False)
+                    self._append(_own_span(event_class, attributes, self.id), limited=False)
                 except RecordLost:
                     return
 

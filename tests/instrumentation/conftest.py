@@ -7,10 +7,9 @@ import sys
 import threading
 
 import pytest
-from loopback_collector import LoopbackCollector
-
 from auditspan.instrumentation.recorder import Recorder, set_recorder
 from auditspan.instrumentation.settings import InstrumentationSettings
+from loopback_collector import LoopbackCollector
 
 
 @pytest.fixture

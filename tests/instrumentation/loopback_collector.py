@@ -1,4 +1,4 @@
-"""A collector for tests: a real HTTP server that reads OTLP with opentelemetry-proto and can be told to be difficult."""
+"""A collector for tests: a real HTTP server that reads OTLP and can be told to be difficult."""
 
 from __future__ import annotations
 

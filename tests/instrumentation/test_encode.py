@@ -1,4 +1,5 @@
 import pytest
+from auditspan.instrumentation.encode import encode_resource, encode_sequence, encode_span, new_record_id
 from hypothesis import given
 from hypothesis import strategies as st
 from loopback_collector import value_of
@@ -8,8 +9,6 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-
-from auditspan.instrumentation.encode import encode_resource, encode_sequence, encode_span, new_record_id
 
 values = (
     st.text()
@@ -35,7 +34,12 @@ def encode(attributes, **more):
 @given(st.dictionaries(st.text(min_size=1).filter(lambda key: not key.startswith("audit.")), values, max_size=30))
 def test_attributes_come_back(attributes):
     _, found = decode(encode(attributes) + encode_sequence(7))
-    assert found == {"audit.event.class": "model.access", "audit.record.id": "r", **attributes, "audit.sequence.number": 7}
+    assert found == {
+        "audit.event.class": "model.access",
+        "audit.record.id": "r",
+        **attributes,
+        "audit.sequence.number": 7,
+    }
 
 
 @given(st.integers(0, 2**53 - 1))

@@ -1,6 +1,3 @@
-from hypothesis import given
-from hypothesis import strategies as st
-
 from auditspan.instrumentation.frames import (
     MAGIC,
     Damage,
@@ -11,6 +8,8 @@ from auditspan.instrumentation.frames import (
     read_frames,
     split_header,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 bodies = st.lists(st.binary(max_size=300), max_size=8)
 
