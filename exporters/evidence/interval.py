@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
@@ -24,8 +24,8 @@ class Reader(Protocol):
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
         """All rows of a SELECT."""
 
-    def stream(self, sql: str, parameters: dict[str, Any] | None = None) -> Iterable[pa.RecordBatch]:
-        """The same in pieces."""
+    def columns(self, log_id: str, begin: int, end: int, names: Sequence[str]) -> Iterable[pa.RecordBatch]:
+        """These columns of leaves in order, in pieces."""
 
     def leaves(self, log_id: str, begin: int, end: int) -> Iterable[pa.RecordBatch]:
         """Headers of leaves in order."""

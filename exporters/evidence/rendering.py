@@ -70,6 +70,7 @@ def _facts(report: Report) -> Table:
 
 def _logs(report: Report) -> Table:
     table = Table("log", "partition", "leaves", "interval", "proven", "withheld")
+    table.columns[0].no_wrap, table.columns[0].min_width = True, 32
     for log in report.logs:
         begin, end = log["interval"]
         table.add_row(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -138,6 +139,11 @@ class _Verification:
         self._epochs(manifest, state, epochs)
         self._counts(manifest, totals)
         report.counts = totals
+        if totals["withheld"]:
+            report.not_proven.append(
+                f"What {totals['withheld']:,} withheld headers say of their payloads, and which started actions they "
+                "end: that is the operator's word until the payloads are revealed. You may ask for any of them."
+            )
         self.seen.write(report)
 
     def _query(self, manifest: Manifest) -> Query | None:
@@ -271,7 +277,8 @@ class _Verification:
             named[number] = (digest, (log.log_id, place))
         if log.end > log.begin and not batches.reached_end and batches.watermark is not None:
             self.report.notes.append(
-                f"{log.log_id}: nothing ends the interval yet; the log had come to arrival time {batches.watermark}."
+                f"{shown(log.partition)} ({log.log_id}): nothing ends the interval yet; "
+                f"the log had come to arrival time {_utc(batches.watermark)}."
             )
         return self._summary(log, checks, batches, proven, control is not None), named
 
@@ -356,6 +363,14 @@ class _Verification:
         counted = {name: totals[name] for name in stated}
         if stated != counted and not self.faults.by_code:
             self.faults.add("manifest.malformed", None, f"counts {counted}", stated)
+
+
+def _utc(nanoseconds: int) -> str:
+    """A time for a person; beyond the calendar it stays a number."""
+    try:
+        return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):
+        return str(nanoseconds)
 
 
 def _feed(batches: BatchCheck, window: Window, parsed: ParsedHeaders) -> None:

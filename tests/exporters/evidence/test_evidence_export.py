@@ -182,7 +182,8 @@ def test_what_an_auditor_must_see_is_in_the_report(packages: dict[str, Path], wo
     }
     assert len(report.unclosed_streams) == 2
     assert any("nothing ends the interval" in note for note in report.notes)
-    assert not verify_package(packages["flagged"], world.trust).notes
+    flagged = verify_package(packages["flagged"], world.trust)
+    assert not flagged.notes and any("31 withheld headers" in sentence for sentence in flagged.not_proven)
 
 
 def test_progress_ends_at_the_total(filled: tuple[ClickHouseStore, World], tmp_path: Path) -> None:
