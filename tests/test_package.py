@@ -1,0 +1,90 @@
+"""The distribution: what the wheel holds, and what a clean install of it can import."""
+
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+HEAVY = ("pyarrow", "chdb", "kafka", "clickhouse_connect", "numpy", "grpc", "pydantic", "cryptography")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def clean_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment of its own with the wheel and its base dependencies, and nothing of the pipeline."""
+    folder = tmp_path_factory.mktemp("clean")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)]
+    subprocess.run(command, check=True, capture_output=True)
+    return python
+
+
+def python_files(folder: Path) -> set[str]:
+    return {str(path.relative_to(ROOT)) for path in folder.rglob("*.py")}
+
+
+def test_the_wheel_holds_every_module_under_the_one_name(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = python_files(ROOT / "auditspan")
+    for component in ("collectors", "exporters", "instrumentation", "processors"):
+        expected |= {f"auditspan/{name}" for name in python_files(ROOT / component)}
+    assert expected <= names
+    top = {name.split("/")[0] for name in names}
+    assert top == {"auditspan", f"auditspan-{SETTINGS['project']['version']}.dist-info"}
+
+
+def test_the_wheel_holds_its_data(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder in ("auditspan/policy/data", "auditspan/store/migrations"):
+        data = {str(path.relative_to(ROOT)) for path in (ROOT / folder).iterdir() if path.is_file()}
+        assert data <= names
+    assert "auditspan/py.typed" in names
+
+
+def test_a_clean_base_install_imports_the_instrumentation_and_nothing_heavy(clean_python: Path) -> None:
+    light = [
+        name
+        for name in SETTINGS["tool"]["setuptools"]["packages"]
+        if name in ("auditspan", "auditspan.semconv") or name.startswith("auditspan.instrumentation")
+    ]
+    program = (
+        "import importlib, sys\n"
+        f"for name in {[*light, 'auditspan.instrumentation.distro', 'auditspan.instrumentation.audit']!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([clean_python, "-I", "-c", program], check=True)
+
+
+def test_every_package_imports_with_the_pipeline(wheel: Path, tmp_path: Path) -> None:
+    """The wheel unpacked, so that it is its files and not the checkout's that are imported."""
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    program = (
+        "import importlib, pkgutil, sys\n"
+        f"sys.meta_path[:] = [finder for finder in sys.meta_path if 'editable' not in repr(finder)]\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import auditspan\n"
+        f"assert auditspan.__file__.startswith({str(tmp_path)!r}), auditspan.__file__\n"
+        "names = [module.name for module in pkgutil.walk_packages(auditspan.__path__, 'auditspan.')]\n"
+        "assert len(names) > 100, len(names)\n"
+        "for name in names:\n"
+        "    importlib.import_module(name)\n"
+        f"missing = set({SETTINGS['tool']['setuptools']['packages']!r}) - set(names) - {{'auditspan'}}\n"
+        "assert not missing, missing\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
