@@ -16,16 +16,16 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
-
-from auditspan.journal.sqlite import SqliteJournal
-from auditspan.policy.reference import Reference
 from auditspan.processors.batch import LogContext
 from auditspan.processors.control import open_logs
 from auditspan.processors.determine import Determiner
 from auditspan.processors.epochs import epoch_of
 from auditspan.processors.metrics import ProcessorMetrics
 from auditspan.processors.processor import LogProcessor
+from prometheus_client import CollectorRegistry
+
+from auditspan.journal.sqlite import SqliteJournal
+from auditspan.policy.reference import Reference
 from auditspan.store.clickhouse import ClickHouseStore
 from benchmarks.workload import LARGE, SMALL, Shape, entries
 

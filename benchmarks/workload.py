@@ -131,12 +131,21 @@ def requests(count: int, shape: Shape = LARGE, *, seed: int = 1, streams: int = 
             trace_id, span_id = ids[24 * index : 24 * index + 16], ids[24 * index + 16 : 24 * index + 24]
             sequence = sequences[stream] + index
             hexadecimal = trace_id.hex()
-            record = f"{hexadecimal[:8]}-{hexadecimal[8:12]}-{hexadecimal[12:16]}-{hexadecimal[16:20]}-{hexadecimal[20:]}"
+            record = (
+                f"{hexadecimal[:8]}-{hexadecimal[8:12]}-{hexadecimal[12:16]}-{hexadecimal[16:20]}-{hexadecimal[20:]}"
+            )
             spans.append(
                 _field(
                     2,
-                    b"\x0a\x10" + trace_id + b"\x12\x08" + span_id + b"\x2a\x0bchat stream\x30\x03"
-                    + b"\x39" + struct.pack("<Q", now - 5_000_000) + b"\x41" + struct.pack("<Q", now)
+                    b"\x0a\x10"
+                    + trace_id
+                    + b"\x12\x08"
+                    + span_id
+                    + b"\x2a\x0bchat stream\x30\x03"
+                    + b"\x39"
+                    + struct.pack("<Q", now - 5_000_000)
+                    + b"\x41"
+                    + struct.pack("<Q", now)
                     + variants[choose.randrange(2000)]
                     + _field(9, _field(1, record_prefix) + _field(2, _field(1, record.encode())))
                     + _field(9, sequence_prefix + _field(2, b"\x18" + _varint(sequence))),
