@@ -6,14 +6,17 @@ Here the engine writes into a pipe, from a thread, and waits while the pipe is f
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import IO
+from contextlib import contextmanager, suppress
+from typing import IO, Final
 
 __all__ = ["QueryPipe", "query_pipe"]
+
+_PIPE_BYTES: Final = 2**20
 
 
 class QueryPipe:
@@ -40,6 +43,8 @@ def query_pipe(execute: Callable[[str], object], cancel: Callable[[str], None]) 
     """
     name = f"pipe-{uuid.uuid4()}"
     read_end, write_end = os.pipe()
+    with suppress(OSError):  # a user may have used up what the system allows; then it is slower
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     failures: list[Exception] = []
 
     def run() -> None:
