@@ -94,7 +94,10 @@ class Explainer:
         model = values.get("accelerator_model") or "accelerators of an unknown model"
         quantity, tpp = values.get("quantity"), values.get("tpp_low")
         details = [f"TPP {tpp}" if tpp is not None else "TPP unknown", eccn or "classification undetermined"]
-        return f"{f'{quantity} × ' if quantity is not None else ''}{model} ({', '.join(details)})"
+        # A unit may be a machine with several accelerators: what is named here are the accelerators.
+        per_unit = values.get("accelerators_per_unit") or 1
+        counted = f"{quantity * per_unit} × " if isinstance(quantity, int) and isinstance(per_unit, int) else ""
+        return f"{counted}{model} ({', '.join(details)})"
 
     def _entry(self, entry: Entry, values: Mapping[str, FactValue]) -> str:
         rule = entry.rule
