@@ -23,6 +23,7 @@ import pytest
 import uvicorn
 from auditspan.exporters.sql_endpoint import SqlLimits, sql_app
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from sql_statements import ALLOWED, FORBIDDEN
 
 from auditspan.store.clickhouse import ClickHouseStore
 from auditspan.store.contract import SealedBatch, StoreUnavailable
@@ -243,115 +244,6 @@ def test_the_client_says_that_the_password_is_wrong(endpoint: Endpoint) -> None:
         clickhouse_connect.get_client(host="127.0.0.1", port=endpoint.port, password="wrong")
 
 
-FORBIDDEN = [
-    # Files, in every place where a function or table can stand.
-    "SELECT * FROM file('SECRET')",
-    "SELECT * FROM file('SECRET', 'LineAsString')",
-    "SELECT file('SECRET')",
-    "SELECT `file`('SECRET')",
-    "SELECT /* x */ file /* y */ ('SECRET')",
-    "SELECT count() FROM events WHERE record_id IN (SELECT file('SECRET'))",
-    "SELECT count() FROM events WHERE record_id IN file('SECRET')",
-    "SELECT (SELECT * FROM file('SECRET', 'LineAsString'))",
-    "SELECT * FROM events AS e JOIN file('SECRET', 'LineAsString') AS f ON 1 = 1",
-    "WITH x AS (SELECT * FROM file('SECRET', 'LineAsString')) SELECT * FROM x",
-    "SELECT * FROM view(SELECT file('SECRET'))",
-    "SELECT * FROM viewIfPermitted(SELECT file('SECRET') ELSE null('a String'))",
-    "SELECT arrayMap(x -> file(x), ['SECRET'])",
-    "SELECT * APPLY(file) FROM (SELECT 'SECRET' AS p)",
-    "SELECT * APPLY(x -> file(x)) FROM (SELECT 'SECRET' AS p)",
-    "SELECT * REPLACE(file(p) AS p) FROM (SELECT 'SECRET' AS p)",
-    "SELECT 1 ORDER BY file('SECRET')",
-    "SELECT 1 WHERE file('SECRET') = ''",
-    "SELECT sum(1) OVER (PARTITION BY file('SECRET'))",
-    "SELECT 1 UNION ALL SELECT file('SECRET')",
-    "DESCRIBE file('SECRET')",
-    "DESC TABLE file('SECRET', 'CSV')",
-    "DESCRIBE TABLE (SELECT * FROM file('SECRET'))",
-    "EXPLAIN SELECT * FROM file('SECRET')",
-    "EXPLAIN AST SELECT file('SECRET')",
-    "SELECT * FROM loop(file('SECRET'))",
-    "SELECT * FROM fileCluster('default', 'SECRET')",
-    "SELECT * FROM 'SECRET'",
-    "SELECT * FROM `SECRET`",
-    "SELECT * FROM default.`SECRET`",
-    "SELECT * FROM eval('SELECT * FROM file(''SECRET'')')",
-    "SELECT * FROM filesystem('/')",
-    "SELECT * FROM (SELECT file('SECRET') SETTINGS readonly = 0)",
-    "SELECT * FROM executable('cat', 'CSV', 'a String')",
-    "SELECT * FROM sqlite('SECRET', 't')",
-    "SELECT * FROM icebergLocal('SECRET')",
-    "SELECT * FROM deltaLakeLocal('SECRET')",
-    "SELECT * FROM python('TOKEN')",
-    "SELECT * FROM Python(TOKEN)",
-    # Writing files.
-    "SELECT 1 INTO OUTFILE 'OUT'",
-    "SELECT 1 INTO OUTFILE 'OUT' FORMAT CSV",
-    "SELECT 1 INTO OUTFILE 'OUT' TRUNCATE FORMAT CSV",
-    "EXPLAIN SELECT 1 INTO OUTFILE 'OUT'",
-    "DESCRIBE TABLE events INTO OUTFILE 'OUT'",
-    "SHOW TABLES INTO OUTFILE 'OUT'",
-    "INSERT INTO FUNCTION file('OUT', 'CSV', 'a Int') SELECT 1",
-    "BACKUP TABLE events TO File('OUT')",
-    # The network.
-    "SELECT * FROM url('http://127.0.0.1:9/x', 'CSV', 'a Int')",
-    "DESCRIBE url('http://127.0.0.1:9/x')",
-    "SELECT * FROM s3('http://127.0.0.1:9/bucket/x', 'CSV', 'a Int')",
-    "DESCRIBE s3('http://127.0.0.1:9/bucket/x')",
-    "SELECT * FROM remote('127.0.0.1:9', 'system.one')",
-    "SELECT * FROM remoteSecure('127.0.0.1:9', 'system.one')",
-    "SELECT * FROM clusterAllReplicas('default', system.one)",
-    "SELECT * FROM cluster('default', system.one)",
-    "SELECT * FROM mysql('127.0.0.1:9', 'a', 'b', 'c', 'd')",
-    "SELECT hasColumnInTable('127.0.0.1:9', 'u', 'p', 'd', 't', 'c')",
-    "EXPLAIN TABLE OVERRIDE mysql('127.0.0.1:9', 'a', 'b', 'c', 'd') PARTITION BY 1",
-    # Settings, session, other statements.
-    "SELECT 1 SETTINGS readonly = 0",
-    "SELECT 1 SETTINGS max_memory_usage = 0",
-    "SELECT * FROM (SELECT 1 SETTINGS max_execution_time = 0)",
-    "SELECT 1 FORMAT Null SETTINGS max_threads = 100",
-    "SET readonly = 0",
-    "SET max_threads = 64",
-    "USE system",
-    "SELECT 1; SELECT 2",
-    "SELECT 1; DROP TABLE auditspan.events",
-    "SELECT 1 PARALLEL WITH KILL QUERY WHERE 1",
-    "SELECT 1 PARALLEL WITH SYSTEM STOP MERGES",
-    "SYSTEM STOP MERGES",
-    "SYSTEM SHUTDOWN",
-    "KILL QUERY WHERE 1",
-    "INSERT INTO events (log_id) VALUES ('x')",
-    "INSERT INTO events (log_id) SELECT 'x'",
-    "ALTER TABLE events DELETE WHERE 1",
-    "DELETE FROM events WHERE 1",
-    "UPDATE events SET flagged = 0 WHERE 1",
-    "TRUNCATE TABLE events",
-    "DROP TABLE events",
-    "DETACH TABLE events",
-    "RENAME TABLE events TO other",
-    "OPTIMIZE TABLE events FINAL",
-    "CREATE TABLE t (a Int) ENGINE = Memory",
-    "CREATE TEMPORARY TABLE t (a Int)",
-    "CREATE VIEW v AS SELECT 1",
-    "CREATE FUNCTION f AS x -> x",
-    "CREATE DICTIONARY d (a UInt64) PRIMARY KEY a SOURCE(FILE(path 'SECRET' format 'CSV')) LAYOUT(FLAT()) LIFETIME(1)",
-    "ATTACH TABLE q (a Int) ENGINE = MergeTree ORDER BY a",
-    "GRANT ALL ON *.* TO default",
-    "EXECUTE AS default SELECT 1",
-    "CHECK TABLE events",
-    # What others do, and where things lie.
-    "SELECT * FROM system.processes",
-    "SELECT query FROM `system`.`processes`",
-    "SELECT 1 WHERE 1 IN system.processes",
-    "SELECT 1 WHERE 1 IN (system.processes)",
-    "SELECT * FROM merge('system', 'processes')",
-    "SELECT * FROM system.disks",
-    "SELECT * FROM system.server_settings",
-    "SHOW PROCESSLIST",
-    "DESCRIBE TABLE system.processes",
-]
-
-
 def test_files_are_not_written(endpoint: Endpoint) -> None:
     answer = endpoint.post("SELECT 1 INTO OUTFILE '/nowhere' FORMAT CSV")
     assert answer.headers["x-clickhouse-exception-code"] == "164"
@@ -374,35 +266,6 @@ def test_what_does_not_only_read_the_store_is_refused(endpoint: Endpoint, statem
 def test_a_parameter_cannot_name_what_may_not_be_named(endpoint: Endpoint) -> None:
     answer = endpoint.post("SELECT * FROM {t:Identifier}", param_t="system.processes")
     assert answer.headers["x-clickhouse-exception-code"] == "164"
-
-
-ALLOWED = [
-    "SELECT count() FROM auditspan.events",
-    "SELECT count() FROM events",
-    "SELECT record_id, why FROM auditspan.flagged ORDER BY arrival_time DESC LIMIT 10",
-    "WITH t AS (SELECT emitter, count() AS n FROM events GROUP BY emitter WITH TOTALS) SELECT * FROM t",
-    "SELECT toStartOfInterval(arrival_time, INTERVAL 60 second) AS t, countIf(flagged) FROM events GROUP BY t",
-    "SELECT row_number() OVER (PARTITION BY class ORDER BY leaf_index) FROM events WHERE emitter IN ('a', 'gateway')",
-    "SELECT e.* EXCEPT(payload) FROM events AS e LEFT JOIN flagged AS f USING (leaf_index) WHERE NOT e.flagged LIMIT 1",
-    "SELECT arrayJoin(rule_ids) AS rule, uniqExact(record_id) FROM events GROUP BY rule HAVING rule LIKE 'us-%'",
-    "SELECT quantiles(0.5, 0.9)(leaf_index), CAST('1' AS UInt8), [1, 2][1], CASE WHEN 1 THEN 2 END FROM events",
-    "SELECT number FROM numbers(3) UNION ALL SELECT 1",
-    "SELECT * FROM (SELECT 1 EXCEPT SELECT 2)",
-    "SELECT DISTINCT ON (emitter) emitter FROM events",
-    "SELECT * APPLY(toString) FROM (SELECT 1 AS x)",
-    "SELECT file FROM (SELECT 1 AS file)",
-    "SELECT 'INTO OUTFILE ''x'' SETTINGS readonly = 0; DROP TABLE events'",
-    "SELECT version(), timezone(), currentDatabase()",
-    "SELECT name FROM system.databases",
-    "SELECT name, type FROM system.columns WHERE table = 'events'",
-    "SHOW TABLES FROM auditspan",
-    "SHOW DATABASES",
-    "SHOW CREATE TABLE events",
-    "DESCRIBE TABLE auditspan.events",
-    "DESC events FORMAT JSON",
-    "EXISTS TABLE events",
-    "EXPLAIN indexes = 1 SELECT * FROM events WHERE flagged",
-]
 
 
 @pytest.mark.parametrize("statement", ALLOWED)
