@@ -10,11 +10,12 @@ import zstandard
 
 __all__ = ["CONTENT_ENCODINGS", "CorruptEncoding", "DecompressedTooLarge", "decompress"]
 
-CONTENT_ENCODINGS: Final = ("identity", "gzip", "zstd")
-"""Content encodings that are understood."""
+CONTENT_ENCODINGS: Final = ("identity", "gzip", "deflate", "zstd")
+"""Content encodings that are understood: all that the official exporters can be told to use, and zstd."""
 
 _STEP: Final = 1024 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
+_ZLIB: Final = zlib.MAX_WBITS
 # RFC 8878 section 3.1.1.1.2 asks decoders for at least 8 MB; more would let a sender choose our memory.
 _ZSTD_WINDOW: Final = 8 * 1024 * 1024
 # A zstd block takes 4 bytes at least and gives 128 KiB at most: one step gives 16 MiB at most.
@@ -74,20 +75,32 @@ def _gzip(body: bytes, collected: _Collected) -> None:
     """RFC 1952; a body may be several members one after the other (section 2.2)."""
     rest = body
     while True:
-        member = zlib.decompressobj(wbits=_GZIP)
-        try:
-            while not member.eof:
-                piece = member.decompress(rest, _STEP)
-                rest = member.unconsumed_tail
-                if piece:
-                    collected.add(piece)
-                elif not rest and not member.eof:
-                    raise CorruptEncoding("the gzip stream ends early")
-        except zlib.error as error:
-            raise CorruptEncoding(f"the request is not gzip: {error}") from error
-        rest = member.unused_data
+        rest = _inflate("gzip", _GZIP, rest, collected)
         if not rest:
             return
+
+
+def _deflate(body: bytes, collected: _Collected) -> None:
+    """RFC 9110 section 8.4.1.2: the zlib format of RFC 1950, in spite of its name."""
+    if _inflate("deflate", _ZLIB, body, collected):
+        raise CorruptEncoding("something follows the deflate stream")
+
+
+def _inflate(name: str, wbits: int, body: bytes, collected: _Collected) -> bytes:
+    """Collect one compressed stream; what follows it."""
+    stream = zlib.decompressobj(wbits=wbits)
+    rest = body
+    try:
+        while not stream.eof:
+            piece = stream.decompress(rest, _STEP)
+            rest = stream.unconsumed_tail
+            if piece:
+                collected.add(piece)
+            elif not rest and not stream.eof:
+                raise CorruptEncoding(f"the {name} stream ends early")
+    except zlib.error as error:
+        raise CorruptEncoding(f"the request is not {name}: {error}") from error
+    return stream.unused_data
 
 
 def _zstd(body: bytes, collected: _Collected) -> None:
@@ -110,4 +123,4 @@ def _zstd(body: bytes, collected: _Collected) -> None:
         raise CorruptEncoding("the zstd stream ends early")
 
 
-_DECODERS: Final[dict[str, Callable[[bytes, _Collected], None]]] = {"gzip": _gzip, "zstd": _zstd}
+_DECODERS: Final[dict[str, Callable[[bytes, _Collected], None]]] = {"gzip": _gzip, "deflate": _deflate, "zstd": _zstd}

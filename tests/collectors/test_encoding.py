@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 # A busy machine is no fault of the code.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-COMPRESS = {"gzip": gzip.compress, "zstd": zstandard.compress, "identity": bytes}
+COMPRESS = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstandard.compress, "identity": bytes}
 
 
 def nothing(_: int) -> None:
@@ -26,6 +26,8 @@ def nothing(_: int) -> None:
 @unhurried
 @given(st.lists(st.binary(min_size=1, max_size=5000), min_size=1, max_size=4), st.sampled_from(list(COMPRESS)))
 def test_what_was_compressed_comes_back(parts, encoding):
+    # Gzip and zstd allow several streams one after the other.
+    parts = [b"".join(parts)] if encoding == "deflate" else parts
     body = b"".join(COMPRESS[encoding](part) for part in parts)
     counted = []
     assert decompress(body, encoding, 20_000, counted.append) == b"".join(parts)
@@ -33,7 +35,7 @@ def test_what_was_compressed_comes_back(parts, encoding):
 
 
 @unhurried
-@given(st.binary(min_size=1, max_size=3000), st.sampled_from(["gzip", "zstd"]), st.data())
+@given(st.binary(min_size=1, max_size=3000), st.sampled_from(["gzip", "deflate", "zstd"]), st.data())
 def test_a_stream_cut_off_anywhere_is_corrupt(content, encoding, data):
     compressed = COMPRESS[encoding](content)
     cut = data.draw(st.integers(0, len(compressed) - 1))
@@ -42,7 +44,7 @@ def test_a_stream_cut_off_anywhere_is_corrupt(content, encoding, data):
 
 
 @unhurried
-@given(st.binary(max_size=500), st.sampled_from(["gzip", "zstd"]))
+@given(st.binary(max_size=500), st.sampled_from(["gzip", "deflate", "zstd"]))
 def test_any_bytes_are_decompressed_or_refused(body, encoding):
     try:
         decompress(body, encoding, 100_000, nothing)
@@ -56,6 +58,11 @@ def test_the_bound_is_exact(encoding):
     assert len(decompress(body, encoding, 10_000, nothing)) == 10_000
     with pytest.raises(DecompressedTooLarge):
         decompress(body, encoding, 9_999, nothing)
+
+
+def test_what_follows_a_deflate_stream_is_an_error():
+    with pytest.raises(CorruptEncoding, match="follows"):
+        decompress(zlib.compress(b"a") + b"b", "deflate", 1000, nothing)
 
 
 def gzip_bomb(size: int) -> bytes:
