@@ -73,6 +73,7 @@ class Recorder:
         self._incarnation: _Incarnation | None = None
         self._locks: dict[int, threading.RLock] = {}
         self._next_log = 0.0
+        self._threadless_pid = 0
         fork.register(self)
         _exit_with(self)
 
@@ -259,11 +260,15 @@ class Recorder:
             if current is not None and current.pid != pid:
                 fork.forget_inherited()
                 self._incarnation = current = None
+                # The fork went around Python's hooks, and with them around Python's repair of locks and threads: a
+                # thread started here may hang. Records go to the spool all the same, and another process ships them.
+                self._threadless_pid = pid
             if current is None or current.stream.closed:
                 fresh = _Incarnation(self.settings, self._process_resource())
                 if self._incarnation is current:
                     self._incarnation = fresh
-                    fresh.start()
+                    if pid != self._threadless_pid:
+                        fresh.start()
                 # Otherwise a signal handler has interrupted these lines and made one already.
                 return self._incarnation or fresh
             return current

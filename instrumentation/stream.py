@@ -15,6 +15,7 @@ import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -172,6 +173,16 @@ class Stream:
             self._note_gap(_reason(error), sequence)
             raise RecordLost(_reason(error), f"the spool cannot be written: {error.strerror}") from error
 
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        """The critical section, for all but ``append``: what interrupted it and had to wait is appended after it."""
+        try:
+            with self.lock:
+                yield
+        finally:
+            if self._deferred and not self._is_interrupting():
+                self._append_deferred()
+
     def _append_deferred(self) -> None:
         with contextlib.suppress(IndexError):
             while True:
@@ -230,7 +241,7 @@ class Stream:
 
     def tell_gaps(self) -> bool:
         """Write the gap records that are due; whether none is left."""
-        with self.lock:
+        with self._held():
             if self._gaps:
                 try:
                     writer = self._ready()
@@ -254,13 +265,13 @@ class Stream:
 
     def close(self) -> None:
         """Write ``audit.stream.closed``, the last record; later ones belong to another stream."""
-        with self.lock:
+        with self._held():
             if not self.closed:
                 self._tell_last(EventClass.STREAM_CLOSED, "close")
                 self.closed = True
 
     def _tell_last(self, event_class: EventClass, action: str) -> None:
-        with self.lock:
+        with self._held():
             if self.opened and not self.closed:
                 attributes: Attributes = {
                     semconv.AUDIT_ACTION: action,

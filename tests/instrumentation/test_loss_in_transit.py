@@ -139,9 +139,9 @@ def test_status_400_finds_the_bad_record_and_delivers_its_neighbours(collector, 
         return original(path, headers, body)
 
     collector._handle = strict
-    with recorder._current().stream.lock:
-        for number in range(10):
-            recorder.record("model.access", access("poison" if number == 4 else f"call-{number}"))
+    collector.script.append(Script(503, {"Retry-After": "0.2"}))
+    for number in range(10):
+        recorder.record("model.access", access("poison" if number == 4 else f"call-{number}"))
     recorder.flush(20)
     assert collector.wait_for(lambda it: len(it.actions()) == 9)
     assert collector.actions() == sorted(f"call-{number}" for number in range(10) if number != 4)

@@ -283,6 +283,7 @@ def test_really_full_disk_keeps_what_it_has_and_tells_the_rest(collector, make_r
     lost = sum(count for _, count in gaps_of(collector))
     assert lost > 50
     assert len(collector.actions()) + lost == 600
+    recorder.close()
 
 
 def test_spool_limit_is_as_a_full_disk(silent, make_recorder, access):
@@ -335,8 +336,8 @@ def test_record_after_close_opens_another_stream(collector, recorder, access):
 
 
 def test_signal_handler_and_finalizer_may_record_inside_record(collector, recorder, access):
-    rounds = 200
     fired = []
+    done = threading.Event()
 
     class Finalized:
         def __del__(self):
@@ -346,19 +347,27 @@ def test_signal_handler_and_finalizer_may_record_inside_record(collector, record
         fired.append(1)
         recorder.record("model.access", access("signal"), mode="local_sync")
 
-    old = signal.signal(signal.SIGVTALRM, handler)
+    def interrupt():
+        while not done.wait(0.001):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    old = signal.signal(signal.SIGUSR1, handler)
+    sender = threading.Thread(target=interrupt)
+    rounds = 0
     try:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0005, 0.0005)
-        for _ in range(rounds):
+        sender.start()
+        while len(fired) < 50 and rounds < 100_000:
             recorder.record("model.access", access("outer"))
             Finalized()
+            rounds += 1
     finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, old)
+        done.set()
+        sender.join()
+        signal.signal(signal.SIGUSR1, old)
     assert recorder.flush(30)
     found = collector.actions()
     assert found.count("outer") == found.count("finalizer") == rounds
-    assert found.count("signal") == len(fired) > 0
+    assert found.count("signal") == len(fired) >= 50
     sequences = sorted(sequence for _, sequence in collector.once())
     assert sequences == list(range(len(sequences)))
 

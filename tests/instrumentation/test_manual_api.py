@@ -1,0 +1,88 @@
+import asyncio
+
+import pytest
+from auditspan.instrumentation import audit
+from auditspan.instrumentation.recorder import set_recorder
+
+
+@pytest.fixture
+def api(recorder):
+    set_recorder(recorder)
+    return audit
+
+
+def pair(collector, recorder, event_class):
+    assert recorder.flush(20)
+    started, ended = sorted(collector.of_class(event_class), key=lambda item: item.sequence)
+    assert started.attributes["audit.outcome"] == "started"
+    assert ended.attributes["audit.intent.id"] == started.attributes["audit.record.id"]
+    assert ended.attributes["audit.record.id"] != started.attributes["audit.record.id"]
+    assert ended.span.start_time_unix_nano <= ended.span.end_time_unix_nano
+    return started.attributes, ended.attributes
+
+
+def test_record(api, collector, recorder):
+    record_id = api.record("model.access", {"audit.action": "chat"}, start_time=5, end_time=6)
+    assert recorder.flush(20)
+    (found,) = collector.of_class("model.access")
+    assert found.attributes["audit.record.id"] == record_id
+    assert (found.span.start_time_unix_nano, found.span.end_time_unix_nano) == (5, 6)
+
+
+def test_transfer_writes_intent_before_and_outcome_after(api, collector, recorder):
+    with api.transfer(
+        target="s3://m/w", actor="role:x", direction="upload", destination_country="SG", consignee="acme"
+    ) as transfer:
+        # The intent is at the collector while the action runs, so a kill now cannot hide it.
+        assert recorder.flush(20)
+        (intent,) = collector.of_class("model.transfer")
+        assert intent.attributes["audit.record.id"] == transfer.intent_id
+        transfer.set("export_control.artifact.size", 12)
+    started, ended = pair(collector, recorder, "model.transfer")
+    for attributes in (started, ended):
+        assert attributes["audit.target.id"] == "s3://m/w"
+        assert attributes["export_control.destination.country"] == "SG"
+        assert attributes["export_control.transfer.direction"] == "upload"
+    assert ended["audit.outcome"] == "success"
+    assert ended["export_control.artifact.size"] == 12
+    assert "export_control.artifact.size" not in started
+
+
+def test_what_the_block_raises_is_recorded_and_raised_on_unchanged(api, collector, recorder):
+    error = ValueError("with a secret in it")
+    with pytest.raises(ValueError) as caught, api.provision(target="p5", actor="a", quantity=2):
+        raise error
+    assert caught.value is error
+    _, ended = pair(collector, recorder, "accelerator.provision")
+    assert (ended["audit.outcome"], ended["error.type"]) == ("failure", "ValueError")
+    assert ended["export_control.quantity"] == 2
+    assert "secret" not in str(ended)
+
+
+def test_async_block_and_cancellation(api, collector, recorder):
+    async def main():
+        async with api.provision(target="p5", actor="a"):
+            await asyncio.sleep(3600)
+
+    async def cancelled():
+        task = asyncio.create_task(main())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    _, ended = pair(collector, recorder, "accelerator.provision")
+    assert ended["audit.outcome"] == "interrupted"
+
+
+def test_async_success_and_denial(api, collector, recorder):
+    async def main():
+        async with api.transfer(target="t", actor="a", mode="local_sync") as transfer:
+            transfer.end_with("denied")
+        await api.record_async("model.access", {"audit.action": "chat"})
+
+    asyncio.run(main())
+    _, ended = pair(collector, recorder, "model.transfer")
+    assert ended["audit.outcome"] == "denied"
+    assert collector.actions() == ["chat"]
