@@ -23,10 +23,10 @@ Times = npt.NDArray[np.int64]
 _Number = TypeVar("_Number", bound=np.generic)
 
 WINDOW: Final = 7 * 86_400 * 10**9
-"""Nanoseconds of the arrival watermark for which a foreign identity counts as seen (evidence format, section 7)."""
+"""Nanoseconds after its arrival, by the watermark, for which a foreign identity counts as seen (format, section 7)."""
 
 NEVER: Final = -(2**62)
-"""Watermark of an identity that was not seen."""
+"""Arrival time of an identity that was not seen."""
 
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 _FINAL_1: Final = np.uint64(0xBF58476D1CE4E5B9)
@@ -35,10 +35,10 @@ _FINAL_2: Final = np.uint64(0x94D049BB133111EB)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Run:
-    """Sorted distinct hashes, and the latest watermark at which each was sealed."""
+    """Sorted distinct hashes, and the latest arrival time of what was sealed under each."""
 
     hashes: Hashes
-    watermarks: Times
+    arrivals: Times
     newest: int
 
 
@@ -77,7 +77,7 @@ class ForeignIdentities:
         return _mix(mixed + (emitters ^ self._key[3]))
 
     def last_seen(self, hashes: Hashes) -> Times:
-        """The latest watermark at which each hash was sealed, `NEVER` for those that were not."""
+        """The latest arrival time of what was sealed under each hash, `NEVER` for those that were not."""
         latest = np.full(len(hashes), NEVER, np.int64)
         if not len(hashes):
             return latest
@@ -89,23 +89,23 @@ class ForeignIdentities:
             hit = np.flatnonzero(run.hashes[place] == asked)
             if len(hit):
                 rows = order[hit]
-                latest[rows] = np.maximum(latest[rows], run.watermarks[place[hit]])
+                latest[rows] = np.maximum(latest[rows], run.arrivals[place[hit]])
         return latest
 
-    def add(self, hashes: Hashes, watermarks: Times) -> None:
-        """Remember what was sealed at which watermarks, and forget runs that ended more than a window ago."""
+    def add(self, hashes: Hashes, arrivals: Times) -> None:
+        """Remember what was sealed, with its arrival times, and forget runs that ended more than a window ago."""
         if not len(hashes):
             return
-        made = _sorted_run(hashes, watermarks)
+        made = _sorted_run(hashes, arrivals)
         oldest = made.newest - WINDOW
         kept = [run for run in self._runs if run.newest >= oldest]
         while kept and len(kept[-1].hashes) <= 2 * len(made.hashes) and self._mergeable(kept[-1], made):
             last = kept.pop()
             made = _sorted_run(
-                np.concatenate((last.hashes, made.hashes)), np.concatenate((last.watermarks, made.watermarks))
+                np.concatenate((last.hashes, made.hashes)), np.concatenate((last.arrivals, made.arrivals))
             )
         if len(made.hashes) > self._in_memory:
-            made = _Run(_mapped(made.hashes), _mapped(made.watermarks), made.newest)
+            made = _Run(_mapped(made.hashes), _mapped(made.arrivals), made.newest)
         self._runs = [*kept, made]
 
     def _mergeable(self, left: _Run, right: _Run) -> bool:
@@ -129,12 +129,12 @@ def _mix(values: Hashes) -> Hashes:
     return values ^ (values >> np.uint64(31))
 
 
-def _sorted_run(hashes: Hashes, watermarks: Times) -> _Run:
-    order = np.lexsort((watermarks, hashes))
-    hashes, watermarks = hashes[order], watermarks[order]
-    # Of equal hashes the last one has the latest watermark.
+def _sorted_run(hashes: Hashes, arrivals: Times) -> _Run:
+    order = np.lexsort((arrivals, hashes))
+    hashes, arrivals = hashes[order], arrivals[order]
+    # Of equal hashes the last one has the latest arrival.
     last = np.append(hashes[1:] != hashes[:-1], True)
-    return _Run(hashes[last], watermarks[last], int(watermarks.max()))
+    return _Run(hashes[last], arrivals[last], int(arrivals.max()))
 
 
 def _mapped(values: npt.NDArray[_Number]) -> npt.NDArray[_Number]:

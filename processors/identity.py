@@ -87,7 +87,7 @@ class Judgement:
     streams: dict[StreamKey, Stream] = field(default_factory=dict)
     closed: dict[StreamKey, Int64s] = field(default_factory=dict)
     foreign_hashes: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
-    foreign_watermarks: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
+    foreign_arrivals: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 class Identities:
@@ -122,7 +122,7 @@ class Identities:
     def apply(self, judgement: Judgement) -> None:
         """Take over what a judgement says was sealed."""
         self.streams.update(judgement.streams)
-        self.foreign.add(judgement.foreign_hashes, judgement.foreign_watermarks)
+        self.foreign.add(judgement.foreign_hashes, judgement.foreign_arrivals)
 
     def _repeats_in_streams(
         self, rows: IdentityRows, groups: Mapping[StreamKey, _Members]
@@ -169,7 +169,7 @@ class Identities:
         payloads = _ask(list(repeats), _span_payloads(log_id, sealed))
         _settle(judgement.verdicts, rows, repeats, set(mine[before].tolist()), payloads, window=WINDOW)
         kept = judgement.verdicts[mine] != Verdict.SUPPRESSED
-        judgement.foreign_hashes, judgement.foreign_watermarks = hashes[kept], watermark[kept]
+        judgement.foreign_hashes, judgement.foreign_arrivals = hashes[kept], rows.arrival[mine[kept]]
 
 
 _Identity = tuple[str, str, int] | tuple[str, bytes, bytes]
@@ -236,7 +236,8 @@ def _settle(
             verdicts[row] = verdict
             if verdict != Verdict.SUPPRESSED:
                 sealed.append(payload)
-                last = watermark
+                # The window is reckoned from arrival times, which every leaf carries: a restart finds the same.
+                last = max(int(rows.arrival[row]), last if last is not None else 0)
 
 
 def _ask(identities: Sequence[_Identity], look_up: _LookUp) -> dict[_Identity, list[bytes | None]]:

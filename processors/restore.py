@@ -93,14 +93,10 @@ def _streams(store: Store, log_id: str, watermark: int) -> dict[StreamKey, Strea
 
 def _foreign(store: Store, log_id: str, watermark: int) -> ForeignIdentities:
     foreign = ForeignIdentities()
-    mark = 0
     for batch in store.foreign_identities(log_id, max(watermark - WINDOW, 0)):
         if not len(batch):
             continue
         arrival = batch.column("arrival_time").to_numpy(zero_copy_only=False)
-        # The watermark at a leaf is the latest arrival up to it.
-        marks = np.maximum(np.maximum.accumulate(arrival), mark)
-        mark = int(marks[-1])
         emitter = batch.column("emitter")
         if not pa.types.is_dictionary(emitter.type):
             emitter = emitter.dictionary_encode()
@@ -109,7 +105,7 @@ def _foreign(store: Store, log_id: str, watermark: int) -> ForeignIdentities:
         hashes = foreign.hash(
             names[emitter.indices.to_numpy(zero_copy_only=False)], fixed_width(trace, 2), fixed_width(span, 1)[:, 0]
         )
-        foreign.add(hashes, marks)
+        foreign.add(hashes, arrival)
     return foreign
 
 

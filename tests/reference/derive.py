@@ -102,11 +102,11 @@ class Stream:
 
 @dataclass
 class Sealed:
-    """A payload sealed under an identity, and the arrival watermark at its entry."""
+    """A payload sealed under an identity, and its arrival time."""
 
     payload: bytes
     span: bytes
-    watermark: int
+    arrival: int
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,7 @@ class Deriver:
             faults.add("identity.conflict")
             name = "audit.conflict"
             self.counts["conflicts"] += 1
-        self.identities.setdefault(identity, []).append(Sealed(payload, raw.span, self.watermark))
+        self.identities.setdefault(identity, []).append(Sealed(payload, raw.span, entry.arrival_time))
         if stream is not None:
             self._sealed_in_stream(entry, stream, sequence)
         header = self._header(entry, ordinal, payload) | {
@@ -354,7 +354,7 @@ class Deriver:
         sealed = self.identities.get(identity, [])
         seen = bool(sealed)
         if identity[0] == "span":
-            seen = any(one.watermark >= self.watermark - 7 * DAY for one in sealed)
+            seen = any(one.arrival >= self.watermark - 7 * DAY for one in sealed)
         if not seen:
             return "new"
         if any(one.payload == payload for one in sealed):
