@@ -86,6 +86,9 @@ class JournalSettings(_Section):
     partitions: int = Field(
         default=1, ge=1, le=1024, description="data partitions, and so logs; fixed for the life of a journal"
     )
+    keep_days: float = Field(
+        default=30.0, ge=0, description="entries older than this are forgotten once signed; 0 keeps them for ever"
+    )
 
 
 class Processor(_Section):

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from auditspan.canonical import JsonValue
 from auditspan.errors import AuditSpanError
-from auditspan.journal.contract import CONTROL_PARTITION, Journal, JournalUnavailable
+from auditspan.journal.contract import CONTROL_PARTITION, Journal, JournalUnavailable, PositionLost
 from auditspan.ledger.signer import Signer
 from auditspan.policy.reference import Reference, software
 from auditspan.semconv import EventClass
@@ -28,6 +28,7 @@ from .determine import Determiner
 from .epochs import activate, epoch_of, keep_artifacts, last_epoch
 from .metrics import ProcessorMetrics
 from .processor import LogProcessor
+from .trimming import Trimmer
 
 __all__ = ["LogStatus", "Pipeline"]
 
@@ -36,6 +37,7 @@ _log = logging.getLogger(__name__)
 _POLL: Final = 0.25
 """Seconds that a worker waits for an entry before it looks whether it should stop."""
 _JOURNAL_PAUSE: Final = 1.0
+_TRIM_EVERY: Final = 60.0
 _LONGEST_BODY: Final = 1
 
 
@@ -75,6 +77,8 @@ class Pipeline:
         registry: where the metrics go.
         checkpoint_seconds: at most this long after a leaf was sealed, a checkpoint over it is signed.
         heartbeat_seconds: a partition to which nothing came for this long gets a heartbeat.
+        keep_days: how long the journal keeps an entry that a signed checkpoint covers; 0: for ever.
+        trim_seconds: time between two rounds of forgetting.
         clock: now, in nanoseconds since 1970.
     """
 
@@ -92,6 +96,8 @@ class Pipeline:
         registry: CollectorRegistry,
         checkpoint_seconds: float = 1.0,
         heartbeat_seconds: float = 15.0,
+        keep_days: float = 0.0,
+        trim_seconds: float = _TRIM_EVERY,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._journal = journal
@@ -117,6 +123,9 @@ class Pipeline:
         self._control: LogProcessor | None = None
         self._checkpointer: Checkpointer | None = None
         self._checkpoint_thread: threading.Thread | None = None
+        self._trimmer = Trimmer(journal, self.status, keep_days, self._draining.is_set, clock)
+        self._trim_seconds = trim_seconds
+        self._trim_thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Open the logs, restore their state, activate the reference, and begin.
@@ -151,7 +160,8 @@ class Pipeline:
         for processor in self._processors:
             self._threads.append(self._thread(processor.partition, partial(self._seal, processor)))
         self._checkpoint_thread = self._thread("checkpoints", self._sign)
-        for thread in (*self._threads, self._checkpoint_thread):
+        self._trim_thread = self._thread("trimming", self._trim)
+        for thread in (*self._threads, self._checkpoint_thread, self._trim_thread):
             thread.start()
 
     def stop(self, timeout: float = 30.0) -> None:
@@ -161,11 +171,11 @@ class Pipeline:
         """
         deadline = time.monotonic() + timeout
         self._draining.set()
-        for thread in (*self._threads, self._checkpoint_thread):
+        for thread in (*self._threads, self._checkpoint_thread, self._trim_thread):
             if thread is not None and thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
         self._stop.set()
-        for thread in (*self._threads, self._checkpoint_thread):
+        for thread in (*self._threads, self._checkpoint_thread, self._trim_thread):
             if thread is not None and thread.ident is not None:
                 thread.join(5.0)
         self._close_stores()
@@ -273,6 +283,14 @@ class Pipeline:
                 0.05 if self._draining.is_set() else max(left, 0.0)
             )
 
+    def _trim(self) -> None:
+        # A thread of its own: giving back the space of a long arrears must not hold up a checkpoint.
+        while not self._draining.wait(self._trim_seconds):
+            try:
+                self._trimmer.run_once()
+            except JournalUnavailable as error:
+                _log.warning("The journal is trimmed later: %s", error)
+
     def _beat(self, *, at_once: bool = False) -> None:
         """Journal a heartbeat for each partition to which nothing came for a while."""
         if self._draining.is_set():
@@ -298,7 +316,10 @@ class Pipeline:
         tree = processor.tree
         end = self._journal.high_water_mark(processor.partition)
         signed = self._checkpointer.last(processor.log_id) if self._checkpointer is not None else None
-        waiting = self._journal.read(processor.partition, tree.sealed_to, max_entries=1, max_bytes=_LONGEST_BODY)
+        try:
+            waiting = self._journal.read(processor.partition, tree.sealed_to, max_entries=1, max_bytes=_LONGEST_BODY)
+        except PositionLost:  # sealed, signed and trimmed since we looked at the tree
+            waiting = []
         age = (self._clock() - waiting[0].arrival_time) / 1e9 if waiting else 0.0
         return LogStatus(
             partition=processor.partition,

@@ -75,6 +75,7 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
             registry=registry,
             checkpoint_seconds=settings.processor.checkpoint_seconds,
             heartbeat_seconds=settings.processor.heartbeat_seconds,
+            keep_days=settings.journal.keep_days,
         )
         pipeline.start()
         stack.callback(pipeline.stop)

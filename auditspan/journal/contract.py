@@ -1,6 +1,6 @@
 """The journal: what an acknowledgement rests on.
 
-Four verbs (append, read, high-water mark, trim) that SQLite and Kafka both can keep. A partition is an append-only
+Few verbs (append, read, earliest and high-water mark, trim) that SQLite and Kafka both can keep. A partition is an append-only
 sequence of entries with offsets 0, 1, 2 … without holes; one partition feeds one log (``docs/evidence-format.md``
 section 2).
 """
@@ -106,6 +106,9 @@ class Journal(Protocol):
         Raises:
             PositionLost: ``offset`` was trimmed.
         """
+
+    def earliest(self, partition: str) -> int:
+        """The earliest offset of ``partition`` that `read` still gives; the high-water mark when it gives none."""
 
     def high_water_mark(self, partition: str) -> int:
         """Offset that the next entry of ``partition`` will get."""
