@@ -163,7 +163,7 @@ def verify(
     auditspan evidence verify ./package --trust ./trust.json
     auditspan evidence verify ./package --trust ./trust.json --json
     """
-    from auditspan.exporters.evidence.report import render
+    from auditspan.exporters.evidence.rendering import render
     from auditspan.exporters.evidence.verify import verify_package
     from auditspan.ledger.keys import load_trust
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-__all__ = ["Fault", "Faults", "Leaf", "Report", "StreamSeen", "render", "shown"]
+__all__ = ["Fault", "Faults", "Leaf", "Report", "StreamSeen", "shown"]
 
 _MOST_KEPT: Final = 1_000
 _MOST_KEPT_OF_ONE_CODE: Final = 200
@@ -136,10 +133,3 @@ class Report:
     def to_json(self) -> str:
         """The report as one JSON document."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
-
-
-def render(report: Report, console: Console) -> None:
-    """Print a report for a person; loads ``rich``, which verification itself does without."""
-    from .rendering import render as printed
-
-    printed(report, console)

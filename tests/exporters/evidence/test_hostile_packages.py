@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from auditspan.exporters.evidence.layout import EVENT_FILE
 from auditspan.exporters.evidence.package import Package, PathRefused
-from auditspan.exporters.evidence.report import render
+from auditspan.exporters.evidence.rendering import render
 from auditspan.exporters.evidence.verify import verify_package
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
