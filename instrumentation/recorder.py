@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import NewType
 
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
 from ..errors import AuditSpanError
 from . import fork
@@ -74,6 +74,7 @@ class Recorder:
         self._locks: dict[int, threading.RLock] = {}
         self._next_log = 0.0
         self._threadless_pid = 0
+        self._detecting = False
         fork.register(self)
         _exit_with(self)
 
@@ -104,7 +105,14 @@ class Recorder:
 
     def _process_resource(self) -> Resource:
         if self._resource is None:
-            self._resource = _default_resource()
+            if self._detecting:
+                # A signal handler has interrupted the detection, whose executor holds locks.
+                return _resource_of_environment()
+            self._detecting = True
+            try:
+                self._resource = _default_resource()
+            finally:
+                self._detecting = False
         if "process.pid" in self._resource.attributes:
             return self._resource.merge(Resource({"process.pid": os.getpid(), "process.parent_pid": os.getppid()}))
         return self._resource
@@ -355,7 +363,12 @@ def _default_resource() -> Resource:
         return Resource.create()
     except RuntimeError:
         # At interpreter exit the SDK can no longer run its detectors; a late record still needs a stream.
-        return Resource.get_empty()
+        return _resource_of_environment()
+
+
+def _resource_of_environment() -> Resource:
+    """What ``OTEL_RESOURCE_ATTRIBUTES`` and ``OTEL_SERVICE_NAME`` say, read without threads."""
+    return Resource({"service.name": "unknown_service"}).merge(OTELResourceDetector().detect())
 
 
 def _exit_with(recorder: Recorder) -> None:
@@ -370,7 +383,7 @@ def _exit_with(recorder: Recorder) -> None:
 
 
 _recorder: Recorder | None = None
-_recorder_lock = threading.Lock()
+_recorder_lock = threading.RLock()
 
 
 def get_recorder() -> Recorder:
@@ -383,7 +396,9 @@ def get_recorder() -> Recorder:
     if _recorder is None:
         with _recorder_lock:
             if _recorder is None:
-                _recorder = Recorder()
+                made = Recorder()
+                # A signal handler may have made one meanwhile.
+                _recorder = _recorder or made
     return _recorder
 
 

@@ -336,7 +336,7 @@ def test_record_after_close_opens_another_stream(collector, recorder, access):
 
 
 def test_signal_handler_and_finalizer_may_record_inside_record(collector, recorder, access):
-    fired = []
+    fired, sent = [], []
     done = threading.Event()
 
     class Finalized:
@@ -344,12 +344,15 @@ def test_signal_handler_and_finalizer_may_record_inside_record(collector, record
             recorder.record("model.access", access("finalizer"))
 
     def handler(number, frame):
-        fired.append(1)
         recorder.record("model.access", access("signal"), mode="local_sync")
+        fired.append(1)
 
     def interrupt():
         while not done.wait(0.001):
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+            # One at a time: a storm of handlers would only interrupt one another.
+            if len(sent) == len(fired):
+                sent.append(1)
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
     old = signal.signal(signal.SIGUSR1, handler)
     sender = threading.Thread(target=interrupt)
@@ -363,6 +366,7 @@ def test_signal_handler_and_finalizer_may_record_inside_record(collector, record
     finally:
         done.set()
         sender.join()
+        # The last signal is handled before this thread's next instruction, at the latest.
         signal.signal(signal.SIGUSR1, old)
     assert recorder.flush(30)
     found = collector.actions()
