@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 from auditspan.instrumentation.adoption import inspect_spool, ship_spool
@@ -185,7 +186,10 @@ os.kill(os.getpid(), 9)
     assert process.stdout.readline() == "forked\n"
     assert process.wait(20) == -signal.SIGKILL
     # The parent is dead and its stream is free, though the child that inherited its descriptors lives.
-    report = ship_spool(spool, settings, timeout=30)
+    # The child may hold it for the moment in which it tries, in vain, to adopt it.
+    deadline = time.monotonic() + 10
+    while (report := ship_spool(spool, settings, timeout=30)).streams == 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert (report.streams, report.live) == (1, 1)
     assert collector.actions() == ["parent"]
     process.stdin.write("\n")
