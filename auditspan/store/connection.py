@@ -165,8 +165,10 @@ class EmbeddedConnection:
         self._insert(table, rows, _INSERT_SETTINGS)
 
     def append(self, table: str, rows: pa.Table, *, log_id: str, column: str, first: int) -> None:
-        """Insert rows of a log as one block, once; the caller has checked ``first`` and holds the lock."""
-        self._insert(table, rows, f"{_INSERT_SETTINGS}, {_token(log_id, first)}")
+        """Insert rows of a log as one block; the caller has checked ``first`` and holds the lock."""
+        # No token: the engine writes it down before the rows are there. Killed in between, it would for ever take this
+        # batch, say that it is written, and drop it.
+        self._insert(table, rows, f"{_INSERT_SETTINGS}, deduplicate_insert = 'disable'")
 
     def _insert(self, table: str, rows: pa.Table, settings: str) -> None:
         # Handed over in memory: the client's own way is a temporary file, which a kill leaves behind.
