@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -12,11 +12,15 @@ from pydantic_settings import (
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from auditspan.errors import AuditSpanError
 
 __all__ = ["Address", "Settings", "SettingsInvalid", "load_settings"]
+
+
+_REMEDY: Final = "`auditspan config show` lists what there is, and the variable that sets each."
 
 
 class SettingsInvalid(AuditSpanError):
@@ -127,18 +131,6 @@ class Settings(BaseSettings):
     processor: Processor = Processor()
     sql: Sql = Sql()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment first, then what the file said (handed in as arguments)."""
-        return env_settings, init_settings
-
 
 def load_settings(file: Path | None, overrides: dict[str, Any] | None = None) -> Settings:
     """Settings from ``file`` (TOML, may be absent when None), the environment over it, ``overrides`` over both.
@@ -149,27 +141,28 @@ def load_settings(file: Path | None, overrides: dict[str, Any] | None = None) ->
     said: dict[str, Any] = {}
     if file is not None:
         try:
-            said = tomllib.loads(file.read_text())
+            said = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise SettingsInvalid(
                 f"{file} cannot be read as TOML: {error}.", remedy="Correct it, or name another --config."
             ) from error
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, said)
+
     try:
-        settings = Settings(**said)
-        if overrides:
-            merged = _merge(settings.model_dump(), overrides)
-            settings = Settings.model_validate(InitSettingsSource(Settings, merged)())
+        return Loaded(**(overrides or {}))
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise SettingsInvalid(
-            f"The settings are not valid: {faults}.", remedy="`auditspan config show` lists what there is."
-        ) from error
-    return settings
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        known = merged.get(key)
-        merged[key] = _merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
-    return merged
+        raise SettingsInvalid(f"The settings are not valid: {faults}.", remedy=_REMEDY) from error
+    except SettingsError as error:
+        raise SettingsInvalid(f"The environment is not valid: {error}.", remedy=_REMEDY) from error

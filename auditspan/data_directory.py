@@ -5,18 +5,28 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from auditspan.errors import AuditSpanError
 
-__all__ = ["DataDirectory", "DataDirectoryBusy"]
+__all__ = ["SERVICE", "DataDirectory", "DataDirectoryBusy"]
+
+SERVICE: Final = "auditspan up"
+"""Purpose for which a service holds its directory."""
+_POLL: Final = 0.05
+_ENDPOINTS: Final = ("otlp_http", "otlp_grpc", "sql")
 
 
 class DataDirectoryBusy(AuditSpanError):
-    """Another process runs on this data directory."""
+    """Another process holds this data directory; ``purpose`` says what for, as far as it can be known."""
+
+    def __init__(self, message: str, *, remedy: str, purpose: str) -> None:
+        super().__init__(message, remedy=remedy)
+        self.purpose = purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,45 +105,66 @@ class DataDirectory:
         for folder in (self.root, self.signing_key.parent, self.journal.parent, self.signer_state, self.reference):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def lock(self) -> IO[str]:
+    def lock(self, purpose: str = SERVICE, patience: float = 10.0) -> IO[str]:
         """Hold the directory for this process until the returned file is closed or the process ends.
+
+        Waits up to ``patience`` seconds for a holder that will be done soon: one that is no service.
 
         Raises:
             DataDirectoryBusy: another process holds it.
+            AuditSpanError: the directory cannot be written.
         """
-        handle = (self.root / "lock").open("a+")
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Private as what it guards: another user could otherwise hold it and keep the service from starting.
+            handle = os.fdopen(os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
         except OSError as error:
-            handle.seek(0)
-            owner = handle.read().strip() or "unknown"
-            handle.close()
-            raise DataDirectoryBusy(
-                f"Process {owner} already runs on {self.root}.",
-                remedy="Stop it, or use another --data directory; the embedded store allows one process per directory.",
+            raise AuditSpanError(
+                f"{self.root} cannot be used: {error.strerror}.",
+                remedy="Run this as the user that the service runs as, on a directory that it can write.",
             ) from error
+        deadline = time.monotonic() + patience
+        while not _locked(handle):
+            handle.seek(0)
+            process, _, held_for = handle.read().strip().partition(" ")
+            if held_for == SERVICE or time.monotonic() >= deadline:
+                handle.close()
+                raise DataDirectoryBusy(
+                    f"Process {process or 'unknown'} ({held_for or 'starting'}) already runs on {self.root}.",
+                    remedy="Stop it, or use another --data directory: the embedded store allows one process each.",
+                    purpose=held_for,
+                )
+            time.sleep(_POLL)
+        handle.seek(0)
         handle.truncate(0)
-        handle.write(str(os.getpid()))
+        handle.write(f"{os.getpid()} {purpose}")
         handle.flush()
         return handle
 
-    def write_endpoints(self, endpoints: Mapping[str, str | int]) -> None:
+    def write_endpoints(self, endpoints: Mapping[str, str]) -> None:
         """Say where the service listens, in one step, so that a reader never sees half of it."""
         temporary = self.endpoints.with_suffix(".tmp")
         temporary.write_text(json.dumps(dict(endpoints), indent=2) + "\n")
         temporary.replace(self.endpoints)
 
-    def read_endpoints(self) -> dict[str, str | int]:
-        """What a running service wrote.
+    def read_endpoints(self) -> dict[str, str]:
+        """What a running service wrote: URLs by ``otlp_http``, ``otlp_grpc`` and ``sql``.
 
         Raises:
-            AuditSpanError: no service has written it.
+            AuditSpanError: no service has written it, or something else did.
         """
         try:
-            read: dict[str, str | int] = json.loads(self.endpoints.read_text())
-        except (OSError, ValueError) as error:
+            read = json.loads(self.endpoints.read_text())
+            return {name: str(read[name]) for name in _ENDPOINTS}
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise AuditSpanError(
                 f"No service has said where it listens in {self.endpoints}.",
                 remedy=f"Start one with: auditspan up --data {self.root}",
             ) from error
-        return read
+
+
+def _locked(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -42,8 +42,7 @@ def check_against_signer(store: Store, signer: Signer, log_id: str, tree: Tree) 
         return
     raise SignerRefused(
         f"Log {log_id} has {tree.size} leaves in the store without the tree of {last.size} signed before.",
-        remedy="The store was restored from an older backup, altered, or is another one. Put the right one back, or "
-        "accept the loss on purpose, sealed, with `auditspan ledger recover`.",
+        remedy="The store was restored from an older backup, altered, or is another one: put the newest one back.",
     )
 
 

@@ -11,15 +11,15 @@ import json
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from typing import TYPE_CHECKING, Any
 
 from auditspan.errors import AuditSpanError
 from auditspan.semconv import EventClass
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
 
 __all__ = ["ask", "control_app"]
 
@@ -31,6 +31,10 @@ Append = Callable[[str, str, Any], int]
 
 def control_app(append: Append, status: Callable[[], Mapping[str, Any]]) -> Starlette:
     """The application behind the socket: ``GET /status`` and ``POST /evidence/exported``."""
+    # Here, so that the commands that only ask load no server.
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
 
     async def say_status(_: Request) -> JSONResponse:
         return JSONResponse(await asyncio.to_thread(status))

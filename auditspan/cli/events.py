@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from auditspan.cli.output import JsonOption, print_json, print_table, reports_errors
+from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors, rfc3339
 from auditspan.cli.reading import DataOption, UrlOption, open_reader
+from auditspan.errors import AuditSpanError
+from auditspan.semconv import CLASSES
 
 __all__ = ["events"]
+
+_WIDE_CONSOLE = 140
+"""Characters from which on every column of the table has room."""
 
 _WHERE = """
 WHERE (NOT {only_flagged:Bool} OR flagged)
   AND ({class:String} = '' OR class = {class:String})
   AND ({determination:String} = '' OR determination = {determination:String})
-  AND arrival_time >= {since:DateTime64(9, 'UTC')}
+  AND events.arrival_time >= {since:DateTime64(9, 'UTC')}
   AND ({everything:Bool} OR class != 'other' AND NOT startsWith(class, 'audit.'))
 """
 
 _EACH = f"""
-SELECT record_id, class, event_time, arrival_time, emitter, actor_id, action, outcome, target_id, destination_country,
-       determination, flagged, rule_ids, faults, citations, why, trace_id, span_id, log_id, leaf_index
+SELECT record_id, class, toUnixTimestamp64Nano(events.event_time) AS event_time,
+       toUnixTimestamp64Nano(events.arrival_time) AS arrival_time, emitter, actor_id, action, outcome, target_id,
+       destination_country, determination, flagged, rule_ids, faults, citations, why,
+       trace_id, span_id, log_id, leaf_index
 FROM auditspan.events {_WHERE}
-ORDER BY arrival_time DESC, leaf_index DESC
+ORDER BY events.arrival_time DESC, leaf_index DESC
 LIMIT {{limit:UInt32}}
 """  # noqa: S608 - composed of constants; values are parameters
 
 _DISTINCT = f"""
-SELECT count() AS events, max(event_time) AS latest, class, actor_id, action, target_id, destination_country,
-       determination, flagged, rule_ids, citations, why
+SELECT count() AS events, toUnixTimestamp64Nano(max(event_time)) AS latest, class, actor_id, action, target_id,
+       destination_country, determination, flagged, rule_ids, citations, why
 FROM auditspan.events {_WHERE}
 GROUP BY class, actor_id, action, target_id, destination_country, determination, flagged, rule_ids, citations, why
 ORDER BY latest DESC
@@ -66,6 +74,10 @@ def events(
     auditspan events --data ./data --flagged
     auditspan events --data ./data --class model.transfer --json
     """
+    from auditspan.policy.packs import OUTCOMES
+
+    _check("class", event_class, [*CLASSES])
+    _check("determination", determination, OUTCOMES)
     parameters: dict[str, Any] = {
         "only_flagged": flagged,
         "class": event_class,
@@ -74,36 +86,69 @@ def events(
         "everything": everything or event_class.startswith("audit.") or event_class == "other",
         "limit": limit,
     }
-    with open_reader(data, url) as store:
-        rows = store.query(_DISTINCT if distinct else _EACH, parameters).to_pylist()
+    with open_reader(data, url) as reading:
+        rows = reading.store.query(_DISTINCT if distinct else _EACH, parameters).to_pylist()
+    for row in rows:
+        row.update({name: rfc3339(row[name]) for name in ("event_time", "arrival_time", "latest") if name in row})
     if as_json:
         print_json(rows)
         return
+    kind = "kinds of " if distinct else ""
+    columns, shown = _wide(rows) if console.width >= _WIDE_CONSOLE else _narrow(rows)
+    print_table(f"{len(rows)} {kind}{'flagged ' if flagged else ''}events", columns, shown, prose="why")
+
+
+def _wide(rows: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
     shown = [
         {
-            "event": "\n".join(
-                filter(
-                    None,
-                    (
-                        f"{row['events']} ×" if distinct else "",
-                        row["class"],
-                        f"{row['action'] or ''} {row['target_id'] or ''}".strip(),
-                        _time(row["latest" if distinct else "event_time"]),
-                    ),
-                )
-            ),
+            "event": _event(row),
             "actor": row["actor_id"],
             "destination": row["destination_country"],
-            "rule": "\n".join([f"{row['determination'] or ''}{' ⚑' if row['flagged'] else ''}", *row["rule_ids"]]),
+            "rule": _rule(row),
             "citation": row["citations"],
             "why": row["why"],
         }
         for row in rows
     ]
-    columns = ["event", "actor", "destination", "rule", "citation", "why"]
-    kind = "kinds of " if distinct else ""
-    print_table(f"{len(rows)} {kind}{'flagged ' if flagged else ''}events", columns, shown, prose="why")
+    return ["event", "actor", "destination", "rule", "citation", "why"], shown
 
 
-def _time(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}" if moment is not None else ""
+def _narrow(rows: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The same in three columns, so that the reason has room on a terminal of 100 characters."""
+    shown = [
+        {
+            "event, actor, to": _lines(_event(row), row["actor_id"], f"to {row['destination_country'] or 'unknown'}"),
+            "rule, citation": _lines(_rule(row), row["citations"]),
+            "why": row["why"],
+        }
+        for row in rows
+    ]
+    return ["event, actor, to", "rule, citation", "why"], shown
+
+
+def _event(row: dict[str, Any]) -> str:
+    return _lines(
+        f"{row['events']:,} ×" if "events" in row else "",
+        row["class"],
+        f"{row['action'] or ''} {row['target_id'] or ''}".strip(),
+        _time(row["latest" if "latest" in row else "event_time"]),
+    )
+
+
+def _rule(row: dict[str, Any]) -> str:
+    return _lines(f"{row['determination'] or ''}{' ⚑' if row['flagged'] else ''}", *row["rule_ids"])
+
+
+def _lines(*parts: str) -> str:
+    return "\n".join(filter(None, parts))
+
+
+def _check(name: str, value: str, known: Sequence[str]) -> None:
+    """A word that no event has would find nothing, which reads like good news."""
+    if value and value not in known:
+        raise AuditSpanError(f"There is no {name} {value!r}.", remedy=f"There are: {', '.join(known)}.")
+
+
+def _time(moment: str | None) -> str:
+    """To the second, for a person."""
+    return moment[:19].replace("T", " ") if moment is not None else ""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import getpass
+import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from auditspan.cli.output import JsonOption, console, print_json, reports_errors
+from auditspan.cli.output import JsonOption, console, plain, print_json, reports_errors, reports_errors_with
+from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
 
 __all__ = ["EXIT_USAGE", "Verdict", "app"]
@@ -77,38 +80,18 @@ def export(
     auditspan evidence export --data ./data --out ./package
     auditspan evidence export --data ./data --from 2026-11-01 --to 2026-12-01 --where "flagged = true" --out ./november
     """
-    from auditspan.cli.control_socket import ask
-    from auditspan.cli.reading import open_reader, service_runs
-    from auditspan.data_directory import DataDirectory
+    from auditspan.cli.reading import open_reader
     from auditspan.exporters.evidence.export import export_package
     from auditspan.ledger.keys import load_signing_key, load_trust
-    from auditspan.semconv import EventClass
 
     directory = DataDirectory(data)
-    actor = f"user:{getpass.getuser()}"
-
-    def record(body: dict[str, Any]) -> None:
-        said = {"actor": actor, "body": body}
-        if service_runs(directory):
-            ask(directory.control_socket, "POST", "/evidence/exported", said)
-            return
-        # No service runs: the entry is journaled here and sealed when one starts.
-        from auditspan.cli.config import settings_of
-        from auditspan.journal.sqlite import SqliteJournal
-        from auditspan.processors.control import ControlLog
-
-        journal = SqliteJournal(directory.journal, settings_of(data, None).journal.partitions)
-        try:
-            ControlLog(journal).append(EventClass.EVIDENCE_EXPORTED, actor, body)
-        finally:
-            journal.close()
 
     def artifact(digest: str) -> bytes | None:
         path = directory.reference / digest
         return path.read_bytes() if path.is_file() else None
 
     with ExitStack() as stack:
-        store = stack.enter_context(open_reader(data, None))
+        reading = stack.enter_context(open_reader(data, None))
         bar = stack.enter_context(_progress()) if not as_json else None
         task = bar.add_task("exporting", total=None) if bar is not None else None
 
@@ -117,7 +100,7 @@ def export(
                 bar.update(task, completed=done, total=total)
 
         result = export_package(
-            store,
+            reading.store,
             artifact,
             load_signing_key(directory.signing_key),
             load_trust(directory.trust).deployment,
@@ -126,7 +109,7 @@ def export(
             time_to=_nanoseconds(time_to, time.time_ns()),
             where=where,
             previous=previous,
-            record=record,
+            record=partial(_record, directory, reading.running),
             progress=progress,
         )
     if as_json:
@@ -143,13 +126,39 @@ def export(
         )
         return
     console.print(
-        f"{result.folder}: {result.leaves} leaves proven, {result.selected} shown, {result.withheld} as headers, "
-        f"{result.flagged} flagged.\nVerify with: auditspan evidence verify {out} --trust {directory.trust}",
-        highlight=False,
+        f"{plain(str(result.folder))}: {result.leaves:,} leaves proven, {result.selected:,} shown, "
+        f"{result.withheld:,} as headers, {result.flagged:,} flagged.\n"
+        f"Verify with: auditspan evidence verify {out} --trust {directory.trust}",
+        soft_wrap=True,
     )
 
 
+def _record(directory: DataDirectory, running: bool, body: dict[str, Any]) -> None:
+    """Have the export sealed in the control log: by the service, or by the next one to start."""
+    if running:
+        from auditspan.cli.control_socket import ask
+
+        ask(directory.control_socket, "POST", "/evidence/exported", {"actor": _actor(), "body": body})
+        return
+    from auditspan.journal.sqlite import SqliteJournal
+    from auditspan.processors.control import ControlLog
+    from auditspan.semconv import EventClass
+
+    with closing(SqliteJournal(directory.journal, read_only=True)) as journal:
+        partitions = len(journal.partitions)
+    with closing(SqliteJournal(directory.journal, partitions)) as journal:
+        ControlLog(journal).append(EventClass.EVIDENCE_EXPORTED, _actor(), body)
+
+
+def _actor() -> str:
+    try:
+        return f"user:{getpass.getuser()}"
+    except (KeyError, OSError):  # an account without a name, as in some containers
+        return f"user:{os.getuid()}"
+
+
 @app.command()
+@reports_errors_with(EXIT_USAGE)
 def verify(
     folder: Annotated[Path, typer.Argument(help="The evidence package.")],
     trust: Annotated[Path, typer.Option(help="trust.json with the operator's public keys, got by another way.")],
@@ -167,22 +176,15 @@ def verify(
     from auditspan.exporters.evidence.verify import verify_package
     from auditspan.ledger.keys import load_trust
 
-    try:
-        with ExitStack() as stack:
-            bar = stack.enter_context(_progress()) if not as_json else None
-            task = bar.add_task("verifying", total=None) if bar is not None else None
+    with ExitStack() as stack:
+        bar = stack.enter_context(_progress()) if not as_json else None
+        task = bar.add_task("verifying", total=None) if bar is not None else None
 
-            def progress(done: int, total: int) -> None:
-                if bar is not None and task is not None:
-                    bar.update(task, completed=done, total=total)
+        def progress(done: int, total: int) -> None:
+            if bar is not None and task is not None:
+                bar.update(task, completed=done, total=total)
 
-            report = verify_package(folder, load_trust(trust), progress)
-    except AuditSpanError as error:
-        if as_json:
-            print_json({"error": type(error).__name__, "message": error.message, "remedy": error.remedy})
-        else:
-            typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(EXIT_USAGE) from None
+        report = verify_package(folder, load_trust(trust), progress)
     if as_json:
         typer.echo(report.to_json())
     else:

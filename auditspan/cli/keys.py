@@ -12,9 +12,10 @@ import typer
 from auditspan.cli.config import settings_of
 from auditspan.cli.output import JsonOption, console, print_json, reports_errors
 from auditspan.data_directory import DataDirectory
+from auditspan.errors import AuditSpanError
 from auditspan.ledger.keys import init_keys, write_secret_file
 
-__all__ = ["app", "make_keys"]
+__all__ = ["app", "make_keys", "make_read_token"]
 
 app = typer.Typer(no_args_is_help=True, help="Signing key, salt key, read token and the public trust.json.")
 
@@ -24,7 +25,13 @@ def make_keys(directory: DataDirectory, deployment: str) -> None:
 
     Raises:
         KeyFileError: the directory has keys already.
+        AuditSpanError: it has sealed something with keys that are gone.
     """
+    if directory.journal.exists() and not directory.signing_key.exists():
+        raise AuditSpanError(
+            f"{directory.root} has sealed events with keys that are not there any more.",
+            remedy="Put the keys back from their copy: with new ones, nothing old could be continued or opened.",
+        )
     directory.create()
     init_keys(
         signing_key=directory.signing_key,
@@ -34,7 +41,12 @@ def make_keys(directory: DataDirectory, deployment: str) -> None:
         added_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
     if not directory.read_token.exists():
-        write_secret_file(directory.read_token, "asr_" + secrets.token_urlsafe(32) + "\n")
+        make_read_token(directory)
+
+
+def make_read_token(directory: DataDirectory) -> None:
+    """Make the token that reads the store through the SQL endpoint."""
+    write_secret_file(directory.read_token, "asr_" + secrets.token_urlsafe(32) + "\n")
 
 
 @app.command()
@@ -60,5 +72,5 @@ def init(
         console.print(
             f"Keys are in {written['keys']} (keep a copy where only you can read it).\n"
             f"Verifiers take {written['trust']}.\nThe SQL endpoint's password is in {written['read_token']}.",
-            highlight=False,
+            soft_wrap=True,
         )

@@ -69,7 +69,13 @@ class HttpServer:
 
     def __init__(self, app: Any, bound: socket.socket) -> None:
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=5, server_header=False
+            app,
+            # None leaves logging as the service set it up: with a time and a level, and without a line a request.
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            timeout_graceful_shutdown=5,
+            server_header=False,
         )
         self._server = _Server(config)
         self._socket = bound

@@ -2,12 +2,14 @@
 
 Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``evidence verify`` has
 its own: 0 valid, 1 invalid, 2 incomplete, 3 usage.
+
+Modules that load pyarrow, ClickHouse or a server are imported by the commands that need them, when they run.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -15,6 +17,7 @@ from auditspan import __version__
 from auditspan.cli import config, evidence, keys, spool, token
 from auditspan.cli.doctor import doctor
 from auditspan.cli.events import events
+from auditspan.cli.output import print_json
 from auditspan.cli.status import status
 from auditspan.cli.up import up
 
@@ -57,14 +60,37 @@ def _root(
 
 def main() -> None:
     """Entry point of the command."""
+    arguments = sys.argv[1:]
     try:
-        app()
+        _run(arguments)
     except SystemExit as ending:
         # A wrong command line is 2 everywhere, but `evidence verify` has given 2 another meaning.
         wrong = ending.code == _WRONG_COMMAND_LINE and not isinstance(ending, evidence.Verdict)
-        if wrong and sys.argv[1:3] == ["evidence", "verify"]:
+        if wrong and arguments[:2] == ["evidence", "verify"]:
             raise SystemExit(evidence.EXIT_USAGE) from None
         raise
+
+
+def _run(arguments: list[str]) -> None:
+    if "--json" not in arguments:
+        app(arguments)
+        return
+    try:
+        status: Any = app(arguments, standalone_mode=False)
+    except Exception as error:
+        # A ClickException: typer brings its own copy of Click from some version on, so its class has no one name.
+        explained = getattr(error, "format_message", None)
+        if explained is None:
+            raise
+        print_json(
+            {
+                "error": "UsageError",
+                "message": explained(),
+                "remedy": "`auditspan COMMAND --help` shows how it is written.",
+            }
+        )
+        raise SystemExit(_WRONG_COMMAND_LINE) from None
+    raise SystemExit(status if isinstance(status, int) else 0)
 
 
 if __name__ == "__main__":

@@ -3,67 +3,139 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import wraps
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, Final, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from auditspan.errors import AuditSpanError
 
-__all__ = ["EXIT_FAILURE", "JsonOption", "console", "print_json", "print_table", "reports_errors"]
+__all__ = [
+    "EXIT_FAILURE",
+    "JsonOption",
+    "console",
+    "fail",
+    "plain",
+    "print_json",
+    "print_table",
+    "reports_errors",
+    "reports_errors_with",
+    "rfc3339",
+]
 
-EXIT_FAILURE = 1
+EXIT_FAILURE: Final = 1
 """The command could not do what it was asked to; standard error says why and what to do."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table for persons.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for persons.")]
 
-console = Console()
-_errors = Console(stderr=True)
+console = Console(markup=False, emoji=False, highlight=False)
+_errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+_NARROW: Final = 18
+_WIDE: Final = 44
+
+
+def plain(text: str) -> str:
+    """``text`` with control and direction characters written out.
+
+    Events hold what strangers sent: it must not move the cursor, colour the screen or reverse a line of an analyst.
+    """
+    return "".join(_visible(character) for character in text)
+
+
+def _visible(character: str) -> str:
+    if character == "\n" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return character
+    return f"\\u{ord(character):04x}"
+
+
+def rfc3339(nanoseconds: int | None) -> str | None:
+    """A time in nanoseconds since 1970 as RFC 3339 in UTC, to the nanosecond."""
+    if nanoseconds is None:
+        return None
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, default=str, ensure_ascii=False) + "\n")
+    """One JSON document on standard output, in ASCII: no terminal or locale can spoil it."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
-_NARROW = 18
-_WIDE = 44
-
-
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, prose: str = "") -> None:
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, prose: str = "", lines: bool = True
+) -> None:
     """A table of ``rows``; a missing value stays empty, and the column ``prose`` gets the room that others leave."""
-    table = Table(title=title, title_justify="left", show_lines=True)
+    table = Table(title=title, title_justify="left", show_lines=lines)
     for column in columns:
         if column == prose:
-            table.add_column(column, min_width=_WIDE)
+            table.add_column(column, min_width=_WIDE, overflow="fold")
         else:
             table.add_column(column, overflow="fold", max_width=_NARROW if prose else None)
     for row in rows:
-        table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
+        table.add_row(*(Text(plain("" if row.get(column) is None else str(row[column]))) for column in columns))
     console.print(table)
 
 
+def fail(error: AuditSpanError, as_json: bool, status: int = EXIT_FAILURE) -> NoReturn:
+    """Say what went wrong and what to do, and end with ``status``."""
+    if as_json:
+        print_json({"error": type(error).__name__, "message": error.message, "remedy": error.remedy})
+    else:
+        _errors.print(Text.assemble(("Error: ", "red"), plain(error.message)), soft_wrap=True)
+        if error.remedy:
+            _errors.print(Text(plain(error.remedy)), soft_wrap=True)
+    raise typer.Exit(status)
+
+
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn errors that a person can act on into a message on standard error and exit status 1."""
+    """Turn errors that a person can act on into a message and exit status 1."""
+    return reports_errors_with(EXIT_FAILURE)(command)
 
-    @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except AuditSpanError as error:
-            if kwargs.get("as_json"):
-                print_json({"error": type(error).__name__, "message": error.message, "remedy": error.remedy})
-            else:
-                _errors.print(f"[red]Error:[/red] {error.message}", highlight=False)
-                if error.remedy:
-                    _errors.print(f"[dim]{error.remedy}[/dim]", highlight=False)
-            raise typer.Exit(EXIT_FAILURE) from None
 
-    return guarded
+def reports_errors_with(status: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The same with another exit status."""
+
+    def decorate(command: Callable[P, R]) -> Callable[P, R]:
+        @wraps(command)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                result = command(*args, **kwargs)
+                # Here, and not at the exit of the interpreter, where a reader that went away would make a traceback.
+                sys.stdout.flush()
+            except AuditSpanError as error:
+                fail(error, bool(kwargs.get("as_json")), status)
+            except BrokenPipeError:
+                _forget_standard_output()
+                raise typer.Exit(status) from None
+            except OSError as error:
+                fail(_explained(error), bool(kwargs.get("as_json")), status)
+            return result
+
+        return guarded
+
+    return decorate
+
+
+def _explained(error: OSError) -> AuditSpanError:
+    name = f"{error.filename}: " if error.filename else ""
+    return AuditSpanError(
+        f"{name}{error.strerror or error}.",
+        remedy="See that the file or directory is there, that this user may use it, and that the disk has room.",
+    )
+
+
+def _forget_standard_output() -> None:
+    """The reader of our output went away, as `head` does: nothing is to be written any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

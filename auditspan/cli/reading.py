@@ -2,96 +2,167 @@
 
 from __future__ import annotations
 
+import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import unquote, urlsplit
 
 import typer
 
-from auditspan.data_directory import DataDirectory
+from auditspan.data_directory import SERVICE, DataDirectory, DataDirectoryBusy
 from auditspan.errors import AuditSpanError
 
 if TYPE_CHECKING:
     from auditspan.store.clickhouse import ClickHouseStore
 
-__all__ = ["DataOption", "UrlOption", "open_reader", "service_is_ready", "service_runs"]
+__all__ = ["DataOption", "Reading", "UrlOption", "existing", "open_reader", "service_is_ready"]
 
 DataOption = Annotated[Path | None, typer.Option("--data", help="Data directory of the service.", file_okay=False)]
 UrlOption = Annotated[
     str | None,
-    typer.Option("--url", help="SQL endpoint of a service elsewhere: http://any:READ-TOKEN@HOST:PORT."),
+    typer.Option(
+        "--url",
+        help="SQL endpoint of a service elsewhere: http://any:READ-TOKEN@HOST:PORT. Other users of this machine see a "
+        "token that stands here: leave it out, and set AUDITSPAN_READ_TOKEN.",
+    ),
 ]
+
+_READ_TOKEN: Final = "AUDITSPAN_READ_TOKEN"  # noqa: S105 - the name of a variable
+_REFUSED_TOKEN: Final = "AUTHENTICATION_FAILED"  # noqa: S105 - the name of an error of ClickHouse
+_PORT: Final = 8123
+_PURPOSE: Final = "a command that reads"
+_PATIENCE: Final = 10.0
+"""Seconds for a service that starts to say where it listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A store that only reads, and whether a running service gives it. ``where`` names it without secrets."""
+
+    store: ClickHouseStore
+    running: bool
+    where: str
+
+
+def existing(data: Path) -> DataDirectory:
+    """The data directory ``data``.
+
+    Raises:
+        AuditSpanError: it is not there.
+    """
+    if not data.is_dir():
+        raise AuditSpanError(
+            f"There is no directory {data}.", remedy=f"Start a service with: auditspan up --data {data}"
+        )
+    return DataDirectory(data)
 
 
 def service_is_ready(data: DataDirectory, timeout: float = 2.0) -> bool:
-    """Whether a service runs on this directory and says that it is ready."""
+    """Whether the service that runs on this directory says that it is ready."""
     try:
         endpoint = data.read_endpoints()["otlp_http"]
         with urllib.request.urlopen(f"{endpoint}/readyz", timeout=timeout) as answer:  # noqa: S310 - our own address
             return bool(answer.status == 200)
-    except (AuditSpanError, OSError, KeyError, urllib.error.URLError):
+    except (AuditSpanError, OSError, urllib.error.URLError):
         return False
 
 
-def service_runs(data: DataDirectory) -> bool:
-    """Whether a service holds this directory. Its socket and its endpoints do not say so: a killed one leaves them."""
-    try:
-        data.lock().close()
-    except AuditSpanError:
-        return True
-    return False
-
-
 @contextmanager
-def open_reader(data: Path | None, url: str | None) -> Iterator[ClickHouseStore]:
+def open_reader(data: Path | None, url: str | None) -> Iterator[Reading]:
     """A store that only reads, closed at the end.
 
-    With ``url`` it speaks to that endpoint. With ``data`` it speaks to the service that runs there, or opens the store
-    itself when none does.
+    With ``url`` it speaks to that endpoint. With ``data`` it speaks to the service that runs there; when none does, it
+    opens the store itself and holds the directory meanwhile, since the embedded store allows one process.
 
     Raises:
-        AuditSpanError: neither was given, or there is nothing to read.
+        AuditSpanError: neither or both were given, or there is nothing to read.
     """
-    from auditspan.store.clickhouse import ClickHouseStore
-
+    if (data is None) == (url is None):
+        raise AuditSpanError("It must be clear where to read.", remedy="Give either --data DIR or --url URL.")
     if url is not None:
-        parts = urlsplit(url)
-        if parts.hostname is None:
-            raise AuditSpanError(f"{url!r} names no host.", remedy="Use --url http://any:READ-TOKEN@127.0.0.1:8123.")
-        store = ClickHouseStore.http(
-            host=parts.hostname,
-            port=parts.port or 8123,
-            username=parts.username or "default",
-            password=parts.password or "",
-            secure=parts.scheme == "https",
-        )
-    elif data is not None:
-        directory = DataDirectory(data)
-        if not directory.root.is_dir():
-            raise AuditSpanError(
-                f"There is no directory {data}.", remedy=f"Start a service with: auditspan up --data {data}"
-            )
-        if service_runs(directory):
-            endpoint = urlsplit(str(directory.read_endpoints()["sql"]))
-            store = ClickHouseStore.http(
-                host=endpoint.hostname or "127.0.0.1",
-                port=endpoint.port or 8123,
-                username="default",
-                password=directory.read_token.read_text().strip(),
-            )
-        elif directory.store.is_dir():
-            store = ClickHouseStore.embedded(directory.store)
-        else:
+        with _served(_options_of(url)) as reading:
+            yield reading
+        return
+    assert data is not None
+    directory = existing(data)
+    try:
+        held = directory.lock(_PURPOSE)
+    except DataDirectoryBusy as busy:
+        if busy.purpose != SERVICE:
+            raise
+        with _served(_options_of_service(directory)) as reading:
+            yield reading
+        return
+    with held:
+        if not directory.store.is_dir():
             raise AuditSpanError(
                 f"{data} holds no store yet.", remedy=f"Start a service with: auditspan up --data {data}"
             )
-    else:
-        raise AuditSpanError("Nothing says where to read.", remedy="Give --data DIR or --url URL.")
+        from auditspan.store.clickhouse import ClickHouseStore
+
+        store = ClickHouseStore.embedded(directory.store)
+        try:
+            yield Reading(store, False, str(data))
+        finally:
+            store.close()
+
+
+@contextmanager
+def _served(options: dict[str, Any]) -> Iterator[Reading]:
+    from auditspan.store.clickhouse import ClickHouseStore
+    from auditspan.store.contract import StoreUnavailable
+
+    where = f"{options['host']}:{options['port']}"
     try:
-        yield store
+        store = ClickHouseStore.http(**options)
+    except StoreUnavailable as error:
+        if _REFUSED_TOKEN in error.message:
+            raise AuditSpanError(
+                f"The SQL endpoint at {where} refuses the token.",
+                remedy=f"It takes what is in DIR/read.token of the service: in the URL, or in {_READ_TOKEN}.",
+            ) from error
+        raise
+    try:
+        yield Reading(store, True, where)
     finally:
         store.close()
+
+
+def _options_of_service(directory: DataDirectory) -> dict[str, Any]:
+    deadline = time.monotonic() + _PATIENCE
+    while not directory.endpoints.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    endpoint = urlsplit(directory.read_endpoints()["sql"])
+    return {
+        "host": endpoint.hostname or "127.0.0.1",
+        "port": endpoint.port or _PORT,
+        "username": "default",
+        "password": directory.read_token.read_text().strip(),
+    }
+
+
+def _options_of(url: str) -> dict[str, Any]:
+    """What to give the client; no message repeats ``url``, which holds the token."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not host:
+        raise AuditSpanError(
+            "--url is no address of a SQL endpoint.", remedy="Write --url http://any:READ-TOKEN@127.0.0.1:8123."
+        )
+    return {
+        "host": host,
+        "port": port or _PORT,
+        "username": unquote(parts.username or "") or "default",
+        "password": unquote(parts.password or "") or os.environ.get(_READ_TOKEN, ""),
+        "secure": parts.scheme == "https",
+    }

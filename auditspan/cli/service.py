@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import logging
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from auditspan.cli.control_socket import control_app
-from auditspan.cli.keys import make_keys
+from auditspan.cli.keys import make_keys, make_read_token
 from auditspan.cli.listening import HttpServer, bind, bind_unix
 from auditspan.collectors.admission import AdmissionLimits, build_admission
 from auditspan.collectors.disk import DiskWatermark
@@ -39,7 +40,15 @@ __all__ = ["run_service"]
 
 _log = logging.getLogger(__name__)
 
-Ready = Callable[[Mapping[str, str | int]], None]
+Ready = Callable[[Mapping[str, str]], None]
+
+_SHORTEST_READ_TOKEN = 16
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Sockets:
+    otlp_http: socket.socket
+    sql: socket.socket
 
 
 def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -> None:
@@ -56,6 +65,11 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
         # A killed service leaves its own: whoever listens there by now must not be taken for this one.
         directory.endpoints.unlink(missing_ok=True)
         _ensure_keys(directory, settings)
+        # Before anything is opened: an address that is taken must not cost a start, nor leave anything behind.
+        sockets = _Sockets(
+            otlp_http=stack.enter_context(bind(Address.parse(settings.listen.otlp_http), "OTLP/HTTP")),
+            sql=stack.enter_context(bind(Address.parse(settings.listen.sql), "The SQL endpoint")),
+        )
         key = load_signing_key(directory.signing_key)
         signer = stack.enter_context(Signer(key, directory.signer_state, settings.deployment))
         journal = SqliteJournal(directory.journal, settings.journal.partitions)
@@ -79,10 +93,12 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
         )
         pipeline.start()
         stack.callback(pipeline.stop)
-        asyncio.run(_serve(directory, settings, journal, store, pipeline, registry, on_ready))
+        asyncio.run(_serve(directory, settings, journal, store, pipeline, registry, sockets, on_ready))
         healthy, reason = pipeline.healthy()
         if not healthy:
-            raise AuditSpanError(f"The pipeline failed: {reason}", remedy="Run: auditspan doctor --data DIR")
+            raise AuditSpanError(
+                f"The pipeline failed: {reason}", remedy=f"Run: auditspan doctor --data {directory.root}"
+            )
 
 
 async def _serve(
@@ -92,6 +108,7 @@ async def _serve(
     store: ClickHouseStore,
     pipeline: Pipeline,
     registry: CollectorRegistry,
+    sockets: _Sockets,
     on_ready: Ready,
 ) -> None:
     admission = build_admission(
@@ -127,24 +144,21 @@ async def _serve(
         seconds=settings.sql.max_seconds,
         result_bytes=settings.sql.max_result_bytes,
     )
-    listen = settings.listen
-    otlp_socket = bind(Address.parse(listen.otlp_http), "OTLP/HTTP")
-    sql_socket = bind(Address.parse(listen.sql), "The SQL endpoint")
     async with AsyncExitStack() as stack:
         # Ended in reverse: what takes events in ends first, so that the pipeline can seal the rest.
         await _start(
             stack, HttpServer(control_app(pipeline.append_control, status), bind_unix(directory.control_socket))
         )
-        sql = sql_app(store.raw_reader, directory.read_token.read_text().strip(), limits)
-        await _start(stack, HttpServer(sql, sql_socket))
-        grpc_address = Address.parse(listen.otlp_grpc)
+        sql = sql_app(store.raw_reader, _read_token(directory), limits)
+        await _start(stack, HttpServer(sql, sockets.sql))
+        grpc_address = Address.parse(settings.listen.otlp_grpc)
         grpc = await serve_grpc(admission, grpc_address.host, grpc_address.port)
         stack.push_async_callback(grpc.stop, 5.0)
-        await _start(stack, HttpServer(http_app(admission, health), otlp_socket))
-        endpoints: dict[str, str | int] = {
-            "otlp_http": f"http://{_where(otlp_socket.getsockname())}",
+        await _start(stack, HttpServer(http_app(admission, health), sockets.otlp_http))
+        endpoints = {
+            "otlp_http": f"http://{_where(sockets.otlp_http.getsockname())}",
             "otlp_grpc": f"http://{Address(host=grpc_address.host, port=grpc.port)}",
-            "sql": f"http://{_where(sql_socket.getsockname())}",
+            "sql": f"http://{_where(sockets.sql.getsockname())}",
         }
         directory.write_endpoints(endpoints)
         stack.callback(directory.endpoints.unlink, missing_ok=True)
@@ -190,6 +204,19 @@ def _ensure_keys(directory: DataDirectory, settings: Settings) -> None:
             f"The keys in {directory.root} are of the deployment {trusted!r}, not of {settings.deployment!r}.",
             remedy="A deployment keeps its name: set `deployment` back.",
         )
+
+
+def _read_token(directory: DataDirectory) -> str:
+    """The password of the SQL endpoint. An empty file must not become an endpoint without one."""
+    if not directory.read_token.exists():
+        make_read_token(directory)
+    token = directory.read_token.read_text().strip()
+    if len(token) < _SHORTEST_READ_TOKEN:
+        raise AuditSpanError(
+            f"{directory.read_token} holds no token of {_SHORTEST_READ_TOKEN} characters or more.",
+            remedy="Remove it: a new one is made at the next start.",
+        )
+    return token
 
 
 def _parties(directory: DataDirectory, settings: Settings) -> bytes | None:

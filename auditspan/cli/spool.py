@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from auditspan.cli.output import EXIT_FAILURE, JsonOption, console, print_json, print_table, reports_errors
+from auditspan.errors import AuditSpanError
 from auditspan.instrumentation.adoption import count_refused, inspect_spool, ship_spool
 from auditspan.instrumentation.settings import InstrumentationSettings
 
@@ -30,6 +31,16 @@ def _settings(spool: Path | None, endpoint: str | None = None) -> Instrumentatio
     )
 
 
+def _directory(settings: InstrumentationSettings) -> Path:
+    """The spool. One that is not there is a mistake in its name, and not an empty one."""
+    if not settings.spool_directory.is_dir():
+        raise AuditSpanError(
+            f"There is no spool directory {settings.spool_directory}.",
+            remedy="Name the one that the emitters write with --spool or AUDITSPAN_SPOOL_DIRECTORY.",
+        )
+    return settings.spool_directory
+
+
 @app.command()
 @reports_errors
 def status(spool: SpoolOption = None, as_json: JsonOption = False) -> None:
@@ -38,13 +49,13 @@ def status(spool: SpoolOption = None, as_json: JsonOption = False) -> None:
     \b
     auditspan spool status --spool /var/spool/auditspan
     """
-    directory = _settings(spool).spool_directory
+    directory = _directory(_settings(spool))
     streams = [asdict(stream) for stream in inspect_spool(directory)]
     refused = count_refused(directory)
     if as_json:
         print_json({"spool": directory, "streams": streams, "refused": refused})
         return
-    print_table(f"Spool {directory}", ["stream", "live", "pending", "size"], streams)
+    print_table(f"Spool {directory}", ["stream", "live", "pending", "size"], streams, lines=False)
     if refused:
         console.print(f"{refused} records were refused by collectors and are kept in {directory}/refused.")
 
@@ -65,14 +76,14 @@ def ship(
     AUDITSPAN_TOKEN=… auditspan spool ship --spool /var/spool/auditspan --endpoint http://127.0.0.1:4318
     """
     settings = _settings(spool, endpoint)
-    report = ship_spool(settings.spool_directory, settings, timeout=timeout)
+    report = ship_spool(_directory(settings), settings, timeout=timeout)
     if as_json:
         print_json(asdict(report))
     else:
         console.print(
             f"{report.acknowledged} records acknowledged, {report.refused} refused, {report.pending} still here; "
             f"{report.streams} streams done, {report.live} left to their living processes.",
-            highlight=False,
+            soft_wrap=True,
         )
     if report.pending:
         raise typer.Exit(EXIT_FAILURE)

@@ -2,85 +2,146 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from auditspan.cli.control_socket import ask
-from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors
-from auditspan.cli.reading import DataOption, UrlOption, open_reader, service_is_ready, service_runs
+from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors, rfc3339
+from auditspan.cli.reading import DataOption, UrlOption, open_reader, service_is_ready
 from auditspan.data_directory import DataDirectory
+
+if TYPE_CHECKING:
+    from auditspan.store.contract import Store
 
 __all__ = ["status"]
 
-_SEALED = """
+_SEALED: Final = """
 SELECT log_id, max(leaf_index) + 1 AS leaves, countIf(flagged) AS flagged,
        countIf(class = 'audit.quarantined') AS quarantined, countIf(class = 'audit.conflict') AS conflicts,
-       countIf(class = 'audit.gap') AS gaps, max(arrival_time) AS newest
+       countIf(class = 'audit.gap') AS gaps, toUnixTimestamp64Nano(max(arrival_time)) AS newest
 FROM auditspan.events GROUP BY log_id ORDER BY log_id
 """
+_OPENED: Final = """
+SELECT log_id, header FROM auditspan.events
+WHERE leaf_index = 0 AND class = 'audit.log.opened' AND payload = '' ORDER BY log_id
+"""
+_FAULTS: Final = ("quarantined", "conflicts", "gaps")
 
 
 @reports_errors
 def status(data: DataOption = None, url: UrlOption = None, as_json: JsonOption = False) -> None:
-    """Show where every log stands: journal end, sealed to, lag, last checkpoint, and what was sealed.
+    """Show where every log stands: journal end, what waits, what is sealed and signed, and what was odd.
 
     \b
     auditspan status --data ./data
-    auditspan status --data ./data --json
+    AUDITSPAN_READ_TOKEN=… auditspan status --url http://audit.example.org:8123 --json
     """
-    with open_reader(data, url) as store:
-        sealed = {row["log_id"]: row for row in store.query(_SEALED).to_pylist()}
-    document: dict[str, Any] = {"running": False, "ready": False, "logs": list(sealed.values())}
-    if data is not None and service_runs(DataDirectory(data)):
-        answer = ask(DataDirectory(data).control_socket, "GET", "/status")
-        document = {
-            "running": True,
-            "ready": service_is_ready(DataDirectory(data)),
-            "healthy": answer["healthy"],
-            "reason": answer["reason"],
-            "endpoints": DataDirectory(data).read_endpoints(),
-            "logs": [{**log, **sealed.get(log["log_id"], {})} for log in answer["logs"]],
-        }
+    with open_reader(data, url) as reading:
+        sealed = list(_sealed(reading.store))
+        running = reading.running
+    document: dict[str, Any] = {"running": running, "logs": sealed}
+    if data is not None:
+        document["ready"] = running and service_is_ready(DataDirectory(data))
+        document["disk"] = _disk(DataDirectory(data))
+        if running:
+            document |= _of_service(DataDirectory(data), {log["log_id"]: log for log in sealed})
     if as_json:
         print_json(document)
         return
-    if document["running"]:
-        state = "ready" if document["ready"] else f"not ready ({document['reason'] or 'see /readyz'})"
-        console.print(f"The service runs and is {state}.", highlight=False)
+    if not running:
+        console.print("No service runs here; this is what is sealed.")
+    elif data is None:
+        console.print(f"A service answers at {reading.where}; this is what is sealed.")
     else:
-        console.print("No service runs here; this is what is sealed.", highlight=False)
-    rows = [
-        {
-            "log": log.get("partition") or log["log_id"],
-            "journal end": log.get("journal_end"),
-            "sealed to": log.get("sealed_to"),
-            "lag": f"{log['lag_entries']} / {log['lag_seconds']:.1f} s" if "lag_entries" in log else None,
-            "leaves": log["leaves"],
-            "checkpoint": _checkpoint(log),
-            "flagged": log.get("flagged"),
-            "quarantined": log.get("quarantined"),
-            "conflicts": log.get("conflicts"),
-            "gaps": log.get("gaps"),
+        fault = document["reason"] or "see /readyz"
+        console.print(f"The service runs and is {'ready' if document['ready'] else f'not ready ({fault})'}.")
+    if data is not None:
+        disk = {name: _size(size) for name, size in document["disk"].items()}
+        console.print(f"Journal {disk['journal']}, store {disk['store']}, free on disk {disk['free']}.")
+    columns = ["log", "entries", "waiting", "leaves", "signed", "flagged", "faults"]
+    print_table("Logs", columns, [_row(log) for log in document["logs"]], lines=False)
+
+
+def _sealed(store: Store) -> Iterator[dict[str, Any]]:
+    partitions = {
+        row["log_id"]: json.loads(row["header"])["body"]["partition"] for row in store.query(_OPENED).to_pylist()
+    }
+    for row in store.query(_SEALED).to_pylist():
+        last = store.last_checkpoint(row["log_id"])
+        yield {
+            **row,
+            "newest": rfc3339(row["newest"]),
+            "partition": partitions.get(row["log_id"]),
+            "checkpoint_size": last.size if last is not None else 0,
+            "checkpoint_signed_at": last.signed_at if last is not None else None,
         }
-        for log in document["logs"]
-    ]
-    columns = [
-        "log",
-        "journal end",
-        "sealed to",
-        "lag",
-        "leaves",
-        "checkpoint",
-        "flagged",
-        "quarantined",
-        "conflicts",
-        "gaps",
-    ]
-    print_table("Logs", columns, rows)
 
 
-def _checkpoint(log: dict[str, Any]) -> str | None:
-    signed_at = log.get("checkpoint_signed_at")
-    if signed_at is None:
-        return None
-    return f"{log['checkpoint_size']} at {datetime.fromtimestamp(signed_at / 1e9, UTC):%H:%M:%S}"
+def _of_service(directory: DataDirectory, sealed: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    from auditspan.cli.control_socket import ask
+
+    answer = ask(directory.control_socket, "GET", "/status")
+    return {
+        "healthy": answer["healthy"],
+        "reason": answer["reason"],
+        "endpoints": directory.read_endpoints(),
+        # What the service says is newer than what was read from the store.
+        "logs": [{**sealed.get(log["log_id"], {}), **log} for log in answer["logs"]],
+    }
+
+
+def _row(log: dict[str, Any]) -> dict[str, Any]:
+    waiting = None
+    if "lag_entries" in log:
+        waiting = f"{log['lag_entries']:,} for {log['lag_seconds']:.1f} s" if log["lag_entries"] else "none"
+    faults = [f"{log[name]:,} {name}" for name in _FAULTS if log.get(name)]
+    return {
+        "log": log.get("partition") or log["log_id"],
+        "entries": f"{log['journal_end']:,}" if "journal_end" in log else None,
+        "waiting": waiting,
+        "leaves": f"{log['leaves']:,}",
+        "signed": _signed(log),
+        "flagged": f"{log.get('flagged', 0):,}",
+        "faults": ", ".join(faults) or "none",
+    }
+
+
+def _signed(log: dict[str, Any]) -> str:
+    if log["checkpoint_signed_at"] is None:
+        return "nothing"
+    size, leaves = log["checkpoint_size"], log["leaves"]
+    age = max(time.time() - log["checkpoint_signed_at"] / 1e9, 0.0)
+    return f"{'all' if size >= leaves else f'{size:,}'}, {_duration(age)} ago"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _disk(directory: DataDirectory) -> dict[str, int]:
+    return {
+        "journal": sum(_bytes(path) for path in directory.journal.parent.glob(directory.journal.name + "*")),
+        "store": sum(_bytes(path) for path in directory.store.rglob("*")),
+        "free": shutil.disk_usage(directory.root).free,
+    }
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:  # merged away meanwhile
+        return 0
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors
+from auditspan.cli.reading import existing
 from auditspan.data_directory import DataDirectory
 from auditspan.tokens import TokenRegistry
 
@@ -18,12 +19,6 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Bearer tokens of emitters. Only their hashes are kept.")
 
 Data = Annotated[Path, typer.Option("--data", help="Data directory of the service.", file_okay=False)]
-
-
-def _registry(data: Path) -> TokenRegistry:
-    directory = DataDirectory(data)
-    directory.create()
-    return TokenRegistry(directory.tokens)
 
 
 def _time(nanoseconds: int | None) -> str | None:
@@ -42,7 +37,9 @@ def create(
     \b
     auditspan token create inference-1 --data ./data
     """
-    token = _registry(data).create(emitter)
+    directory = DataDirectory(data)
+    directory.create()
+    token = TokenRegistry(directory.tokens).create(emitter)
     if as_json:
         print_json({"emitter": emitter, "token": token})
     else:
@@ -59,12 +56,12 @@ def list_tokens(data: Data, as_json: JsonOption = False) -> None:
     """
     rows = [
         {"id": token.id, "emitter": token.emitter, "created": _time(token.created), "revoked": _time(token.revoked)}
-        for token in _registry(data).list()
+        for token in TokenRegistry(existing(data).tokens).list()
     ]
     if as_json:
         print_json(rows)
     else:
-        print_table(f"{len(rows)} tokens", ["id", "emitter", "created", "revoked"], rows)
+        print_table("Tokens", ["id", "emitter", "created", "revoked"], rows, lines=False)
 
 
 @app.command()
@@ -79,8 +76,10 @@ def revoke(
     \b
     auditspan token revoke inference-1 --data ./data
     """
-    revoked = [{"id": token.id, "emitter": token.emitter} for token in _registry(data).revoke(name)]
+    revoked = [
+        {"id": token.id, "emitter": token.emitter} for token in TokenRegistry(existing(data).tokens).revoke(name)
+    ]
     if as_json:
         print_json(revoked)
     else:
-        console.print(f"Revoked {', '.join(token['id'] for token in revoked)}.", highlight=False)
+        console.print(f"Revoked {', '.join(token['id'] for token in revoked)}.", soft_wrap=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,9 +37,11 @@ def up(
     auditspan up --data ./data
     auditspan up --data ./data --otlp-http 127.0.0.1:0 --otlp-grpc 127.0.0.1:0 --sql 127.0.0.1:0
     """
+    # The C core of gRPC writes to standard error by itself, before Python can say the same as an error of ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from auditspan.cli.service import run_service
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _log_to_standard_error()
     listen = {
         name: value
         for name, value in (("otlp_http", otlp_http), ("otlp_grpc", otlp_grpc), ("sql", sql))
@@ -47,7 +51,7 @@ def up(
     if parties is not None:
         overrides["parties"] = parties
 
-    def ready(endpoints: Mapping[str, str | int]) -> None:
+    def ready(endpoints: Mapping[str, str]) -> None:
         if as_json:
             print_json(dict(endpoints))
             return
@@ -55,7 +59,18 @@ def up(
             f"OTLP/HTTP  {endpoints['otlp_http']}   (/readyz, /metrics)\n"
             f"OTLP/gRPC  {endpoints['otlp_grpc']}\n"
             f"SQL        {endpoints['sql']}   (password in {data / 'read.token'})",
-            highlight=False,
+            soft_wrap=True,
         )
 
     run_service(DataDirectory(data), settings_of(data, config, overrides), ready)
+
+
+def _log_to_standard_error() -> None:
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.captureWarnings(True)
+    for noisy in ("uvicorn", "clickhouse_connect", "asyncio", "chdb"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

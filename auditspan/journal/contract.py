@@ -1,8 +1,8 @@
 """The journal: what an acknowledgement rests on.
 
-Few verbs (append, read, earliest and high-water mark, trim) that SQLite and Kafka both can keep. A partition is an append-only
-sequence of entries with offsets 0, 1, 2 … without holes; one partition feeds one log (``docs/evidence-format.md``
-section 2).
+Few verbs (append, read, earliest and high-water mark, trim) that SQLite and Kafka both can keep. A partition is an
+append-only sequence of entries with offsets 0, 1, 2 … without holes; one partition feeds one log
+(``docs/evidence-format.md`` section 2).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from auditspan.errors import AuditSpanError
 from auditspan.ledger.checkpoint import Checkpoint, log_origin, sign_checkpoint
 from auditspan.ledger.merkle import EMPTY_ROOT, verify_consistency
 
-__all__ = ["Signed", "Signer", "SignerRefused"]
+__all__ = ["Signed", "Signer", "SignerRefused", "last_signed"]
 
 _LOG_ID: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -64,18 +64,7 @@ class Signer:
         Raises:
             SignerRefused: the file that says so is damaged.
         """
-        path = self._path(log_id)
-        try:
-            said = json.loads(path.read_bytes())
-            signed = Signed(int(said["size"]), base64.b64decode(said["root"], validate=True))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SignerRefused(
-                f"{path} does not say which tree was signed last.",
-                remedy="Restore it from the backup, or sign anew on purpose with `auditspan ledger recover`.",
-            ) from error
-        return signed
+        return last_signed(self._directory, log_id)
 
     def sign(self, log_id: str, size: int, root: bytes, consistency: Callable[[int], list[bytes]]) -> str:
         """A signed note over a tree, which is on disk as the last one signed before this returns.
@@ -117,13 +106,8 @@ class Signer:
         """Let go of the state directory."""
         self.close()
 
-    def _path(self, log_id: str) -> Path:
-        if not _LOG_ID.fullmatch(log_id):
-            raise ValueError(f"{log_id!r} is no log id")
-        return self._directory / f"{log_id}.json"
-
     def _keep(self, log_id: str, signed: Signed) -> None:
-        path = self._path(log_id)
+        path = _path(self._directory, log_id)
         temporary = path.with_suffix(".tmp")
         said = {"size": signed.size, "root": base64.b64encode(signed.root).decode()}
         with temporary.open("w") as file:
@@ -136,6 +120,30 @@ class Signer:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def last_signed(state_directory: Path, log_id: str) -> Signed | None:
+    """What was last signed for a log, asked beside a signer that may be at work; None when nothing was.
+
+    Raises:
+        SignerRefused: the file that says so is damaged.
+    """
+    path = _path(state_directory, log_id)
+    try:
+        said = json.loads(path.read_bytes())
+        return Signed(int(said["size"]), base64.b64decode(said["root"], validate=True))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SignerRefused(
+            f"{path} does not say which tree was signed last.", remedy="Put it back from the newest backup."
+        ) from error
+
+
+def _path(state_directory: Path, log_id: str) -> Path:
+    if not _LOG_ID.fullmatch(log_id):
+        raise ValueError(f"{log_id!r} is no log id")
+    return state_directory / f"{log_id}.json"
 
 
 def _hold(directory: Path) -> IO[str]:
@@ -160,6 +168,5 @@ def _hold(directory: Path) -> IO[str]:
 def _refused(log_id: str, fault: str) -> SignerRefused:
     return SignerRefused(
         f"The tree of log {log_id} {fault}: nothing was signed.",
-        remedy="The store was restored from an older backup, altered, or is another one. Put the right one back, or "
-        "accept the loss on purpose, sealed, with `auditspan ledger recover`.",
+        remedy="The store was restored from an older backup, altered, or is another one: put the newest one back.",
     )

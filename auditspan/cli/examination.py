@@ -1,0 +1,271 @@
+"""What `auditspan doctor` looks at: each check gives findings, and none stops the others.
+
+A service may run and go on meanwhile, so each comparison reads first what must be the smaller of two.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+from auditspan.cli.control_socket import ask
+from auditspan.cli.findings import Finding
+from auditspan.cli.reading import open_reader
+from auditspan.collectors.disk import DiskWatermark
+from auditspan.config import Settings
+from auditspan.data_directory import DataDirectory
+from auditspan.errors import AuditSpanError
+from auditspan.journal.sqlite import SqliteJournal
+from auditspan.ledger.checkpoint import Checkpoint, CheckpointInvalid, log_origin, open_checkpoint
+from auditspan.ledger.keys import load_salt_key, load_signing_key, load_trust
+from auditspan.ledger.merkle import CompactRange, leaf_hash
+from auditspan.ledger.signer import last_signed
+from auditspan.ledger.subtrees import TILE_LEVELS
+from auditspan.store.contract import Store, StoreUnavailable
+from auditspan.tokens import TokenRegistry
+
+__all__ = ["examine"]
+
+_BACKUP = "Keep the store as it is for those who look into it, and put the newest backup in its place."
+_LOGS = "SELECT log_id FROM auditspan.events GROUP BY log_id ORDER BY log_id"
+_OPENING = (
+    "SELECT header FROM auditspan.events "
+    "WHERE log_id = {log_id:String} AND leaf_index = 0 AND class = 'audit.log.opened' AND payload = ''"
+)
+
+
+def examine(directory: DataDirectory, settings: Settings, full: bool) -> Iterator[Finding]:
+    """Everything below a data directory; with ``full`` every leaf is hashed."""
+    yield from _keys(directory)
+    yield _tokens(directory)
+    yield _disk(directory, settings)
+    if not directory.journal.exists():
+        yield Finding(
+            "journal",
+            "wrong" if directory.store.exists() else "waiting",
+            "there is none",
+            "Put back the journal that belongs to this store."
+            if directory.store.exists()
+            else f"Start: auditspan up --data {directory.root}",
+        )
+        return
+    try:
+        journal = SqliteJournal(directory.journal, read_only=True)
+    except AuditSpanError as error:
+        yield Finding("journal", "wrong", error.message, error.remedy)
+        return
+    with closing(journal):
+        try:
+            with open_reader(directory.root, None) as reading:
+                yield _service(directory, reading.running)
+                yield from _Logs(directory, journal, reading.store, reading.running, full).findings()
+        except AuditSpanError as error:
+            remedy = _BACKUP if isinstance(error, StoreUnavailable) else error.remedy
+            yield Finding("store", "wrong", error.message, remedy)
+
+
+def _keys(directory: DataDirectory) -> Iterator[Finding]:
+    loads: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("signing key", lambda: load_signing_key(directory.signing_key)),
+        ("salt key", lambda: load_salt_key(directory.salt_key)),
+        ("trust.json", lambda: load_trust(directory.trust)),
+    )
+    for name, load in loads:
+        try:
+            load()
+        except AuditSpanError as error:
+            yield Finding(name, "wrong", error.message, error.remedy)
+        else:
+            yield Finding(name, "ok", "readable" if name == "trust.json" else "readable, and by its owner alone")
+
+
+def _tokens(directory: DataDirectory) -> Finding:
+    try:
+        valid = sum(token.revoked is None for token in TokenRegistry(directory.tokens).list())
+    except AuditSpanError as error:
+        return Finding("tokens", "wrong", error.message, error.remedy)
+    if not valid:
+        return Finding(
+            "tokens", "waiting", "nobody has one", f"Run: auditspan token create EMITTER --data {directory.root}"
+        )
+    return Finding("tokens", "ok", f"valid: {valid:,}")
+
+
+def _disk(directory: DataDirectory, settings: Settings) -> Finding:
+    limits = settings.collector
+    full = DiskWatermark(directory.root, limits.min_free_disk_bytes, limits.min_free_disk_fraction).refusal()
+    if full is not None:
+        return Finding(
+            "disk",
+            "wrong",
+            full,
+            "Make room: until then nothing is accepted, and emitters keep their records in their spools. A smaller "
+            "journal.keep_days frees what is sealed and signed.",
+        )
+    return Finding("disk", "ok", "above the watermark")
+
+
+def _service(directory: DataDirectory, running: bool) -> Finding:
+    if not running:
+        return Finding("service", "waiting", "it does not run", f"Start: auditspan up --data {directory.root}")
+    try:
+        answer = ask(directory.control_socket, "GET", "/status")
+    except AuditSpanError as error:
+        return Finding("service", "wrong", error.message, error.remedy)
+    if not answer["healthy"]:
+        return Finding("service", "wrong", answer["reason"], "Its log says more: put it right, then start it again.")
+    return Finding("service", "ok", "it runs")
+
+
+class _Logs:
+    """The logs in the store, each against its journal, its signatures and what the signer remembers."""
+
+    def __init__(
+        self, directory: DataDirectory, journal: SqliteJournal, store: Store, running: bool, full: bool
+    ) -> None:
+        self._directory = directory
+        self._journal = journal
+        self._store = store
+        self._running = running
+        self._full = full
+
+    def findings(self) -> Iterator[Finding]:
+        found = [row["log_id"] for row in self._store.query(_LOGS).to_pylist()]
+        remembered = sorted(path.stem for path in self._directory.signer_state.glob("*.json"))
+        if not found and not remembered:
+            yield Finding("store", "waiting", "nothing is sealed yet", "Start the service.")
+        for log_id in remembered:
+            if log_id not in found:
+                yield Finding(f"log {log_id}", "wrong", "it was signed, and the store holds none of it", _BACKUP)
+        for log_id in found:
+            try:
+                yield from self._log(log_id)
+            except StoreUnavailable as error:
+                yield Finding(f"log {log_id}", "wrong", f"it cannot be read: {error.message}", _BACKUP)
+
+    def _log(self, log_id: str) -> Iterator[Finding]:
+        opening = self._store.query(_OPENING, {"log_id": log_id}).to_pylist()
+        if not opening:
+            yield Finding(f"log {log_id}", "wrong", "its first leaf does not open it", _BACKUP)
+            return
+        body = json.loads(opening[0]["header"])["body"]
+        partition = body["partition"]
+        if body["journal"] != self._journal.identity or partition not in ("control", *self._journal.partitions):
+            yield Finding(partition, "wrong", "the store is of another journal", "Put the right pair together.")
+            return
+        yield self._progress(partition, log_id)
+        yield self._proof(f"{partition} proof", log_id)
+
+    def _progress(self, partition: str, log_id: str) -> Finding:
+        last = self._store.last_batch(log_id)
+        sealed_to = json.loads(last)["body"]["to"] if last is not None else 0
+        earliest, end = self._journal.earliest(partition), self._journal.high_water_mark(partition)
+        if sealed_to > end:
+            return Finding(
+                partition,
+                "wrong",
+                f"sealed to entry {sealed_to:,}, but the journal ends at {end:,}",
+                "The journal is an older copy: put the newest one back before anything is sent.",
+            )
+        if sealed_to < earliest and not self._running:
+            return Finding(
+                partition,
+                "wrong",
+                f"sealed to entry {sealed_to:,}, but the journal begins at {earliest:,}",
+                "The store is an older copy, and the journal has forgotten what it lacks: put the newest one back.",
+            )
+        if sealed_to < end:
+            return Finding(
+                partition,
+                "waiting",
+                f"{end - sealed_to:,} journal entries are not sealed yet",
+                "If this does not shrink, see the log of the service."
+                if self._running
+                else f"They are acknowledged and safe. Seal them: auditspan up --data {self._directory.root}",
+            )
+        return Finding(partition, "ok", f"all {end:,} journal entries are sealed")
+
+    def _proof(self, name: str, log_id: str) -> Finding:
+        kept = self._store.last_checkpoint(log_id)
+        try:
+            signed = last_signed(self._directory.signer_state, log_id)
+        except AuditSpanError as error:
+            return Finding(name, "wrong", error.message, error.remedy)
+        leaves = self._store.next_leaf(log_id)
+        if signed is not None and signed.size > leaves:
+            return Finding(
+                name,
+                "wrong",
+                f"{signed.size:,} leaves were signed, the store holds {leaves:,}",
+                f"Leaves are missing, and the service does not start on such a store. {_BACKUP}",
+            )
+        if kept is None:
+            return Finding(name, "waiting", "nothing is signed yet", "A running service signs within a second.")
+        trusted = load_trust(self._directory.trust)
+        try:
+            checkpoint = open_checkpoint(kept.note, log_origin(trusted.deployment, log_id), trusted.keys)
+        except CheckpointInvalid as error:
+            return Finding(
+                name,
+                "wrong",
+                f"the last checkpoint is not valid ({error.code}): {error}",
+                "The store was altered, or keys/ and trust.json are of another deployment: put back what belongs here.",
+            )
+        if signed is None or signed.size < checkpoint.size:
+            return Finding(
+                name,
+                "wrong",
+                f"a checkpoint over {checkpoint.size:,} leaves is kept, the signer remembers "
+                f"{signed.size if signed else 0:,}",
+                f"{self._directory.signer_state} is an older copy: put the newest one back, or a second history "
+                "could be signed.",
+            )
+        if signed.size == checkpoint.size and signed.root != checkpoint.root:
+            return Finding(name, "wrong", "the signer signed another tree of this size", _BACKUP)
+        if self._full:
+            fault = _fault_in_leaves(self._store, log_id, checkpoint)
+            if fault is not None:
+                return Finding(name, "wrong", fault, _BACKUP)
+        fits = ", and every one of them fits" if self._full else ""
+        return Finding(name, "ok", f"{checkpoint.size:,} of {leaves:,} leaves are under a valid checkpoint{fits}")
+
+
+def _fault_in_leaves(store: Store, log_id: str, checkpoint: Checkpoint) -> str | None:
+    """Where the leaves differ from what was signed, as closely as the kept nodes can say."""
+    tree = CompactRange()
+    tiles: list[bytes] = []
+
+    def keep(level: int, _index: int, digest: bytes) -> None:
+        if level == TILE_LEVELS:
+            tiles.append(digest)
+
+    for batch in store.leaves(log_id, 0, checkpoint.size):
+        indices = batch.column("leaf_index").to_pylist()
+        for expected, index in enumerate(indices, tree.end):
+            if index != expected:
+                return f"leaf {min(expected, index):,} of log {log_id} is missing or there twice"
+        tree.extend([leaf_hash(header) for header in batch.column("header").to_pylist()], keep)
+    if tree.end != checkpoint.size:
+        return f"leaf {tree.end:,} of log {log_id} is missing"
+    if tree.root() == checkpoint.root:
+        return None
+    return f"{_altered(store, log_id, tiles)} of log {log_id} differ from what was signed: they give the root " + (
+        f"{_text(tree.root())}, signed is {_text(checkpoint.root)}"
+    )
+
+
+def _altered(store: Store, log_id: str, tiles: list[bytes]) -> str:
+    kept: dict[int, Any] = {
+        row["node_index"]: row["hash"] for row in store.nodes(log_id, TILE_LEVELS, 0, len(tiles)).to_pylist()
+    }
+    for index, digest in enumerate(tiles):
+        if kept.get(index, digest) != digest:
+            return f"leaves {index << TILE_LEVELS:,} to {((index + 1) << TILE_LEVELS) - 1:,}"
+    return f"leaves from {len(tiles) << TILE_LEVELS:,} on"
+
+
+def _text(root: bytes) -> str:
+    return base64.b64encode(root).decode()
