@@ -156,3 +156,12 @@ def test_unknown_proposals_and_adoption(reference: Reference) -> None:
     bound = adopted.engine().determine([facts], parse_instant("2027-01-01"))
     assert (bound.verdict.enforced, bound.verdict.governing) == ("review", "license_required")
     assert "controlled-ai-assets/model-transfer" in bound.rule_ids
+
+
+def test_no_rule_about_renting_access_or_embargoes_claims_more_than_its_source(reference: Reference) -> None:
+    # The regulations name exports. What they mean for renting and access is a reading, and says so in every determination.
+    readings = [rule for rule in reference.packs.rules if rule.id.startswith(("us-ear/iaas-", "us-ear/access-"))]
+    readings += [rule for rule in reference.packs.rules if rule.id == "us-ear/embargoed-items"]
+    assert len(readings) == 7
+    assert {rule.status for rule in readings} == {"secondary"}
+    assert all("15 CFR 746.4" in rule.citations for rule in readings if "embargoed" in rule.id)
