@@ -159,7 +159,7 @@ def test_unknown_proposals_and_adoption(reference: Reference) -> None:
 
 
 def test_no_rule_about_renting_access_or_embargoes_claims_more_than_its_source(reference: Reference) -> None:
-    # The regulations name exports. What they mean for renting and access is a reading, and says so in every determination.
+    # The regulations name exports. What they mean for renting and access is a reading, and every determination says so.
     readings = [rule for rule in reference.packs.rules if rule.id.startswith(("us-ear/iaas-", "us-ear/access-"))]
     readings += [rule for rule in reference.packs.rules if rule.id == "us-ear/embargoed-items"]
     assert len(readings) == 7
