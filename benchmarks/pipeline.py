@@ -20,6 +20,7 @@ from auditspan.processors.batch import LogContext
 from auditspan.processors.control import open_logs
 from auditspan.processors.determine import Determiner
 from auditspan.processors.epochs import epoch_of
+from auditspan.processors.memory import keep_buffers
 from auditspan.processors.metrics import ProcessorMetrics
 from auditspan.processors.processor import LogProcessor
 from prometheus_client import CollectorRegistry
@@ -64,6 +65,7 @@ def fill(folder: Path, shape: Shape, spans: int) -> None:
 
 def measure(folder: Path, shape: Shape, spans: int) -> Figures:
     """Seal the journal in ``folder``."""
+    keep_buffers()
     journal = SqliteJournal(folder / "journal.sqlite")
     store = ClickHouseStore.embedded(folder / "store")
     store.migrate()

@@ -16,7 +16,8 @@ from .batch import sealing_month, watermarks
 
 __all__ = ["LARGEST_BATCH_BYTES", "LARGEST_BATCH_ROWS", "Intake", "Portion", "decode_entries"]
 
-LARGEST_BATCH_ROWS: Final = 50_000
+LARGEST_BATCH_ROWS: Final = 25_000
+"""Half as many cost a tenth more CPU for each span, twice as many save nothing and take 400 MB more."""
 LARGEST_BATCH_BYTES: Final = 64 << 20
 _SMALLEST_READ: Final = 1 << 20
 

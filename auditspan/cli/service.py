@@ -32,6 +32,7 @@ from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.keys import load_salt_key, load_signing_key, load_trust
 from auditspan.ledger.signer import Signer
 from auditspan.policy.reference import Reference
+from auditspan.processors.memory import keep_buffers
 from auditspan.processors.pipeline import Pipeline
 from auditspan.store.clickhouse import ClickHouseStore
 from auditspan.tokens import TokenRegistry
@@ -59,6 +60,7 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
     Raises:
         AuditSpanError: something the operator must put right before it can start, or a worker that stopped.
     """
+    keep_buffers()
     with ExitStack() as stack:
         directory.create()
         stack.enter_context(directory.lock())
