@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from auditspan.journal.contract import Entry, EntryKind, Journal
 from auditspan.otlp.columns import SPANS, decode
 
 from .batch import sealing_month, watermarks
 
-__all__ = ["LARGEST_BATCH_BYTES", "LARGEST_BATCH_ROWS", "Intake", "Portion", "decode_entries"]
+__all__ = ["LARGEST_BATCH_BYTES", "LARGEST_BATCH_PAYLOADS", "LARGEST_BATCH_ROWS", "Intake", "Portion", "decode_entries"]
 
 LARGEST_BATCH_ROWS: Final = 25_000
 """Half as many cost a tenth more CPU for each span, twice as many save nothing and take 400 MB more."""
 LARGEST_BATCH_BYTES: Final = 64 << 20
+LARGEST_BATCH_PAYLOADS: Final = 64 << 20
+"""Bytes of payloads: each repeats its resource and scope, which stand once in an entry."""
 _SMALLEST_READ: Final = 1 << 20
 
 Decode = Callable[[Sequence[Entry]], pa.Table]
@@ -52,6 +55,7 @@ class Intake:
         offset: of the next entry.
         rows: spans that a batch may have; a single entry may have more.
         size: bytes of entries that a batch may have.
+        payloads: bytes of payloads that a batch may have; a single entry may have more.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Intake:
         *,
         rows: int = LARGEST_BATCH_ROWS,
         size: int = LARGEST_BATCH_BYTES,
+        payloads: int = LARGEST_BATCH_PAYLOADS,
         decode: Decode = decode,
     ) -> None:
         self._journal = journal
@@ -69,10 +74,12 @@ class Intake:
         self._next = offset
         self._rows = rows
         self._size = size
+        self._payloads = payloads
         self._decode = decode
         self._entries: list[Entry] = []
         self._spans = SPANS.empty_table()
         self._spans_of: list[int] = []
+        self._payloads_of: list[int] = []
         self._bytes_per_span = 1024.0
 
     def take(self, watermark: int) -> Portion | None:
@@ -92,7 +99,7 @@ class Intake:
     def consumed(self, entries: int) -> None:
         """Forget the first ``entries``: they are in the store."""
         left = self._spans.slice(sum(self._spans_of[:entries]))
-        del self._entries[:entries], self._spans_of[:entries]
+        del self._entries[:entries], self._spans_of[:entries], self._payloads_of[:entries]
         self._spans = _shifted(left, -entries)
 
     def _fill(self) -> None:
@@ -109,6 +116,7 @@ class Intake:
             self._spans = pa.concat_tables([self._spans, _shifted(spans, len(self._entries))])
             self._entries += read
             self._spans_of += counts.tolist()
+            self._payloads_of += _payload_bytes(spans, len(read))
             self._next = read[-1].offset + 1
 
     def _held(self) -> int:
@@ -122,6 +130,7 @@ class Intake:
         most = min(
             int(np.searchsorted(spans, self._rows, side="right")),
             int(np.searchsorted(size, self._size, side="right")),
+            int(np.searchsorted(np.cumsum(self._payloads_of), self._payloads, side="right")),
             self._rows,
         )
         most = max(most, 1)
@@ -130,6 +139,29 @@ class Intake:
         if sealing_month(int(marks[-1])) == month:
             return most
         return next(i for i, mark in enumerate(marks.tolist()) if sealing_month(mark) != month)
+
+
+def _payload_bytes(spans: pa.Table, entries: int) -> list[int]:
+    """Bytes that the payloads of each entry's spans have together (evidence format, section 3)."""
+    if not len(spans):
+        return [0] * entries
+    sizes = pc.binary_length(spans["span"]).to_numpy().astype(np.int64) + 12
+    for name in ("resource", "scope"):
+        # The lengths of distinct values alone: decoding the column would be the expansion that is bounded here.
+        for column, begin in _chunks(spans[name]):
+            lengths = pc.binary_length(column.dictionary).to_numpy()
+            sizes[begin : begin + len(column)] += lengths[column.indices.to_numpy()]
+    ends = np.concatenate(([0], np.cumsum(sizes)))
+    bounds = np.searchsorted(spans["entry"].to_numpy(), np.arange(entries + 1))
+    found: list[int] = np.diff(ends[bounds]).tolist()
+    return found
+
+
+def _chunks(column: pa.ChunkedArray) -> Iterator[tuple[pa.DictionaryArray, int]]:
+    begin = 0
+    for chunk in column.chunks:
+        yield chunk, begin
+        begin += len(chunk)
 
 
 def _shifted(spans: pa.Table, by: int) -> pa.Table:

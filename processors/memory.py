@@ -27,8 +27,8 @@ _KEPT: Final = 512 << 20
 def keep_buffers() -> None:
     """Let the allocator keep what a batch took for the next one. Call it once, when the process starts.
 
-    It sets limits of the whole process: Arrow takes its buffers from the C library, and that keeps up to 512 MB, from one
-    arena, because what one thread has freed is of no use to another's. Without glibc nothing changes.
+    It sets limits of the whole process: Arrow takes its buffers from the C library, and that keeps up to 512 MB, from
+    one arena, because what one thread has freed is of no use to another's. Without glibc nothing changes.
     """
     if "CS_GNU_LIBC_VERSION" not in os.confstr_names or not (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith(
         "glibc"

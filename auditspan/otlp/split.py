@@ -33,6 +33,8 @@ _LARGEST_STREAM: Final = 128
 _LARGEST_RESOURCE: Final = 1024 * 1024
 # Tags and lengths of the ResourceSpans and the ScopeSpans around a span: at most 1 + 5 bytes each.
 _WRAPPING: Final = 12
+_PAYLOAD_LENGTHS: Final = 12
+"""Bytes of the three lengths in a payload (evidence format, section 3)."""
 _ANY_VALUE_MEMBERS: Final = 7
 
 _Run = tuple[ResourceSpans, ScopeSpans, list[Range]]
@@ -48,12 +50,16 @@ class SplitLimits:
         span_bytes: most bytes of one ``Span``; a larger one is rejected.
         resource_bytes: most bytes of what precedes spans (``Resource`` and ``InstrumentationScope``): it is repeated in
             every entry that a request is split into, so it must stay small beside them.
+        payload_bytes: most bytes that the payloads of one entry's spans have together; one span above it stands alone.
+            Every payload repeats the resource and the scope: a large resource before thousands of small spans would
+            grow a thousandfold when the entry is sealed.
     """
 
     entry_spans: int = 10_000
     entry_bytes: int = 4 * 1024 * 1024
     span_bytes: int = 8 * 1024 * 1024
     resource_bytes: int = _LARGEST_RESOURCE
+    payload_bytes: int = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +161,13 @@ def _is_small(framing: Framing, limits: SplitLimits) -> bool:
     size = len(framing.body)
     if framing.spans > limits.entry_spans or size > limits.entry_bytes:
         return False
+    repeated = sum(
+        len(scope.spans) * (_size(resource.head) + _size(scope.head) + _PAYLOAD_LENGTHS)
+        for resource in framing.resources
+        for scope in resource.scopes
+    )
+    if framing.spans > 1 and size + repeated > limits.payload_bytes:
+        return False
     if size <= min(limits.span_bytes, limits.resource_bytes):
         return True
     return not any(
@@ -176,6 +189,7 @@ class _Packer:
         self._runs: list[_Run] = []
         self._spans = 0
         self._bytes = 0
+        self._payloads = 0
 
     def add(self, resource: ResourceSpans) -> None:
         before = _size(resource.head)
@@ -185,9 +199,11 @@ class _Packer:
                 what = f"a resource with its scope is larger than {self._limits.resource_bytes} bytes"
                 self._reject(what, (resource, scope, scope.spans))
             else:
-                self._add_scope(resource, scope, head + _WRAPPING)
+                self._add_scope(resource, scope, head)
 
-    def _add_scope(self, resource: ResourceSpans, scope: ScopeSpans, head: int) -> None:
+    def _add_scope(self, resource: ResourceSpans, scope: ScopeSpans, before: int) -> None:
+        """Pack the spans of ``scope``; ``before`` is the size of what precedes them."""
+        head = before + _WRAPPING
         run: list[Range] = []
         for span in scope.spans:
             size = span[1] - span[0]
@@ -195,7 +211,12 @@ class _Packer:
                 self._reject(f"a span is larger than {self._limits.span_bytes} bytes", (resource, scope, [span]))
                 continue
             needed = size if run else size + head
-            if self._spans >= self._limits.entry_spans or self._bytes + needed > self._limits.entry_bytes:
+            payload = size + before + _PAYLOAD_LENGTHS
+            if (
+                self._spans >= self._limits.entry_spans
+                or self._bytes + needed > self._limits.entry_bytes
+                or self._payloads + payload > self._limits.payload_bytes
+            ):
                 self.close()
                 run = []
                 needed = size + head
@@ -204,12 +225,13 @@ class _Packer:
             run.append(span)
             self._spans += 1
             self._bytes += needed
+            self._payloads += payload
 
     def close(self) -> None:
         """End the request that is being packed, if it has a span."""
         if self._spans:
             self._result.entries.append((self._partition, _request(self._body, self._runs)))
-        self._runs, self._spans, self._bytes = [], 0, 0
+        self._runs, self._spans, self._bytes, self._payloads = [], 0, 0, 0
 
     def _reject(self, reason: str, run: _Run) -> None:
         self._result.rejected.append(Rejected(reason, self._partition, len(run[2]), _request(self._body, [run])))

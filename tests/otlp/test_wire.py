@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
+from auditspan.ledger.commitments import payload_of
 from auditspan.otlp.split import SplitLimits, partition_of, split, split_request, stream_of
 from auditspan.otlp.wire import TooManyParts, WireError, check_request, iterate_spans
 
@@ -253,8 +254,25 @@ def test_a_large_resource_cannot_be_multiplied():
     [rejected] = split(check_request(heavy), "e", 1, limits).rejected
     assert rejected.spans == 50_000
     assert "resource" in rejected.reason
-    allowed = split(check_request(heavy), "e", 1, SplitLimits()).entries
+    allowed = split(check_request(heavy), "e", 1, SplitLimits(payload_bytes=1 << 40)).entries
     assert sum(len(piece) for _, piece in allowed) < 3 * len(heavy)
+
+
+@unhurried
+@given(requests(), st.integers(1, 3), st.integers(1, 300))
+def test_the_payloads_of_an_entry_are_bounded(body, partitions, most):
+    """A payload repeats resource and scope, so what an entry becomes when it is sealed is more than its bytes."""
+    limits = SplitLimits(payload_bytes=most)
+    pieces = [spans_by_protobuf(piece) for _, piece in split(check_request(body), "e", partitions, limits).entries]
+    assert Counter(one for piece in pieces for one in piece) == Counter(spans_by_protobuf(body))
+    assert all(sum(len(payload_of(*one)) for one in piece) <= most or len(piece) == 1 for piece in pieces)
+
+
+def test_a_large_resource_before_many_spans_is_cut_into_entries_of_32_mib():
+    body = message(1, message(1, resource("a", "x" * 1_000_000)) + message(2, message(2, b"") * 100))
+    sizes = [len(spans_by_protobuf(piece)) for _, piece in split(check_request(body), "e", 1, SplitLimits()).entries]
+    assert sum(sizes) == 100
+    assert max(sizes) == 33
 
 
 def test_a_request_that_fits_passes_through_as_it_came():

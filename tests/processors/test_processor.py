@@ -13,6 +13,7 @@ import pytest
 from auditspan.processors.batch import LogContext, LogState, derive
 from auditspan.processors.intake import Intake, decode_entries
 from auditspan.processors.metrics import LogMetrics
+from auditspan.processors.payloads import payloads as payloads_of
 from auditspan.processors.processor import LogProcessor, ReadBackDiffers
 from auditspan.processors.restore import restore_state
 from sealing_inputs import LOG_ID, NOW, PARTITION, SECOND, access, beat, entry, new, request
@@ -278,6 +279,24 @@ class TestIntake:
         taken = small.take(0)
         assert taken is not None
         assert len(taken.entries) in (1, 2)
+
+    def test_batches_are_cut_at_the_bytes_of_their_payloads(self, journal: SqliteJournal) -> None:
+        """Each payload repeats its resource, which stands once in an entry."""
+        large = {"note": "x" * 10_000}
+        bodies = [request(*(access(10 * k + i) for i in range(10)), resource=large) for k in range(5)]
+        append(journal, *(entry(k, body) for k, body in enumerate(bodies)))
+        payloads = sum(len(p) for p in payloads_of(decode_entries([entry(0, bodies[0])])).to_pylist())
+
+        def cuts(most: int) -> list[int]:
+            intake, found = Intake(journal, PARTITION, 0, payloads=most), []
+            while (portion := intake.take(0)) is not None:
+                found.append(len(portion.entries))
+                intake.consumed(len(portion.entries))
+            return found
+
+        assert cuts(2 * payloads + 100) == [2, 2, 1]
+        assert cuts(2 * payloads - 100) == [1, 1, 1, 1, 1]
+        assert cuts(1) == [1, 1, 1, 1, 1]
 
     def test_one_entry_is_never_cut(self, journal: SqliteJournal) -> None:
         append(journal, entry(0, request(*(access(i) for i in range(100)))))
