@@ -28,7 +28,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from reference.requests import delimited, resource, varint
 from reference.wire import SpanBytes
-from running_service import Service
+from running_service import Service, until
 from sent_spans import an_access, foreign_request, payload_of, payloads_in, request_of
 
 GRPC_METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -39,6 +39,28 @@ def service(module_service: Callable[..., Service]) -> Service:
     made = module_service(processor__checkpoint_seconds=0.1)
     made.start()
     return made
+
+
+@pytest.fixture(scope="module")
+def sent() -> dict[str, list[bytes]]:
+    """What every emitter sent."""
+    return {}
+
+
+def _stored(service: Service, emitter: str, payloads: list[bytes]) -> list[dict[str, Any]]:
+    """The rows of an emitter as soon as there are enough, which must be those of ``payloads``."""
+
+    def rows() -> list[dict[str, Any]] | None:
+        found = service.rows(
+            "SELECT payload, header, class, span_name, trace_id, span_id FROM auditspan.events "
+            "WHERE emitter = {e:String}",
+            {"e": emitter},
+        )
+        return found if len(found) >= len(payloads) else None
+
+    found: list[dict[str, Any]] = until(rows, f"the spans of {emitter}")
+    assert sorted(row["payload"] for row in found) == sorted(payloads)
+    return found
 
 
 class _Recorded(requests.Session):
@@ -88,7 +110,9 @@ def _work(provider: TracerProvider, rounds: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["http", "http+gzip", "http+deflate", "grpc", "grpc+gzip"])
-def test_the_official_exporters_deliver_every_span_once_as_it_was_sent(service: Service, kind: str) -> None:
+def test_the_official_exporters_deliver_every_span_once_as_it_was_sent(
+    service: Service, sent: dict[str, list[bytes]], kind: str
+) -> None:
     emitter = f"official-{kind.replace('+', '-')}"
     headers = {"authorization": f"Bearer {service.token(emitter)}"}
     transport, _, zipped = kind.partition("+")
@@ -112,9 +136,8 @@ def test_the_official_exporters_deliver_every_span_once_as_it_was_sent(service: 
     assert len(payloads) == 200
     if transport == "http":
         assert session.bodies == encoded.bodies
-    settle(service)
-    rows = service.rows("SELECT payload FROM auditspan.events WHERE emitter = {e:String}", {"e": emitter})
-    assert sorted(row["payload"] for row in rows) == sorted(payloads)
+    _stored(service, emitter, payloads)
+    sent[emitter] = payloads
 
 
 def _strange_but_allowed() -> bytes:
@@ -144,7 +167,7 @@ ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_raw_protobuf_is_stored_as_it_was_posted(service: Service, encoding: str) -> None:
+def test_raw_protobuf_is_stored_as_it_was_posted(service: Service, sent: dict[str, list[bytes]], encoding: str) -> None:
     emitter = f"raw-{encoding}"
     token = service.token(emitter)
     payloads = []
@@ -154,9 +177,8 @@ def test_raw_protobuf_is_stored_as_it_was_posted(service: Service, encoding: str
         assert (answer.status, answer.body) == (200, b"")
         payloads += payloads_in(body)
     assert len(payloads) == 1009
-    settle(service)
-    rows = service.rows("SELECT payload FROM auditspan.events WHERE emitter = {e:String}", {"e": emitter})
-    assert sorted(row["payload"] for row in rows) == sorted(payloads)
+    _stored(service, emitter, payloads)
+    sent[emitter] = payloads
 
 
 def _json_of(message: ExportTraceServiceRequest) -> bytes:
@@ -176,17 +198,19 @@ def _json_of(message: ExportTraceServiceRequest) -> bytes:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_json_is_stored_as_the_protobuf_that_it_says(service: Service, encoding: str) -> None:
+def test_json_is_stored_as_the_protobuf_that_it_says(
+    service: Service, sent: dict[str, list[bytes]], encoding: str
+) -> None:
     emitter = f"json-{encoding}"
     token = service.token(emitter)
     message = ExportTraceServiceRequest.FromString(foreign_request(50).body)
-    sent = _json_of(message)
-    answer = service.post(ENCODINGS[encoding](sent), token, "application/json", content_encoding=encoding)
+    posted = _json_of(message)
+    answer = service.post(ENCODINGS[encoding](posted), token, "application/json", content_encoding=encoding)
     assert (answer.status, json.loads(answer.body)) == (200, {})
-    settle(service)
-    rows = service.rows("SELECT payload, header FROM auditspan.events WHERE emitter = {e:String}", {"e": emitter})
-    assert sorted(row["payload"] for row in rows) == sorted(payloads_in(message.SerializeToString()))
-    digest = hashlib.sha256(sent).hexdigest()
+    payloads = payloads_in(message.SerializeToString())
+    rows = _stored(service, emitter, payloads)
+    sent[emitter] = payloads
+    digest = hashlib.sha256(posted).hexdigest()
     assert {json.loads(row["header"])["encoding"] for row in rows} == {f"otlp_json sha256:{digest}"}
 
 
@@ -197,7 +221,9 @@ def channel(service: Service) -> Iterator[grpc.Channel]:
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
-def test_raw_grpc_is_stored_as_it_was_called(service: Service, channel: grpc.Channel, compression: Any) -> None:
+def test_raw_grpc_is_stored_as_it_was_called(
+    service: Service, sent: dict[str, list[bytes]], channel: grpc.Channel, compression: Any
+) -> None:
     emitter = f"raw-grpc-{compression.name}"
     metadata = [("authorization", f"Bearer {service.token(emitter)}")]
     call = channel.unary_unary(GRPC_METHOD)
@@ -206,24 +232,24 @@ def test_raw_grpc_is_stored_as_it_was_called(service: Service, channel: grpc.Cha
         body = make()
         assert call(body, metadata=metadata, compression=compression, timeout=30) == b""
         payloads += payloads_in(body)
-    settle(service)
-    rows = service.rows("SELECT payload FROM auditspan.events WHERE emitter = {e:String}", {"e": emitter})
-    assert sorted(row["payload"] for row in rows) == sorted(payloads)
+    _stored(service, emitter, payloads)
+    sent[emitter] = payloads
 
 
-def test_one_connection_for_many_requests_and_the_same_request_again(service: Service) -> None:
+def test_the_same_requests_again_on_one_connection_are_stored_once(
+    service: Service, sent: dict[str, list[bytes]]
+) -> None:
     emitter = "again"
     headers = {
         "authorization": f"Bearer {service.token(emitter)}",
         "content-type": "application/x-protobuf",
     }
-    sent = [foreign_request(7) for _ in range(20)]
+    requests_sent = [foreign_request(7) for _ in range(20)]
     with requests.Session() as session:
-        for sending in [*sent, *sent]:
+        for sending in [*requests_sent, *requests_sent]:
             answer = session.post(f"{service.otlp_http}/v1/traces", sending.body, headers=headers, timeout=30)
             assert answer.status_code == 200
-    settle(service)
-    stored_once(prove(service), emitter, [payload for sending in sent for payload in sending.payloads])
+    sent[emitter] = [payload for sending in requests_sent for payload in sending.payloads]
 
 
 def test_payloads_are_what_the_format_says(service: Service) -> None:
@@ -234,9 +260,14 @@ def test_payloads_are_what_the_format_says(service: Service) -> None:
     expected = b"\0\0\0\0" + b"\0\0\0\0" + len(span).to_bytes(4, "big") + span
     assert made.payloads == (expected,) == (payload_of(SpanBytes(b"", b"", span, True)),)
     assert service.post(made.body, service.token("by-hand")).status == 200
-    settle(service)
-    (row,) = service.rows(
-        "SELECT payload, span_name, trace_id, span_id, class FROM auditspan.events WHERE emitter = 'by-hand'"
-    )
+    (row,) = _stored(service, "by-hand", [expected])
     assert (row["payload"], row["span_name"], row["class"]) == (expected, "by hand", "other")
     assert (row["trace_id"], row["span_id"]) == (trace.hex(), span_id.hex())
+
+
+def test_after_all_of_it_every_span_is_stored_once(service: Service, sent: dict[str, list[bytes]]) -> None:
+    settle(service)
+    logs = prove(service)
+    assert sent
+    for emitter, payloads in sent.items():
+        stored_once(logs, emitter, payloads)
