@@ -18,6 +18,8 @@ __all__ = ["Observations"]
 
 _MOST: Final = 10_000
 _MOST_INTENTS: Final = 1_000_000
+_DIGITS: Final = 16
+"""Of 2^53 - 1, the last sequence."""
 _STARTED: Final = "started"
 _CLOSED: Final = "audit.stream.closed"
 _STREAM_ROWS: Final = pa.schema(
@@ -34,6 +36,7 @@ class Observations:
         self.counts: Counter[str] = Counter()
         self.streams: dict[tuple[str, str], StreamSeen] = {}
         self.gaps: list[dict[str, Any]] = []
+        self._late: dict[tuple[str, Any, Any], list[tuple[int, int]]] = {}
         self._started: dict[str, tuple[str, int]] = {}
         self._finished: set[str] = set()
         self._skew = 0
@@ -55,6 +58,9 @@ class Observations:
                     self.gaps.append({"log_id": log_id, "leaf_index": leaf_index, **_short(leaf["body"])})
             elif leaf["class"] == "audit.gap.closed":
                 self.counts["gaps_closed"] += 1
+                if self.counts["gaps_closed"] <= _MOST:
+                    body = _short(leaf["body"])
+                    self._late.setdefault((log_id, body["emitter"], body["stream"]), []).append(_run(leaf["body"]))
 
     def _streams(self, table: pa.Table) -> None:
         rows = table.select(["emitter", "stream", "sequence", "class"]).filter(pc.is_valid(table["sequence"]))
@@ -111,6 +117,12 @@ class Observations:
         else:
             self.intents_complete = False
 
+    def _came_late(self, gap: dict[str, Any]) -> int:
+        """How many sequences of a gap came after all, as `audit.gap.closed` leaves of the interval say."""
+        runs = np.array(self._late.get((gap["log_id"], gap["emitter"], gap["stream"]), ()), np.int64).reshape(-1, 2)
+        begin, end = _run(gap)
+        return int((np.minimum(runs[:, 1], end) - np.maximum(runs[:, 0], begin)).clip(0).sum())
+
     def write(self, report: Report) -> None:
         """Put what was seen into the report."""
         report.classes = dict(sorted(self.classes.items()))
@@ -120,7 +132,7 @@ class Observations:
             for seen in report.streams
             if not seen.closed
         ]
-        report.gaps = self.gaps
+        report.gaps = [{**gap, "came_late": self._came_late(gap)} for gap in self.gaps]
         report.dangling_intents = [
             {"record_id": shown(record_id), "log_id": log_id, "leaf_index": place}
             for record_id, (log_id, place) in list(self._started.items())[:_MOST]
@@ -139,6 +151,13 @@ class Observations:
 
 def _short(body: dict[str, Any]) -> dict[str, Any]:
     return {name: shown(body.get(name)) for name in ("emitter", "stream", "from", "to", "seen_at")}
+
+
+def _run(body: dict[str, Any]) -> tuple[int, int]:
+    """The sequences ``[from, to)``, of a gap's body or of what is shown of it; none where these are no sequences."""
+    begin, end = (str(body.get(name)) for name in ("from", "to"))
+    known = all(text.isascii() and text.isdigit() and len(text) <= _DIGITS for text in (begin, end))
+    return (int(begin), int(end)) if known else (0, 0)
 
 
 def _intent_ids(payloads: pa.Array) -> list[str]:
