@@ -338,6 +338,7 @@ def measure(events: int) -> dict[str, dict[str, Any]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=600_000)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--phase", choices=("prepare", "export", "verify"))
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
@@ -349,6 +350,14 @@ def main() -> int:
         "export, events/s": (large["export"]["leaves"] / large["export"]["wall"], EXPORT_PER_SECOND),
         "verify, events/CPU-s": (large["verify"]["leaves"] / large["verify"]["cpu"], VERIFY_PER_CPU_SECOND),
     }
+    if options.json:
+        peaks = {name: [small[name]["peak_mib"], large[name]["peak_mib"]] for name in ("export", "verify")}
+        figures = {name: {"value": value, "target": wanted} for name, (value, wanted) in speed.items()}
+        good = all(value >= TOLERANCE * wanted for value, wanted in speed.values()) and all(
+            after <= GROWTH * before for before, after in peaks.values()
+        )
+        print(json.dumps({"figures": figures, "peak_mib": peaks, "passed": good}, indent=2))
+        return 0 if good else 1
     good = True
     print(
         f"{options.events:,} events of 1 kB, {os.cpu_count()} cores; package {large['size']['bytes'] / 2**20:,.0f} MiB"
