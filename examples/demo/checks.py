@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from .processes import PROGRAMS, DemoFailed, run
 
 AUDITSPAN = str(PROGRAMS / "auditspan")
@@ -48,6 +50,34 @@ def every_answer_has_its_record(seen: Iterable[str], events: Iterable[Mapping[st
         f"{len(set(seen))} requests gave the client a byte, each has its record, once; "
         f"{dangling} streams were cut by the kill and stand as started"
     )
+
+
+def controlled_credentials(registry: Path) -> set[str]:
+    """Fingerprints of the parties that are of China, or whose ultimate parent is."""
+    parties = yaml.safe_load(registry.read_text())["parties"]
+    return {
+        credential
+        for party in parties
+        if "CN" in (party["country"], party["ultimate_parent"]["country"])
+        for credential in party["credentials"]
+    }
+
+
+def the_right_ones_are_flagged(accesses: Iterable[Mapping[str, Any]], controlled: set[str]) -> None:
+    """Every access by a controlled party is flagged, and no other."""
+    wrong = [event["record_id"] for event in accesses if event["flagged"] != (event["actor_id"] in controlled)]
+    expect(not wrong, f"{len(wrong)} accesses are flagged that should not be, or the other way round")
+    flagged = {event["actor_id"] for event in accesses if event["flagged"]}
+    expect(flagged == controlled, f"{len(controlled)} parties should be flagged, not {len(flagged)}")
+
+
+def done_once(events: Iterable[Mapping[str, Any]], what: str) -> None:
+    """The script did this once: one intent, one outcome, nothing for a part; and it went where it is flagged."""
+    outcomes = Counter(event["outcome"] for event in events)
+    expect(
+        outcomes == {"started": 1, "success": 1}, f"{what} has the records {dict(outcomes)}, not a start and a success"
+    )
+    expect(all(event["flagged"] for event in events), f"{what} to Hong Kong should be flagged")
 
 
 def expect(condition: bool, what: str) -> None:
