@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from auditspan.processors import batch, leaves, payloads
 from auditspan.processors.batch import LogContext
 from auditspan.processors.control import open_logs
 from auditspan.processors.determine import Determiner

@@ -112,7 +112,7 @@ def resource_bytes(shape: Shape, stream: str) -> bytes:
 
 
 def requests(count: int, shape: Shape = LARGE, *, seed: int = 1, streams: int = 8) -> Iterator[tuple[bytes, int]]:
-    """``ExportTraceServiceRequest`` bodies of 100 spans each, with the time of their last span, ``count`` spans in all."""
+    """``ExportTraceServiceRequest`` bodies of 100 spans and the time of their last span, ``count`` spans in all."""
     choose = random.Random(seed)
     variants = [b"".join(_field(9, attribute) for attribute in _span_attributes(shape, choose)) for _ in range(2000)]
     scope = _field(1, InstrumentationScope(name="auditspan", version="0.1.0").SerializeToString())
