@@ -99,7 +99,8 @@ class TokenRegistry:
         if not 0 < len(token) <= _LONGEST_TOKEN:
             return None
         digest = _digest(token)
-        found = self._current().valid.get(digest)
+        # A token that is not known may be a new one: its first request must not meet a refusal that nobody retries.
+        found = self._current().valid.get(digest) or self._current(fresh=True).valid.get(digest)
         # The look-up is by hash, whose timing says nothing useful about a secret; the comparison takes constant time.
         return found.emitter if found is not None and hmac.compare_digest(found.sha256, digest) else None
 
@@ -131,10 +132,10 @@ class TokenRegistry:
         """
         return _read(self._path)
 
-    def _current(self) -> _Loaded:
+    def _current(self, *, fresh: bool = False) -> _Loaded:
         now = time.monotonic()
         with self._guard:
-            if now - self._checked >= _RECHECK_SECONDS:
+            if fresh or now - self._checked >= _RECHECK_SECONDS:
                 stamp = _stamp(self._path)
                 if stamp is None or stamp != self._loaded.stamp:
                     valid = {token.sha256: token for token in _read(self._path) if token.revoked is None}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors, rfc3339
+from auditspan.cli.moments import nanoseconds, rfc3339
+from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors
 from auditspan.cli.reading import DataOption, UrlOption, open_reader
 from auditspan.errors import AuditSpanError
 from auditspan.semconv import CLASSES
@@ -22,7 +22,7 @@ _WHERE = """
 WHERE (NOT {only_flagged:Bool} OR flagged)
   AND ({class:String} = '' OR class = {class:String})
   AND ({determination:String} = '' OR determination = {determination:String})
-  AND events.arrival_time >= {since:DateTime64(9, 'UTC')}
+  AND events.arrival_time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
   AND ({everything:Bool} OR class != 'other' AND NOT startsWith(class, 'audit.'))
 """
 
@@ -56,8 +56,7 @@ def events(
     event_class: Annotated[str, typer.Option("--class", help="Only this class, such as model.access.")] = "",
     determination: Annotated[str, typer.Option(help="Only this determination, such as license_required.")] = "",
     since: Annotated[
-        datetime | None,
-        typer.Option(help="Only what arrived at or after this time (UTC).", formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"]),
+        str | None, typer.Option(help="Only what arrived at or after this time (ISO 8601; UTC without a zone).")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
     distinct: Annotated[
@@ -82,7 +81,7 @@ def events(
         "only_flagged": flagged,
         "class": event_class,
         "determination": determination,
-        "since": (since or datetime(1970, 1, 1)).replace(tzinfo=UTC),
+        "since": nanoseconds(since, 0),
         "everything": everything or event_class.startswith("audit.") or event_class == "other",
         "limit": limit,
     }

@@ -6,7 +6,6 @@ import getpass
 import os
 import time
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +13,9 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from auditspan.cli.output import JsonOption, console, plain, print_json, reports_errors, reports_errors_with
+from auditspan.cli.moments import nanoseconds
+from auditspan.cli.output import JsonOption, console, errors, plain, print_json, reports_errors, reports_errors_with
 from auditspan.data_directory import DataDirectory
-from auditspan.errors import AuditSpanError
 
 __all__ = ["EXIT_USAGE", "Verdict", "app"]
 
@@ -30,27 +29,15 @@ class Verdict(SystemExit):
     """End of ``evidence verify`` with the status of its report."""
 
 
-def _nanoseconds(text: str | None, default: int) -> int:
-    if text is None:
-        return default
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise AuditSpanError(
-            f"{text!r} is no time.", remedy="Write 2026-11-24T00:00:00Z, or a date alone; without a zone it is UTC."
-        ) from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000
-
-
 def _progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=console,
+        # A person watches a terminal; a file or a pipe gets the result alone.
+        console=errors,
+        disable=not errors.is_terminal,
         transient=True,
     )
 
@@ -105,8 +92,8 @@ def export(
             load_signing_key(directory.signing_key),
             load_trust(directory.trust).deployment,
             out,
-            time_from=_nanoseconds(time_from, 0),
-            time_to=_nanoseconds(time_to, time.time_ns()),
+            time_from=nanoseconds(time_from, 0),
+            time_to=nanoseconds(time_to, time.time_ns()),
             where=where,
             previous=previous,
             record=partial(_record, directory, reading.running),

@@ -63,8 +63,16 @@ def examine(directory: DataDirectory, settings: Settings, full: bool) -> Iterato
                 yield _service(directory, reading.running)
                 yield from _Logs(directory, journal, reading.store, reading.running, full).findings()
         except AuditSpanError as error:
-            remedy = _BACKUP if isinstance(error, StoreUnavailable) else error.remedy
-            yield Finding("store", "wrong", error.message, remedy)
+            yield Finding("store", "wrong", error.message, _remedy_for_store(directory, error))
+
+
+def _remedy_for_store(directory: DataDirectory, error: AuditSpanError) -> str:
+    if not isinstance(error, StoreUnavailable):
+        return error.remedy
+    tables = directory.store / "metadata" / "auditspan"
+    if tables.is_dir() and not tables.is_symlink():
+        return "It is a copy in which symbolic links became directories: copy it anew with `cp -a` or `rsync -a`."
+    return _BACKUP
 
 
 def _keys(directory: DataDirectory) -> Iterator[Finding]:

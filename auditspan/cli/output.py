@@ -7,7 +7,6 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import wraps
 from typing import Annotated, Any, Final, NoReturn, ParamSpec, TypeVar
 
@@ -22,13 +21,13 @@ __all__ = [
     "EXIT_FAILURE",
     "JsonOption",
     "console",
+    "errors",
     "fail",
     "plain",
     "print_json",
     "print_table",
     "reports_errors",
     "reports_errors_with",
-    "rfc3339",
 ]
 
 EXIT_FAILURE: Final = 1
@@ -40,7 +39,7 @@ R = TypeVar("R")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for persons.")]
 
 console = Console(markup=False, emoji=False, highlight=False)
-_errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
+errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 _NARROW: Final = 18
 _WIDE: Final = 44
@@ -58,14 +57,6 @@ def _visible(character: str) -> str:
     if character == "\n" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
         return character
     return f"\\u{ord(character):04x}"
-
-
-def rfc3339(nanoseconds: int | None) -> str | None:
-    """A time in nanoseconds since 1970 as RFC 3339 in UTC, to the nanosecond."""
-    if nanoseconds is None:
-        return None
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
 def print_json(value: Any) -> None:
@@ -93,9 +84,9 @@ def fail(error: AuditSpanError, as_json: bool, status: int = EXIT_FAILURE) -> No
     if as_json:
         print_json({"error": type(error).__name__, "message": error.message, "remedy": error.remedy})
     else:
-        _errors.print(Text.assemble(("Error: ", "red"), plain(error.message)), soft_wrap=True)
+        errors.print(Text.assemble(("Error: ", "red"), plain(error.message)), soft_wrap=True)
         if error.remedy:
-            _errors.print(Text(plain(error.remedy)), soft_wrap=True)
+            errors.print(Text(plain(error.remedy)), soft_wrap=True)
     raise typer.Exit(status)
 
 

@@ -67,6 +67,7 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
         # A killed service leaves its own: whoever listens there by now must not be taken for this one.
         directory.endpoints.unlink(missing_ok=True)
         _ensure_keys(directory, settings)
+        read_token = _read_token(directory)
         # Before anything is opened: an address that is taken must not cost a start, nor leave anything behind.
         sockets = _Sockets(
             otlp_http=stack.enter_context(bind(Address.parse(settings.listen.otlp_http), "OTLP/HTTP")),
@@ -95,7 +96,7 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
         )
         pipeline.start()
         stack.callback(pipeline.stop)
-        asyncio.run(_serve(directory, settings, journal, store, pipeline, registry, sockets, on_ready))
+        asyncio.run(_serve(directory, settings, journal, store, pipeline, registry, sockets, read_token, on_ready))
         healthy, reason = pipeline.healthy()
         if not healthy:
             raise AuditSpanError(
@@ -111,6 +112,7 @@ async def _serve(
     pipeline: Pipeline,
     registry: CollectorRegistry,
     sockets: _Sockets,
+    read_token: str,
     on_ready: Ready,
 ) -> None:
     admission = build_admission(
@@ -151,7 +153,7 @@ async def _serve(
         await _start(
             stack, HttpServer(control_app(pipeline.append_control, status), bind_unix(directory.control_socket))
         )
-        sql = sql_app(store.raw_reader, _read_token(directory), limits)
+        sql = sql_app(store.raw_reader, read_token, limits)
         await _start(stack, HttpServer(sql, sockets.sql))
         grpc_address = Address.parse(settings.listen.otlp_grpc)
         grpc = await serve_grpc(admission, grpc_address.host, grpc_address.port)

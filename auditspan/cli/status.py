@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors, rfc3339
+from auditspan.cli.moments import rfc3339
+from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors
 from auditspan.cli.reading import DataOption, UrlOption, open_reader, service_is_ready
 from auditspan.data_directory import DataDirectory
 

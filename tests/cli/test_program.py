@@ -1,0 +1,123 @@
+"""What holds of every command: help with an example, JSON for programs, errors without tracebacks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from command_line import auditspan, fails
+from conftest import Running
+
+from auditspan.cli.main import app
+
+
+def commands(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    command = command or typer.main.get_command(app)
+    if hasattr(command, "commands"):
+        for name, child in command.commands.items():
+            yield from commands(child, (*path, name))
+    else:
+        yield path, command
+
+
+EVERY = dict(commands())
+
+
+def test_the_commands_that_scripts_lean_on_are_there() -> None:
+    assert set(EVERY) == {
+        ("up",),
+        ("status",),
+        ("events",),
+        ("doctor",),
+        ("keys", "init"),
+        ("token", "create"),
+        ("token", "list"),
+        ("token", "revoke"),
+        ("spool", "status"),
+        ("spool", "ship"),
+        ("evidence", "export"),
+        ("evidence", "verify"),
+        ("config", "show"),
+    }
+
+
+@pytest.mark.parametrize("path", EVERY, ids=" ".join)
+def test_every_command_has_an_example_json_and_help_for_each_option(path: tuple[str, ...]) -> None:
+    command = EVERY[path]
+    assert re.search(rf"^(\w+=\S+ )?auditspan {' '.join(path)}", command.help, re.MULTILINE)
+    options = {name: one for one in command.params for name in one.opts}
+    assert "--json" in options
+    assert all(one.help for one in options.values())
+
+
+def test_help_shows_the_example_as_it_is_written() -> None:
+    done = auditspan("events", "--help")
+    assert done.status == 0
+    assert re.search(r"auditspan events --data \./data --flagged\s*│?\n", done.out + "\n") or (
+        "auditspan events --data ./data --flagged" in done.out
+    )
+    assert auditspan("--version").out.startswith("auditspan ")
+
+
+@pytest.mark.parametrize("path", [path for path in EVERY if path != ("evidence", "verify")], ids=" ".join)
+def test_an_unknown_option_is_a_usage_error(path: tuple[str, ...]) -> None:
+    assert "banana" in fails(*path, "--banana", status=2)
+
+
+def test_an_error_is_the_same_to_persons_and_to_programs(tmp_path: Path) -> None:
+    command = ("token", "list", "--data", tmp_path / "typo")
+    spoken, document = auditspan(*command), auditspan(*command, "--json")
+    assert (spoken.status, document.status) == (1, 1)
+    assert (spoken.out, document.err) == ("", "")
+    said = document.json()
+    assert said["message"] in spoken.err
+    assert said["remedy"] in spoken.err
+    spoken = auditspan("token", "list", "--banana")
+    assert (spoken.status, spoken.out) == (2, "")
+    assert "No such option" in spoken.err
+    verify = auditspan("evidence", "verify", tmp_path / "typo", "--trust", tmp_path / "typo")
+    assert (verify.status, verify.out) == (3, "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("keys", "init"),
+        ("token", "create", "a"),
+    ],
+    ids=" ".join,
+)
+def test_a_place_that_cannot_be_written_is_explained(command: tuple[str, ...]) -> None:
+    assert "/proc/auditspan" in fails(*command, "--data", "/proc/auditspan")
+
+
+def test_a_directory_that_is_a_file_is_a_usage_error(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for command in (("status",), ("events",), ("doctor",), ("up",), ("keys", "init"), ("token", "list")):
+        assert "is a file" in fails(*command, "--data", file, status=2)
+
+
+def test_a_damaged_registry_of_tokens_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "tokens.json").write_text("{}")
+    (tmp_path / "tokens.json").chmod(0o600)
+    assert "tokens.json" in fails("token", "list", "--data", tmp_path)
+    assert "tokens.json" in fails("token", "create", "a", "--data", tmp_path)
+    (tmp_path / "tokens.json").unlink()
+    (tmp_path / "tokens.json").mkdir()
+    assert "tokens.json" in fails("token", "list", "--data", tmp_path)
+
+
+def test_endpoints_that_say_nothing_are_explained(running: Running) -> None:
+    endpoints = running.service.directory.endpoints
+    kept = endpoints.read_text()
+    try:
+        endpoints.write_text(json.dumps({"sql": 1}))
+        assert "where it listens" in fails("status", "--data", running.data)
+    finally:
+        endpoints.write_text(kept)
