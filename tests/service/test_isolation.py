@@ -17,8 +17,8 @@ ENDLESS = "SELECT count() FROM numbers(1000000000000) WHERE cityHash64(number) =
 HUNGRY = "SELECT length(groupArray(repeat('x', 1000 + number % 7))) FROM numbers(1000000000)"
 SORTING = "SELECT a.number FROM numbers(100000000) AS a ORDER BY cityHash64(a.number) LIMIT 1 BY a.number % 50000000"
 JOINING = (
-    "SELECT count() FROM auditspan.events AS a, auditspan.events AS b, auditspan.events AS c, auditspan.events AS d "
-    "WHERE cityHash64(a.header, b.header, c.header, d.header) = 7"
+    "SELECT count() FROM numbers(1000000000000) AS number, auditspan.events AS event "
+    "WHERE cityHash64(event.header, number.number) = 7"
 )
 
 
