@@ -132,12 +132,18 @@ def adopt(
 
 
 def has_dead_streams(spool: Path) -> bool:
-    """Whether a dead process has left records in the spool."""
-    for directory in _stream_directories(spool):
-        lock = StreamLock.take(directory / LOCK_NAME)
-        if lock is not None:
-            lock.release()
-            return True
+    """Whether a dead process has left records in the spool; none that can be read, where the spool cannot.
+
+    It is asked while the host starts, whose own telemetry must not fail for the state of our directory.
+    """
+    try:
+        for directory in _stream_directories(spool):
+            lock = StreamLock.take(directory / LOCK_NAME)
+            if lock is not None:
+                lock.release()
+                return True
+    except OSError as error:
+        _log.error("The audit spool %s cannot be looked into (%s).", spool, error)
     return False
 
 

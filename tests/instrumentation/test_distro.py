@@ -93,6 +93,21 @@ def test_self_test_failure_continues_by_default_and_refuses_when_told(run_python
     assert refused.stdout_text == ""
 
 
+def test_a_spool_that_cannot_be_used_leaves_the_hosts_telemetry_as_it_was(run_python, tmp_path):
+    spool = tmp_path / "no-spool"
+    spool.touch()
+    process = run_python(
+        INITIALIZE
+        + """
+from opentelemetry import trace
+processors = trace.get_tracer_provider()._active_span_processor._span_processors
+print([type(p.span_exporter).__name__ for p in processors])
+""",
+        **distro(OTEL_TRACES_EXPORTER="otlp_proto_http", AUDITSPAN_SPOOL_DIRECTORY=str(spool)),
+    )
+    assert process.stdout_text == "['OTLPSpanExporter']\n"
+
+
 BROKEN_HOOK = """
 import auditspan.instrumentation.distro as distro
 from importlib.metadata import EntryPoint
