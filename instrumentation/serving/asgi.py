@@ -9,12 +9,15 @@ outermost records and the other steps aside.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from typing import Any
 
 import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
+from ..guard import guarded
+from ..recorder import get_recorder
 from .middleware import AuditMiddleware
 from .settings import ServingSettings
 
@@ -42,6 +45,7 @@ class AsgiAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             self._registered = True
             # Called at once when the module is there already, else when it is first imported.
             wrapt.register_post_import_hook(self._hook_uvicorn, "uvicorn.config")
+            wrapt.register_post_import_hook(self._hook_uvicorn_server, "uvicorn.server")
             wrapt.register_post_import_hook(self._hook_starlette, "starlette.applications")
 
     def _uninstrument(self, **kwargs: Any) -> None:
@@ -51,6 +55,9 @@ class AsgiAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _hook_uvicorn(self, module: Any) -> None:
         wrapt.wrap_function_wrapper(module, "Config.load", self._load)
 
+    def _hook_uvicorn_server(self, module: Any) -> None:
+        wrapt.wrap_function_wrapper(module, "Server.shutdown", self._shutdown)
+
     def _hook_starlette(self, module: Any) -> None:
         wrapt.wrap_function_wrapper(module, "Starlette.__call__", self._call)
 
@@ -59,6 +66,16 @@ class AsgiAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         if self._active:
             config.loaded_app = AuditMiddleware(config.loaded_app, recorder=self._recorder, settings=self._settings)
         return result
+
+    async def _shutdown(self, wrapped: Callable[..., Any], server: Any, args: Any, kwargs: Any) -> Any:
+        """End the stream with the server: uvicorn then dies of the signal that ended it, and no exit handler runs."""
+        result = await wrapped(*args, **kwargs)
+        if self._active:
+            await asyncio.to_thread(guarded, "serving.shutdown", None, self._close)
+        return result
+
+    def _close(self) -> None:
+        (self._recorder or get_recorder()).close()
 
     def _call(self, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
         if not self._active:

@@ -218,3 +218,25 @@ def test_every_worker_records_and_a_kill_loses_nothing(start, tmp_path, command)
         else:
             assert outcomes["started"] == 1
     assert any(len(content) > 4 and b"[DONE]" not in content for content in seen.values())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        UVICORN,
+        (*UVICORN, "--workers", "2"),
+        ("gunicorn", APP, "--preload", "-w", "2", "-k", "uvicorn.workers.UvicornWorker", "-b", "127.0.0.1:{port}"),
+    ],
+    ids=["uvicorn", "uvicorn-workers", "gunicorn-uvicorn"],
+)
+def test_a_server_that_is_told_to_stop_closes_its_streams(start, command):
+    """Unlike one that is killed: without a last record nobody could say that none is missing at the end."""
+    server = start(*command)
+    for _ in range(4):
+        assert chat(server.url).status_code == 200
+    server.process.send_signal(signal.SIGTERM)
+    server.process.wait(timeout=20)
+    opened, closed = (spooled(server.spool, f"audit.stream.{what}") for what in ("opened", "closed"))
+    assert len(opened) >= 1
+    assert {record["audit.actor.id"] for record in closed} == {record["audit.actor.id"] for record in opened}
+    assert len(server.records()) == 4
