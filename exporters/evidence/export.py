@@ -153,25 +153,26 @@ class _Export:
         self.total = sum(log.end - log.begin for log in (*logs, control))
         partial = self.out.parent / f".{self.out.name}.partial-{uuid.uuid4().hex[:8]}"
         partial.mkdir(parents=True, mode=0o700)
-        try:
-            digest = self._write(partial, logs, control, leaves)
-            self._publish(partial)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
         intervals = [
             {"log_id": log.log_id, "from": log.begin, "to": log.end, "size": log.checkpoint.size}
             for log in (*logs, control)
         ]
-        entry = {
-            "from": str(self.time_from),
-            "to": str(self.time_to),
-            "where": self.query.text if self.query else None,
-            "manifest_sha256": digest,
-            "intervals": intervals,
-        }
-        if record is not None:
-            record(entry)
+        try:
+            digest = self._write(partial, logs, control, leaves)
+            entry = {
+                "from": str(self.time_from),
+                "to": str(self.time_to),
+                "where": self.query.text if self.query else None,
+                "manifest_sha256": digest,
+                "intervals": intervals,
+            }
+            if record is not None:
+                # Before it appears: no package may be in the world that the log knows nothing of.
+                record(entry)
+            self._publish(partial)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         return ExportResult(folder=self.out, manifest_sha256=digest, intervals=intervals, entry=entry, **self.counts)
 
     def _log(self, log_id: str, partition: str) -> _Log:

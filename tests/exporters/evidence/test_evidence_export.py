@@ -210,3 +210,19 @@ def test_files_are_durable_before_the_name_appears(
     export(*filled, tmp_path / "out")
     names = {Path(path).name for path in synced}
     assert {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()} <= names
+
+
+def test_what_cannot_be_recorded_is_not_exported(store: ClickHouseStore, tmp_path: Path) -> None:
+    world = varied_world()
+    world.store_into(store)
+    out = tmp_path / "out"
+    seen_at_recording: list[bool] = []
+
+    def refuse(entry: dict[str, Any]) -> None:
+        seen_at_recording.append(out.exists())
+        raise ExportFailed("The service does not answer.")
+
+    with pytest.raises(ExportFailed, match="does not answer"):
+        export(store, world, out, record=refuse)
+    assert seen_at_recording == [False]
+    assert list(tmp_path.glob("*out*")) == [] and list(tmp_path.glob(".*out*")) == []
