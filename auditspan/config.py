@@ -20,6 +20,7 @@ from auditspan.errors import AuditSpanError
 __all__ = ["Address", "Settings", "SettingsInvalid", "load_settings"]
 
 
+_LAST_PORT: Final = 65_535
 _REMEDY: Final = "`auditspan config show` lists what there is, and the variable that sets each."
 
 
@@ -33,7 +34,7 @@ class Address(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     host: str
-    port: int = Field(ge=0, le=65535)
+    port: int = Field(ge=0, le=_LAST_PORT)
 
     @classmethod
     def parse(cls, text: str) -> Address:
@@ -45,6 +46,8 @@ class Address(BaseModel):
         host, separator, port = text.rpartition(":")
         if not (separator and host and port.isascii() and port.isdigit()):
             raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:4318")
+        if int(port) > _LAST_PORT:
+            raise ValueError(f"{port} is no port: they end at {_LAST_PORT}")
         return cls(host=host.removeprefix("[").removesuffix("]"), port=int(port))
 
     def __str__(self) -> str:

@@ -73,10 +73,11 @@ def events(
     auditspan events --data ./data --flagged
     auditspan events --data ./data --class model.transfer --json
     """
-    from auditspan.policy.packs import OUTCOMES
-
     _check("class", event_class, [*CLASSES])
-    _check("determination", determination, OUTCOMES)
+    if determination:
+        from auditspan.policy.packs import OUTCOMES
+
+        _check("determination", determination, OUTCOMES)
     parameters: dict[str, Any] = {
         "only_flagged": flagged,
         "class": event_class,

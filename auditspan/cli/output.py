@@ -62,6 +62,7 @@ def _visible(character: str) -> str:
 def print_json(value: Any) -> None:
     """One JSON document on standard output, in ASCII: no terminal or locale can spoil it."""
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+    sys.stdout.flush()
 
 
 def print_table(

@@ -37,11 +37,6 @@ def up(
     auditspan up --data ./data
     auditspan up --data ./data --otlp-http 127.0.0.1:0 --otlp-grpc 127.0.0.1:0 --sql 127.0.0.1:0
     """
-    # The C core of gRPC writes to standard error by itself, before Python can say the same as an error of ours.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from auditspan.cli.service import run_service
-
-    _log_to_standard_error()
     listen = {
         name: value
         for name, value in (("otlp_http", otlp_http), ("otlp_grpc", otlp_grpc), ("sql", sql))
@@ -62,7 +57,13 @@ def up(
             soft_wrap=True,
         )
 
-    run_service(DataDirectory(data), settings_of(data, config, overrides), ready)
+    settings = settings_of(data, config, overrides)
+    # The C core of gRPC writes to standard error by itself, before Python can say the same as an error of ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    _log_to_standard_error()
+    from auditspan.cli.service import run_service
+
+    run_service(DataDirectory(data), settings, ready)
 
 
 def _log_to_standard_error() -> None:

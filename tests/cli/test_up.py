@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
+import subprocess
 import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from command_line import auditspan, fails, gives
 from conftest import Running, send
-from running_service import Service
+from running_service import PROGRAM, Service
 
 FREE = ("--otlp-http=127.0.0.1:0", "--otlp-grpc=127.0.0.1:0", "--sql=127.0.0.1:0")
 
@@ -127,3 +129,14 @@ def test_the_log_has_times_and_levels_and_no_secret(running: Running) -> None:
     stamped = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING|ERROR|CRITICAL) [\w.]+: ")
     assert all(stamped.match(line) for line in lines), lines
     assert not any("uvicorn" in line for line in lines)
+
+
+def test_a_supervisor_reads_the_endpoints_as_json(tmp_path: Path) -> None:
+    command = [PROGRAM, "up", "--data", tmp_path / "data", *FREE, "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "}\n")
+        document = json.loads("".join(lines) + "}")
+        assert set(document) == {"otlp_http", "otlp_grpc", "sql"}
+        process.terminate()
+        assert process.wait(60) == 0
