@@ -72,6 +72,12 @@ def test_a_new_token_of_another_process_is_known_within_a_second(registry, path)
     assert seen_within(1, lambda: registry.check(token) == "emitter")
 
 
+def test_the_first_request_with_a_new_token_is_not_refused(registry, path):
+    assert registry.check("ast_unknown") is None
+    token = TokenRegistry(path).create("newcomer")
+    assert registry.check(token) == "newcomer"
+
+
 def test_tokens_are_revoked_by_id_or_by_emitter_and_stay_listed(registry):
     first, second, third = registry.create("a"), registry.create("a"), registry.create("b")
     identifier = registry.list()[0].id
