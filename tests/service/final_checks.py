@@ -193,9 +193,17 @@ def stored_once(logs: dict[str, SealedLog], emitter: str, payloads: Iterable[byt
     assert not found - expected, f"{len(found - expected)} spans of {emitter} are sealed that nobody expects"
 
 
-def evidence_holds(service: Service, folder: Path) -> None:
-    """The package that an auditor gets is VALID, and the doctor finds nothing, before and after the service ends."""
-    exported = service.run("evidence", "export", "--data", service.data, "--out", folder)
+def evidence_holds(service: Service, folder: Path, earlier: Path | None = None) -> None:
+    """The package that an auditor gets is VALID, and the doctor finds nothing wrong when the service has ended.
+
+    With the ``earlier`` package it proves as well that what that one showed was only added to.
+    """
+    previous = ("--previous", earlier) if earlier is not None else ()
+    exported = service.run("evidence", "export", "--data", service.data, "--out", folder, *previous)
+    if earlier is not None:
+        envelope = json.loads((folder / "manifest.json").read_text())
+        predicate = json.loads(base64.b64decode(envelope["payload"]))["predicate"]
+        assert all(log["previous"] for log in predicate["logs"])
     report = service.run("evidence", "verify", folder, "--trust", service.directory.trust)
     assert (report["verdict"], report["exit_code"]) == ("VALID", 0)
     assert exported["selected"] > 0

@@ -119,7 +119,7 @@ def test_killed_under_load_at_random_instants(new_service: Callable[..., Service
         f"{sum(map(len, recorded.values()))} recorded, {suppressed} suppressed, "
         f"{len(witness.notes)} checkpoints seen, {len(said)} leaves"
     )
-    evidence_holds(service, tmp_path / "package")
+    evidence_holds(service, tmp_path / "package", tmp_path / "earlier")
 
 
 def _whole_stream(logs: dict[str, SealedLog], emitter: str, recorded: list[str]) -> None:
