@@ -194,7 +194,7 @@ def spool(tmp_path: Path) -> Path:
         endpoint="http://127.0.0.1:1", token="x", spool_directory=folder, exit_timeout=0.0
     )
     recorder = Recorder(settings)
-    recorder.record("model.access", {"audit.action": "chat", "audit.outcome": "success"})
+    recorder.record("model.transfer", {"audit.action": "upload", "audit.outcome": "success"})
     recorder.close()
     return folder
 
@@ -239,7 +239,10 @@ def test_a_spool_that_is_not_there_is_a_misspelt_one(running: Running, tmp_path:
 def test_a_killed_service_is_found_as_stopped(tmp_path: Path) -> None:
     service = Service(tmp_path / "data")
     service.run("keys", "init", "--data", service.data)
-    service.start()
-    service.kill()
+    try:
+        service.start()
+        service.kill()
+    finally:
+        service.close()
     assert service.directory.endpoints.exists()
     assert findings(service.data)["service"]["state"] == "waiting"

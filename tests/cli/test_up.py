@@ -64,10 +64,13 @@ def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
 def test_sigterm_seals_what_was_acknowledged(tmp_path: Path) -> None:
     service = Service(tmp_path / "data")
     service.run("keys", "init", "--data", service.data)
-    service.start()
-    for _ in range(5):
-        send(service, service.token("gateway"))
-    service.stop()
+    try:
+        service.start()
+        for _ in range(5):
+            send(service, service.token("gateway"))
+        service.stop()
+    finally:
+        service.close()
     assert not service.directory.endpoints.exists()
     assert not service.directory.control_socket.exists()
     assert len(gives("events", "--data", service.data, "--class", "model.access")) == 15
