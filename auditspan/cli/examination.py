@@ -147,12 +147,23 @@ class _Logs:
             yield Finding("store", "waiting", "nothing is sealed yet", "Start the service.")
         for log_id in remembered:
             if log_id not in found:
-                yield Finding(f"log {log_id}", "wrong", "it was signed, and the store holds none of it", _BACKUP)
+                yield from self._only_remembered(log_id)
         for log_id in found:
             try:
                 yield from self._log(log_id)
             except StoreUnavailable as error:
                 yield Finding(f"log {log_id}", "wrong", f"it cannot be read: {error.message}", _BACKUP)
+
+    def _only_remembered(self, log_id: str) -> Iterator[Finding]:
+        """A log without leaves: an empty tree may be signed before the first one is sealed."""
+        name = f"log {log_id}"
+        try:
+            signed = last_signed(self._directory.signer_state, log_id)
+        except AuditSpanError as error:
+            yield Finding(name, "wrong", error.message, error.remedy)
+            return
+        if signed is not None and signed.size:
+            yield Finding(name, "wrong", f"{signed.size:,} leaves were signed, the store holds none", _BACKUP)
 
     def _log(self, log_id: str) -> Iterator[Finding]:
         opening = self._store.query(_OPENING, {"log_id": log_id}).to_pylist()
