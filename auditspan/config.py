@@ -110,9 +110,10 @@ class Processor(_Section):
 class Sql(_Section):
     """Bounds of one query of the read-only endpoint."""
 
-    max_memory_bytes: int = Field(default=1 << 30, ge=16 << 20)
-    max_seconds: int = Field(default=60, ge=1)
+    max_memory_bytes: int = Field(default=512 << 20, ge=16 << 20)
+    max_seconds: int = Field(default=30, ge=1)
     max_result_bytes: int = Field(default=256 << 20, ge=1 << 20)
+    max_concurrent: int = Field(default=8, ge=1, description="queries that run at once; more wait, then are refused")
 
 
 class Settings(BaseSettings):

@@ -21,7 +21,7 @@ class SqlLimits:
     result_bytes: int = 256 * 2**20
     temporary_bytes: int = 2**30
     threads: int = 1
-    concurrent: int = 2
+    concurrent: int = 8
     waiting: int = 32
     statement_bytes: int = 256 * 1024
 

@@ -147,6 +147,7 @@ async def _serve(
         memory_bytes=settings.sql.max_memory_bytes,
         seconds=settings.sql.max_seconds,
         result_bytes=settings.sql.max_result_bytes,
+        concurrent=settings.sql.max_concurrent,
     )
     async with AsyncExitStack() as stack:
         # Ended in reverse: what takes events in ends first, so that the pipeline can seal the rest.

@@ -31,7 +31,9 @@ from auditspan.store.schema import EVENTS
 
 LOG = "0123456789abcdef0123456789abcdef"
 TOKEN = "read-token-of-the-test"
-LIMITS = SqlLimits(memory_bytes=200 * 2**20, seconds=2, result_rows=50_000, result_bytes=16 * 2**20, waiting=1)
+LIMITS = SqlLimits(
+    memory_bytes=200 * 2**20, seconds=2, result_rows=50_000, result_bytes=16 * 2**20, concurrent=3, waiting=1
+)
 
 
 def _batch(first: int, events: int) -> SealedBatch:
@@ -377,12 +379,21 @@ def test_too_many_queries_are_told_to_come_again(endpoint: Endpoint) -> None:
     async def ask() -> list[httpx.Response]:
         async with httpx.AsyncClient(headers={"X-ClickHouse-Key": TOKEN}, timeout=60) as client:
             slow = "SELECT sum(number) FROM numbers(1000000000000)"
-            return await asyncio.gather(*(client.post(endpoint.url, content=slow) for _ in range(5)))
+            return await asyncio.gather(*(client.post(endpoint.url, content=slow) for _ in range(6)))
 
     answers = asyncio.run(ask())
     codes = sorted(answer.headers["x-clickhouse-exception-code"] for answer in answers)
-    # Two run, one waits; the rest is refused at once.
-    assert codes == ["159", "159", "159", "202", "202"]
+    # Three run, one waits; the rest is refused at once.
+    assert codes == ["159", "159", "159", "159", "202", "202"]
     refused = [answer for answer in answers if answer.headers["x-clickhouse-exception-code"] == "202"]
     assert all(answer.status_code == 503 and answer.headers["retry-after"] == "1" for answer in refused)
     assert endpoint.post("SELECT 1").text == "1\n"
+
+
+def test_two_long_queries_leave_room_for_a_short_one(endpoint: Endpoint) -> None:
+    slow = "SELECT sum(number) FROM numbers(1000000000000)"
+    with ThreadPoolExecutor(2) as threads:
+        running = [threads.submit(endpoint.post, slow) for _ in range(2)]
+        assert endpoint.post("SELECT 7").text == "7\n"
+        assert not any(answer.done() for answer in running)
+    assert SqlLimits().concurrent > 2
