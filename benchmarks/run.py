@@ -1,0 +1,196 @@
+"""Every benchmark, one after the other, and one table: figure, target, verdict.
+
+    python -m benchmarks.run [--quick] [--write]
+
+``--quick`` is a short run for a first look. ``--write`` puts the figures into ``docs/benchmarks.md``. Exits 1 if any is
+below 70 % of its target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TOLERANCE = 0.7
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+_MILLION = 10**6
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure. ``limit``: the target is the most that it may be, not the least."""
+
+    name: str
+    value: float
+    target: float | None = None
+    limit: bool = False
+    unit: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it reaches 70 % of its target."""
+        return self.share >= TOLERANCE
+
+    @property
+    def share(self) -> float:
+        """How much of its target it reaches; 1 and more is all of it."""
+        if self.target is None:
+            return 1.0
+        return self.target / self.value if self.limit else self.value / self.target
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if self.target is None:
+            return "reported"
+        return "met" if self.share >= 1 else f"{self.share:.0%}" if self.passed else f"{self.share:.0%}: TOO FAR OFF"
+
+    def cells(self) -> list[str]:
+        """As a line of a table."""
+        target = "" if self.target is None else f"{'≤' if self.limit else '≥'} {_text(self.target)}{self.unit}"
+        return [self.name, f"{_text(self.value)}{self.unit}", target, self.verdict]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A program, the arguments of a short run, and what its JSON says."""
+
+    module: str
+    quick: list[str]
+    rows: Callable[[dict[str, Any]], Iterator[Row]]
+
+
+def _text(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def _pipeline(found: dict[str, Any]) -> Iterator[Row]:
+    targets = {"1 kB": 50_000, "570": 70_000}
+    for each in found["runs"]:
+        spans = f"{each['spans'] / _MILLION:.1f}M spans"
+        target = next(value for start, value in targets.items() if each["shape"].startswith(start))
+        name = f"journal → store, {each['shape'].split(',')[0]}, {spans}"
+        yield Row(f"{name}: spans per CPU-second", each["spans_per_cpu_second"], target)
+        yield Row(f"{name}: peak memory", each["peak_memory"] / _MILLION, 1500, limit=True, unit=" MB")
+    first, *_, last = found["runs"]
+    yield Row(
+        "journal → store: memory, last run by first", last["peak_memory"] / first["peak_memory"], 1.25, limit=True
+    )
+
+
+def _asgi_hook(found: dict[str, Any]) -> Iterator[Row]:
+    yield Row("ASGI hook, local, p50 by OpenTelemetry's", found["ratios"]["local"], found["target"], limit=True)
+    for mode, ratio in found["ratios"].items():
+        if mode != "local":
+            yield Row(f"ASGI hook, {mode}, p50 by OpenTelemetry's", ratio)
+
+
+def _evidence(found: dict[str, Any]) -> Iterator[Row]:
+    for name, each in found["figures"].items():
+        yield Row(f"evidence: {name}", each["value"], each["target"])
+    for name, (before, after) in found["peak_mib"].items():
+        yield Row(f"evidence: {name}, memory by that of a third", after / before, 1.35, limit=True)
+
+
+def _flagged_latency(found: dict[str, Any]) -> Iterator[Row]:
+    for name, each in found["figures"].items():
+        yield Row(f"answered → flagged in the store, {name}, p50", each["p50_s"], unit=" s")
+        yield Row(
+            f"answered → flagged in the store, {name}, p99", each["p99_s"], found["target"], limit=True, unit=" s"
+        )
+
+
+BENCHMARKS = (
+    Benchmark("pipeline", ["--quick"], _pipeline),
+    Benchmark("asgi_hook", ["--requests", "200", "--rounds", "3"], _asgi_hook),
+    Benchmark("evidence", ["--events", "60000"], _evidence),
+    Benchmark("flagged_latency", ["--rate", "50", "--seconds", "8", "--preload", "20000"], _flagged_latency),
+)
+
+
+def measure(benchmark: Benchmark, quick: bool) -> tuple[dict[str, Any] | None, list[Row]]:
+    """What it printed as JSON, None when it failed, and its figures."""
+    command = [sys.executable, "-m", f"benchmarks.{benchmark.module}", "--json", *(benchmark.quick if quick else [])]
+    print(f"{benchmark.module} …", flush=True)
+    begin = time.monotonic()
+    done = subprocess.run(command, cwd=PAGE.parent.parent, stdout=subprocess.PIPE, text=True, check=False)
+    print(f"{benchmark.module}: {time.monotonic() - begin:.0f} s", flush=True)
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        return None, [Row(f"{benchmark.module} did not run to its end", 0.0, 1.0)]
+    return found, list(benchmark.rows(found))
+
+
+def table(rows: list[Row]) -> list[str]:
+    """A Markdown table."""
+    lines = [
+        ["figure", "measured", "target", "verdict"],
+        ["---", "---:", "---:", "---"],
+        *(row.cells() for row in rows),
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    return [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
+
+
+def stage_table(runs: list[dict[str, Any]]) -> list[str]:
+    """µs of CPU per span of each stage of the pipeline, one column for each run."""
+    head = ["stage, µs of CPU per span", *(f"{each['shape'].split(',')[0]}, {each['spans']:,} spans" for each in runs)]
+    lines = [head, ["---", *("---:" for _ in runs)]]
+    lines += [[stage, *(f"{each['stages'][stage]:.2f}" for each in runs)] for stage in runs[0]["stages"]]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def write(lines: list[str]) -> None:
+    """Replace the figures on the page.
+
+    Raises:
+        ValueError: the page has no place for them.
+    """
+    text = PAGE.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{PAGE} must have {BEGIN} and {END}")
+    PAGE.write_text("\n".join([before + begin, *lines, end + after]), encoding="utf-8")
+
+
+def main() -> int:
+    """Run them and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--quick", action="store_true", help="a short run: its figures are lower than those of a long one"
+    )
+    parser.add_argument("--write", action="store_true", help=f"put the figures into {PAGE.name}")
+    arguments = parser.parse_args()
+    rows: list[Row] = []
+    lines: list[str] = []
+    for benchmark in BENCHMARKS:
+        found, measured = measure(benchmark, arguments.quick)
+        rows += measured
+        if found and "runs" in found:
+            lines = ["", *stage_table(found["runs"])]
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    when = datetime.datetime.now(datetime.UTC).date().isoformat()
+    lines = [f"Measured {when} on {machine}{', short run' if arguments.quick else ''}.", "", *table(rows), *lines]
+    print("\n".join(["", *lines]))
+    if arguments.write:
+        write(lines)
+    return 0 if all(row.passed for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
