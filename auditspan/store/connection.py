@@ -131,7 +131,8 @@ class EmbeddedConnection:
         """All rows of a SELECT."""
         try:
             return self._client.query_arrow(sql, parameters=dict(parameters or {}))
-        except Error as error:
+        except (Error, pa.ArrowInvalid) as error:
+            # What the engine wrote before it met bytes that it cannot read ends early, and is no Arrow file.
             raise _unavailable(error) from error
 
     def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
