@@ -62,7 +62,7 @@ def test_signing_one_tree_twice_gives_one_note(signer: Signer) -> None:
 
 def test_a_smaller_tree_is_refused(signer: Signer) -> None:
     sign(signer, 9)
-    with pytest.raises(SignerRefused, match=r"has 8 leaves.*auditspan ledger recover"):
+    with pytest.raises(SignerRefused, match=r"has 8 leaves.*put the newest one back"):
         sign(signer, 8)
     assert signer.last(LOG) == Signed(9, root(9))
 
@@ -70,7 +70,7 @@ def test_a_smaller_tree_is_refused(signer: Signer) -> None:
 @pytest.mark.parametrize("size", [9, 10, 16, 40])
 def test_a_tree_that_does_not_contain_the_last_one_is_refused(signer: Signer, size: int) -> None:
     sign(signer, 9)
-    with pytest.raises(SignerRefused, match="auditspan ledger recover"):
+    with pytest.raises(SignerRefused, match="put the newest one back"):
         sign(signer, size, OTHERS)
     with pytest.raises(SignerRefused):
         signer.sign(LOG, size, root(size, OTHERS), lambda old: [])
