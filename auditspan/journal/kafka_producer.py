@@ -151,7 +151,7 @@ class Producer:
         if self._held and self._held + size > self._queue_bytes:
             return JournalUnavailable(
                 f"{self._held} bytes are under way to the Kafka brokers.",
-                remedy="Send again; if it stays so, the brokers are too slow for this load, or kafka.queue_bytes small.",
+                remedy="Send again; if it stays so, the brokers are too slow for this load: raise kafka.queue_bytes.",
             )
         return None
 
