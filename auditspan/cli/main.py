@@ -14,7 +14,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from auditspan import __version__
-from auditspan.cli import config, evidence, keys, spool, token
+from auditspan.cli import config, evidence, kafka, keys, spool, token
+from auditspan.cli.collect import collect
 from auditspan.cli.doctor import doctor
 from auditspan.cli.events import events
 from auditspan.cli.output import print_json
@@ -33,9 +34,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(up)
+app.command()(collect)
 app.command()(status)
 app.command()(events)
 app.command()(doctor)
+app.add_typer(kafka.app, name="kafka")
 app.add_typer(keys.app, name="keys")
 app.add_typer(token.app, name="token")
 app.add_typer(spool.app, name="spool")

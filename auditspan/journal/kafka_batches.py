@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import crc32c
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped]
 import zstandard
 
 __all__ = ["Batch", "CorruptBatch", "Record", "batches"]
