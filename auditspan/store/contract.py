@@ -101,6 +101,12 @@ class Store(Protocol):
     def last_checkpoint(self, log_id: str) -> StoredCheckpoint | None:
         """The checkpoint of the greatest size."""
 
+    def keep_artifacts(self, artifacts: Sequence[bytes]) -> None:
+        """Keep parts of a reference under their SHA-256, so that every processor can get them; durable."""
+
+    def artifact(self, sha256: str) -> bytes | None:
+        """What is kept under this digest (hexadecimal); the caller hashes it. None when nothing is."""
+
     def log_leaves(self, log_id: str, classes: Sequence[str]) -> pa.Table:
         """``leaf_index``, ``class`` and ``header`` of the leaves of these classes that the log itself originated."""
 
