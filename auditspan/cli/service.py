@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from auditspan.cli.collecting import admission_of, serve_collectors, told_to_end
 from auditspan.cli.control_socket import control_app
 from auditspan.cli.keys import make_keys, make_read_token
-from auditspan.cli.listening import HttpServer, bind, bind_unix
+from auditspan.cli.listening import HttpServer, address_of, bind, bind_unix
 from auditspan.config import Address, Settings
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
@@ -140,7 +140,7 @@ async def _serve(
         await _start(stack, HttpServer(sql, sockets.sql))
         endpoints = {
             **await serve_collectors(stack, admission, settings, sockets.otlp_http, health),
-            "sql": f"http://{_where(sockets.sql.getsockname())}",
+            "sql": f"http://{address_of(sockets.sql)}",
         }
         directory.write_endpoints(endpoints)
         stack.callback(directory.endpoints.unlink, missing_ok=True)
@@ -202,7 +202,3 @@ def _parties(directory: DataDirectory, settings: Settings) -> bytes | None:
         raise AuditSpanError(
             f"The party registry {path} cannot be read: {error.strerror}.", remedy="Correct the setting `parties`."
         ) from error
-
-
-def _where(name: tuple[Any, ...]) -> str:
-    return str(Address(host=name[0], port=name[1]))
