@@ -188,6 +188,30 @@ class Processor(_Section):
     checkpoint_seconds: float = Field(
         default=1.0, gt=0, le=1.0, description="a checkpoint is signed at least this often"
     )
+    listen: str = Field(
+        default="127.0.0.1:9464",
+        description="HOST:PORT of health and metrics of `auditspan process`; port 0: a free one",
+    )
+    batch_rows: int = Field(default=25_000, ge=1, le=50_000, description="spans of a batch")
+    batch_bytes: int = Field(
+        default=64 << 20, ge=1 << 20, le=256 << 20, description="bytes of journal entries of a batch"
+    )
+    batch_seconds: float = Field(
+        default=0.2, ge=0, le=60, description="time between two batches of a log that are not full"
+    )
+    drain_seconds: float = Field(
+        default=30.0, ge=0, description="how long `auditspan process` may take to end when it is told to"
+    )
+    flagged_topic: str = Field(
+        default="auditspan.flagged",
+        pattern=r"^[a-zA-Z0-9._-]{0,249}$",
+        description="Kafka topic that gets flagged events as JSON, for a SIEM; empty: none",
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        return str(Address.parse(value))
 
 
 class Sql(_Section):

@@ -3,6 +3,9 @@
 The journal decides. Of several ``audit.log.opened`` entries for one partition the first in the order of the control
 partition counts; later ones are sealed like any control entry and name nothing. Only the owner of the control partition
 opens logs, and only those that are not opened; everybody reads the outcome back.
+
+The logs of our own topics are opened together, before anything else is journaled. A topic that others write may come
+later, and its logs with it.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +29,7 @@ from .control_entries import INTERNAL, INTERNAL_AUTHENTICATION, ControlLog
 __all__ = ["Logs", "find_logs", "open_logs"]
 
 _READ: Final = 1 << 20
+_AT_ONCE: Final = 1000
 _VISIBLE_WITHIN: Final = 30.0
 """Seconds for an acknowledged entry to be readable."""
 
@@ -114,7 +118,8 @@ def _checked(journal: Journal, found: _Opened, sealed: Mapping[str, Any] | None,
     wanted = [CONTROL_PARTITION, *journal.partitions]
     openings = found.openings
     missing = [partition for partition in wanted if partition not in openings]
-    if (missing and found.complete) or any(
+    own = {CONTROL_PARTITION, *journal.own_partitions}
+    if (found.complete and own.intersection(missing)) or any(
         opening.journal != journal.identity or opening.partition not in wanted for opening in openings.values()
     ):
         of = next(iter(openings.values())).journal if openings else "no journal"
@@ -140,28 +145,67 @@ def _checked(journal: Journal, found: _Opened, sealed: Mapping[str, Any] | None,
 
 
 def _opened(journal: Journal, store: Store, sealed: Mapping[str, Any] | None) -> _Opened:
-    """The openings at the head of the control partition, or those in the store when they were trimmed."""
+    """The openings at the head of the control partition, or those in the store when they were trimmed or came later."""
     openings: dict[str, Opening] = {}
     classes: set[str] = set()
     wanted = {CONTROL_PARTITION, *journal.partitions}
+    if journal.earliest(CONTROL_PARTITION):
+        return _with_later(journal, store, sealed, openings, wanted)
+    for entry in _entries(journal, 0):
+        said = _said(entry)
+        name = str(said.get("class"))
+        classes.add(name)
+        if name == EventClass.LOG_OPENED:
+            opening = _opening(said["body"], entry.arrival_time)
+            openings.setdefault(opening.partition, opening)
+        elif name != EventClass.KEY_ADDED:
+            # Nothing else is journaled before the logs of our own topics are opened.
+            return _with_later(journal, store, sealed, openings, wanted)
+        if wanted <= openings.keys() and EventClass.KEY_ADDED in classes:
+            break
+    return _Opened(openings, frozenset(classes), complete=False)
+
+
+def _with_later(
+    journal: Journal,
+    store: Store,
+    sealed: Mapping[str, Any] | None,
+    openings: dict[str, Opening],
+    wanted: set[str],
+) -> _Opened:
+    """The openings with those that stand further on: sealed in the store, or not sealed yet."""
     offset = 0
-    while True:
-        try:
-            entries = journal.read(CONTROL_PARTITION, offset, max_entries=1000, max_bytes=_READ)
-        except PositionLost:
-            return _opened_in_store(store, sealed)
-        for entry in entries:
+    if sealed is not None and not wanted <= openings.keys():
+        control = str(sealed["log_id"])
+        leaves = store.log_leaves(control, [EventClass.LOG_OPENED])
+        for leaf in map(json.loads, leaves["header"].to_pylist()):
+            if "actor" in leaf["body"]:
+                opening = _opening(leaf["body"]["body"], int(leaf["arrival_time"]))
+                openings.setdefault(opening.partition, opening)
+        last = store.last_batch(control)
+        offset = int(json.loads(last)["body"]["to"]) if last is not None else 0
+    if not wanted <= openings.keys():
+        for entry in _entries(journal, offset):
             said = _said(entry)
-            name = str(said.get("class"))
-            classes.add(name)
-            if name == EventClass.LOG_OPENED:
+            if said.get("class") == EventClass.LOG_OPENED:
                 opening = _opening(said["body"], entry.arrival_time)
                 openings.setdefault(opening.partition, opening)
-            elif name != EventClass.KEY_ADDED:
-                # Nothing else is journaled before all logs are opened.
-                return _Opened(openings, frozenset(classes), complete=True)
-        if not entries or wanted <= openings.keys():
-            return _Opened(openings, frozenset(classes), complete=False)
+    return _Opened(openings, frozenset({EventClass.KEY_ADDED}), complete=True)
+
+
+def _entries(journal: Journal, offset: int) -> Iterator[Entry]:
+    """Entries of the control partition from ``offset``, or from the first one that is still there."""
+    while True:
+        try:
+            entries = journal.read(CONTROL_PARTITION, offset, max_entries=_AT_ONCE, max_bytes=_READ)
+        except PositionLost as error:
+            if error.resumes_at is None or error.resumes_at <= offset:
+                raise
+            offset = error.resumes_at
+            continue
+        if not entries:
+            return
+        yield from entries
         offset = entries[-1].offset + 1
 
 
@@ -172,17 +216,6 @@ def _said(entry: Entry) -> Mapping[str, Any]:
         return {}
     said: Mapping[str, Any] = json.loads(entry.body)
     return said
-
-
-def _opened_in_store(store: Store, control: Mapping[str, Any] | None) -> _Opened:
-    openings: dict[str, Opening] = {}
-    if control is not None:
-        leaves = store.log_leaves(control["log_id"], [EventClass.LOG_OPENED])
-        for leaf in map(json.loads, leaves["header"].to_pylist()):
-            if "actor" in leaf["body"]:
-                opening = _opening(leaf["body"]["body"], int(leaf["arrival_time"]))
-                openings.setdefault(opening.partition, opening)
-    return _Opened(openings, frozenset(), complete=True)
 
 
 def _control_log_in_store(store: Store) -> Mapping[str, Any] | None:

@@ -252,7 +252,7 @@ class ControlRole(Role):
             return
         journal, clock = self.parts.journal, self.parts.clock
         now = time.monotonic()
-        for partition in (*journal.partitions, CONTROL_PARTITION):
+        for partition in (*journal.own_partitions, CONTROL_PARTITION):
             end = journal.high_water_mark(partition)
             before, since = self._beats.get(partition, (end, now))
             if end != before:

@@ -173,12 +173,13 @@ class Pipeline:
             role.join(max(0.0, deadline - time.monotonic()))
         for role in roles:
             role.stop()
-        for role in roles:
-            role.join(_ABANDON_WITHIN)
         self._end.set()
+        deadline = time.monotonic() + _ABANDON_WITHIN
+        for role in roles:
+            role.join(max(0.0, deadline - time.monotonic()))
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join(_ABANDON_WITHIN)
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def healthy(self) -> tuple[bool, str]:
         """Whether nothing has stopped; otherwise why not. A process that is not healthy must end."""

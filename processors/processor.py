@@ -26,6 +26,7 @@ from .batch import Derived, LogContext, derive
 from .intake import LARGEST_BATCH_BYTES, LARGEST_BATCH_ROWS, Intake, Portion
 from .lost import derive_lost
 from .metrics import LogMetrics
+from .repetitions import suppressed_by_stream
 from .restore import last_batch, node_table, restore_state, store_subtrees
 from .stored_tree import Tree
 
@@ -157,6 +158,7 @@ class LogProcessor:
         Raises:
             Fenced: another processor owns the log; this one must stop.
             ReadBackDiffers: the store altered what it was given.
+            PositionLost: what the journal holds is not what followed the sealed entries.
             AuditSpanError: of the journal.
         """
         if not self._journal.wait(self._partition, self._state.next_offset, max_wait):
@@ -174,7 +176,7 @@ class LogProcessor:
             self._sleep(min(pause, self._interval))
             portion = self._intake.take(self._state.watermark) or portion
         derived = self._insisting(lambda: self._derive(portion))
-        self._seal(derived)
+        self._seal(derived, suppressed_by_stream(portion, derived) if derived.counts.duplicates else None)
         self._intake.consumed(len(portion.entries))
         self._waiting_since = None
         self._metrics.batch(derived.counts, lag=max(0.0, time.time() - portion.entries[0].arrival_time / 1e9))
@@ -182,9 +184,8 @@ class LogProcessor:
 
     def _seal_lost(self, error: PositionLost) -> bool:
         """Say in the log that entries are gone, once the journal shows where it goes on."""
-        begin = self._state.next_offset
-        earliest = self._journal.earliest(self._partition)
-        if earliest <= begin:
+        begin, earliest = self._state.next_offset, error.resumes_at
+        if earliest is None or earliest <= begin:
             raise error
         if self._lost_from != begin:
             self._lost_from = begin
@@ -209,12 +210,14 @@ class LogProcessor:
     def _intake_from(self, offset: int) -> Intake:
         return Intake(self._journal, self._partition, offset, rows=self._limits.rows, size=self._limits.size)
 
-    def _seal(self, derived: Derived) -> None:
+    def _seal(self, derived: Derived, suppressed: pa.Table | None = None) -> None:
         batch = SealedBatch(self.log_id, derived.first_leaf, derived.leaves)
         self._insisting(lambda: self._store.append_batch(batch))
         self._insisting(lambda: self._read_back(derived))
         grown, nodes = self._grown(derived)
         self._insisting(lambda: self._keep_nodes(nodes))
+        if suppressed is not None:
+            self._insisting(lambda: self._store.append_suppressed(self.log_id, derived.first_leaf, suppressed))
         if derived.counts.flagged:
             self._insisting(lambda: self._on_sealed(derived.first_leaf, grown.end))
         derived.apply(self._state)

@@ -1,7 +1,7 @@
 """The program ``auditspan``.
 
-Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``evidence verify`` has
-its own: 0 valid, 1 invalid, 2 incomplete, 3 usage.
+Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``process`` adds 3: another
+processor owns its log. ``evidence verify`` has its own: 0 valid, 1 invalid, 2 incomplete, 3 usage.
 
 Modules that load pyarrow, ClickHouse or a server are imported by the commands that need them, when they run.
 """
@@ -19,6 +19,7 @@ from auditspan.cli.collect import collect
 from auditspan.cli.doctor import doctor
 from auditspan.cli.events import events
 from auditspan.cli.output import print_json
+from auditspan.cli.process import process
 from auditspan.cli.status import status
 from auditspan.cli.up import up
 
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(collect)
+app.command()(process)
 app.command()(status)
 app.command()(events)
 app.command()(doctor)

@@ -30,9 +30,10 @@ from auditspan.ledger.signer import Signer
 from auditspan.policy.reference import Reference
 from auditspan.processors.memory import keep_buffers
 from auditspan.processors.pipeline import Pipeline
+from auditspan.processors.processor import BatchLimits
 from auditspan.store.clickhouse import ClickHouseStore
 
-__all__ = ["run_service"]
+__all__ = ["parties_of", "run_service"]
 
 _log = logging.getLogger(__name__)
 
@@ -82,10 +83,13 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
             salt_key=load_salt_key(directory.salt_key),
             public_key=base64.b64encode(public_bytes(key.public_key())).decode(),
             deployment=settings.deployment,
-            artifacts=Reference.packaged_artifacts(_parties(directory, settings)),
+            artifacts=Reference.packaged_artifacts(parties_of(directory, settings)),
             reference_folder=directory.reference,
             registry=registry,
             checkpoint_seconds=settings.processor.checkpoint_seconds,
+            limits=BatchLimits(
+                settings.processor.batch_rows, settings.processor.batch_bytes, settings.processor.batch_seconds
+            ),
             heartbeat_seconds=settings.processor.heartbeat_seconds,
             keep_days=settings.journal.keep_days,
         )
@@ -192,7 +196,12 @@ def _read_token(directory: DataDirectory) -> str:
     return token
 
 
-def _parties(directory: DataDirectory, settings: Settings) -> bytes | None:
+def parties_of(directory: DataDirectory, settings: Settings) -> bytes | None:
+    """The party registry that the settings or the data directory name; None for none.
+
+    Raises:
+        AuditSpanError: it cannot be read.
+    """
     path = settings.parties or (directory.parties if directory.parties.is_file() else None)
     if path is None:
         return None

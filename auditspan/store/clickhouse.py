@@ -311,6 +311,16 @@ class ClickHouseStore:
             {"log_id": log_id, "level": level, "begin": begin, "end": end},
         )
 
+    def append_suppressed(self, log_id: str, first_leaf: int, suppressed: pa.Table) -> None:
+        """Keep how many records of each stream a batch suppressed: ``emitter``, ``stream``, ``records`` (uint64)."""
+        rows = suppressed.num_rows
+        columns = {
+            "log_id": pa.array([log_id] * rows, pa.string()),
+            "first_leaf": pa.array([first_leaf] * rows, pa.uint64()),
+            **{name: suppressed[name] for name in ("emitter", "stream", "records")},
+        }
+        self._connection.insert("auditspan.suppressed", pa.table(columns))
+
     def append_checkpoints(self, checkpoints: Sequence[StoredCheckpoint]) -> None:
         """Keep signed checkpoints; durable when it returns. Keeping one again does no harm."""
         if checkpoints:

@@ -112,6 +112,12 @@ class Store(Protocol):
     def nodes(self, log_id: str, level: int, begin: int, end: int) -> pa.Table:
         """``node_index`` and ``hash`` (binary) of the nodes ``[begin, end)`` of a level, in order, each once."""
 
+    def append_suppressed(self, log_id: str, first_leaf: int, suppressed: pa.Table) -> None:
+        """Keep how many records of each stream a batch suppressed: ``emitter``, ``stream``, ``records`` (uint64).
+
+        Keeping those of one batch again does no harm.
+        """
+
     def append_checkpoints(self, checkpoints: Sequence[StoredCheckpoint]) -> None:
         """Keep signed checkpoints; durable when it returns. Keeping one again does no harm."""
 
