@@ -1,7 +1,7 @@
 """The program ``auditspan``.
 
-Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``process`` adds 3: another
-processor owns its log. ``evidence verify`` has its own: 0 valid, 1 invalid, 2 incomplete, 3 usage.
+Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``process`` adds 3:
+another processor owns its log. ``evidence verify`` has its own: 0 valid, 1 invalid, 2 incomplete, 3 usage.
 
 Modules that load pyarrow, ClickHouse or a server are imported by the commands that need them, when they run.
 """

@@ -33,7 +33,7 @@ def process(
     The processes of a deployment share its partitions through a consumer group; each log has one owner at a time, and
     the owner of the control partition signs for all. Each machine needs the same keys, trust.json and journal.key.
 
-    Ends on SIGTERM or SIGINT after the batch at hand; a killed one goes on elsewhere where it was. Exit status: 0 told to
+    Ends on SIGTERM or SIGINT after the batch at hand; where a killed one was, another goes on. Exit status: 0 told to
     end; 1 it cannot do its work, and says why; 3 another processor owns its log: start it again, it joins anew.
 
     \b
