@@ -190,7 +190,7 @@ class Processor(_Section):
     )
     listen: str = Field(
         default="127.0.0.1:9464",
-        description="HOST:PORT of health and metrics of `auditspan process`; port 0: a free one",
+        description="HOST:PORT of health and metrics of `process`; port 0: a free one",
     )
     batch_rows: int = Field(default=25_000, ge=1, le=50_000, description="spans of a batch")
     batch_bytes: int = Field(

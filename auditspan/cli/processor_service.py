@@ -10,9 +10,10 @@ from contextlib import ExitStack
 
 from prometheus_client import CollectorRegistry
 
+from auditspan.cli.collecting import told_to_end
 from auditspan.cli.health import health_app
 from auditspan.cli.listening import HttpServer, address_of, bind
-from auditspan.cli.service import parties_of, told_to_end
+from auditspan.cli.service import parties_of
 from auditspan.config import Address, Settings
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
@@ -104,7 +105,7 @@ def run_processors(directory: DataDirectory, settings: Settings, on_started: Rea
         if failure is not None:
             raise AuditSpanError(
                 f"A processor failed: {failure!r}.",
-                remedy="Its log says more; what is not sealed stays in the journal.",
+                remedy="The log says more; what is not sealed is in the journal.",
             ) from failure
 
 
