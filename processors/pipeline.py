@@ -303,8 +303,10 @@ class Pipeline:
     def _apply(self, assignment: Assignment, owned: frozenset[str]) -> None:
         """Begin what is owned, end what is not, and let go of what has ended."""
         with self._guard:
-            self._owned = owned
+            before, self._owned = self._owned or frozenset(), owned
             roles = dict(self._roles)
+        for partition in before - owned - roles.keys():
+            assignment.released(partition)
         for partition, role in roles.items():
             if partition in owned:
                 continue
