@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
@@ -24,6 +24,7 @@ from auditspan.journal.kafka_assignment import KafkaAssignment
 from auditspan.journal.kafka_connection import client_options, unreachable
 from auditspan.journal.kafka_cursor import Cursor
 from auditspan.journal.kafka_link import EARLIEST, LATEST, Link
+from auditspan.journal.kafka_owners import member_name, partition_owners
 from auditspan.journal.kafka_producer import OutgoingRecord, Producer
 from auditspan.journal.kafka_record import RecordFormat
 from auditspan.journal.kafka_topics import TopicFacts, check_topics
@@ -204,7 +205,17 @@ class KafkaJournal:
             JournalUnavailable: the cluster cannot be reached.
             KafkaRefused: it refuses.
         """
-        return KafkaAssignment(self._url, self._options, self._settings, self._places)
+        options = {**self._options, "client_id": member_name()}
+        return KafkaAssignment(self._url, options, self._settings, self._places)
+
+    def owners(self) -> Mapping[str, str]:
+        """``HOST-PROCESS`` of the process that owns each partition, as the consumer group says; for people to look at.
+
+        Raises:
+            JournalUnavailable: the brokers cannot be asked.
+            KafkaRefused: they do not let us look.
+        """
+        return partition_owners(self._url, self._settings, self._places)
 
     def close(self) -> None:
         """Send what was submitted, within bounds, and let go of connections and threads."""

@@ -1,4 +1,4 @@
-"""A deployment of real processes on a real Kafka and a real store: processors that are killed, stopped and told to end."""
+"""A deployment of real processes on a real Kafka and a real store: killed, stopped and told to end."""
 
 from __future__ import annotations
 
