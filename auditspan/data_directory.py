@@ -49,6 +49,11 @@ class DataDirectory:
         return self.root / "keys" / "salt.key"
 
     @property
+    def journal_key(self) -> Path:
+        """The 32-byte key with which collectors vouch for Kafka records; one for all of a deployment, 0600."""
+        return self.root / "journal.key"
+
+    @property
     def trust(self) -> Path:
         """The public keys, for ``evidence verify --trust``."""
         return self.root / "trust.json"

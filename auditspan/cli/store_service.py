@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
+from auditspan.cli.collecting import told_to_end
 from auditspan.cli.keys import make_read_token, make_write_token
 from auditspan.cli.listening import HttpServer, address_of, bind
-from auditspan.cli.service import told_to_end
 from auditspan.config import Address, Settings
 from auditspan.data_directory import STORE_SERVICE, DataDirectory
 from auditspan.errors import AuditSpanError

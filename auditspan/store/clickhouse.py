@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -320,6 +321,16 @@ class ClickHouseStore:
             {"log_id": log_id, "level": level, "begin": begin, "end": end},
         )
 
+    def append_suppressed(self, log_id: str, first_leaf: int, suppressed: pa.Table) -> None:
+        """Keep how many records of each stream a batch suppressed: ``emitter``, ``stream``, ``records`` (uint64)."""
+        rows = suppressed.num_rows
+        columns = {
+            "log_id": pa.array([log_id] * rows, pa.string()),
+            "first_leaf": pa.array([first_leaf] * rows, pa.uint64()),
+            **{name: suppressed[name] for name in ("emitter", "stream", "records")},
+        }
+        self._connection.insert("auditspan.suppressed", pa.table(columns))
+
     def append_checkpoints(self, checkpoints: Sequence[StoredCheckpoint]) -> None:
         """Keep signed checkpoints; durable when it returns. Keeping one again does no harm."""
         if checkpoints:
@@ -343,6 +354,31 @@ class ClickHouseStore:
             {"log_id": log_id},
         ).to_pylist()
         return StoredCheckpoint(**rows[0]) if rows else None
+
+    # Reference artifacts
+
+    def keep_artifacts(self, artifacts: Sequence[bytes]) -> None:
+        """Keep parts of a reference under their SHA-256, so that every processor can get them; durable."""
+        wanted = {hashlib.sha256(content).hexdigest(): content for content in artifacts}
+        kept = self.query(
+            "SELECT DISTINCT sha256 FROM auditspan.reference_artifacts WHERE sha256 IN {wanted:Array(String)}",
+            {"wanted": sorted(wanted)},
+        )
+        new = sorted(wanted.keys() - set(kept["sha256"].to_pylist()))
+        if new:
+            content = pa.array([wanted[digest] for digest in new], pa.binary())
+            self._connection.insert("auditspan.reference_artifacts", pa.table({"sha256": new, "content": content}))
+
+    def artifact(self, sha256: str) -> bytes | None:
+        """What is kept under this digest (hexadecimal); the caller hashes it. None when nothing is."""
+        found = _verbatim(
+            self._connection.query(
+                "SELECT content FROM auditspan.reference_artifacts WHERE sha256 = {sha256:String} LIMIT 1",
+                {"sha256": sha256},
+            ),
+            frozenset({"content"}),
+        )
+        return bytes(found["content"][0].as_py()) if found.num_rows else None
 
 
 def _table_rows(batch: SealedBatch) -> pa.Table:

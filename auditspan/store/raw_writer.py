@@ -24,7 +24,9 @@ __all__ = ["RawWriter"]
 
 _TIMEOUT_EXCEEDED: Final = 159
 _CONDITIONAL: Final = frozenset({"auditspan.events"})
-_PLAIN: Final = frozenset({"auditspan.tree_nodes", "auditspan.checkpoints"})
+_PLAIN: Final = frozenset(
+    {"auditspan.tree_nodes", "auditspan.checkpoints", "auditspan.reference_artifacts", "auditspan.suppressed"}
+)
 """Tables in which a row again is the same row."""
 
 
