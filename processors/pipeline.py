@@ -296,7 +296,7 @@ class Pipeline:
         if self._draining.is_set():
             return
         now = time.monotonic()
-        for partition in (*self._journal.partitions, CONTROL_PARTITION):
+        for partition in (*self._journal.own_partitions, CONTROL_PARTITION):
             end = self._journal.high_water_mark(partition)
             before, since = self._beats.get(partition, (end, now))
             if end != before:
