@@ -223,6 +223,7 @@ def _format(
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
         "log.cleaner.dedupe.buffer.size": 16 << 20,
+        "log.cleaner.backoff.ms": 500,
         "num.network.threads": 2,
         "num.io.threads": 4,
         "broker.session.timeout.ms": 3000,
