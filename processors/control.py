@@ -18,7 +18,7 @@ from auditspan.store.contract import Store
 
 from .batch import Opening
 
-__all__ = ["INTERNAL", "ControlLog", "Logs", "heartbeat", "open_logs"]
+__all__ = ["INTERNAL", "ControlLog", "Logs", "heartbeat", "open_logs", "opened_logs"]
 
 INTERNAL: Final = "auditspan"
 """Emitter of the pipeline's own entries."""
@@ -185,3 +185,20 @@ def _opening(body: Mapping[str, Any], opened_at: int) -> Opening:
         opened_at=opened_at,
         generation=body["generation"],
     )
+
+
+def opened_logs(journal: Journal, store: Store) -> tuple[Opening, ...]:
+    """The logs that this journal and this store hold, the control log first; none are opened.
+
+    Raises:
+        AuditSpanError: nothing was opened yet.
+        JournalUnavailable: the journal cannot be read now.
+        StoreUnavailable: the store cannot be read now.
+    """
+    opened = _opened_in_journal(journal) or _opened_in_store(store, _control_log_in_store(store))
+    if not opened:
+        raise AuditSpanError(
+            f"The journal {journal.identity} has opened no log yet.",
+            remedy="Start the service on it once, or name the directory of the deployment.",
+        )
+    return tuple(sorted(opened, key=lambda opening: opening.partition != CONTROL_PARTITION))
