@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +90,15 @@ class World:
         assert self.rows(partition, f"hex(toString({column})) AS v", f"leaf_index = {leaf}") != before, (
             "nothing was altered"
         )
+
+    def alter_many(self, partition: str, columns: Mapping[int, tuple[str, str]]) -> None:
+        """The same for one column of each of many leaves, in one step."""
+        at_once: dict[str, list[str]] = {}
+        for leaf, (column, value) in columns.items():
+            at_once.setdefault(column, []).append(f"leaf_index = {leaf}, {value}")
+        changes = ", ".join(f"{name} = multiIf({', '.join(whens)}, {name})" for name, whens in at_once.items())
+        where = f"log_id = '{self.log_id(partition)}'"
+        self.command(f"ALTER TABLE auditspan.events UPDATE {changes} WHERE {where}")
 
     def close(self) -> None:
         self.store.close()
