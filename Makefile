@@ -6,7 +6,7 @@ DEMO_INSTALLED := $(VENV)/.installed-demo
 TEST_INSTALLED := $(VENV)/.installed-test
 COMPONENTS := collectors exporters instrumentation processors
 
-.PHONY: help demo test lint format docs bench clean
+.PHONY: help demo test lint format docs kafka bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -45,6 +45,9 @@ FORCE:
 format: $(TEST_INSTALLED)  ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+kafka: $(TEST_INSTALLED)  ## a Kafka broker on a free port, until Ctrl-C (needs Java and Maven)
+	$(BIN)/python tests/kafka/broker.py
 
 docs: $(TEST_INSTALLED)  ## write the generated pages anew
 	$(BIN)/python -m tools.generate_docs

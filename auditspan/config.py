@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -17,8 +18,11 @@ from pydantic_settings import (
 
 from auditspan.errors import AuditSpanError
 
-__all__ = ["Address", "Settings", "SettingsInvalid", "load_settings"]
+__all__ = ["EMBEDDED", "Address", "KafkaSettings", "Settings", "SettingsInvalid", "load_settings"]
 
+
+EMBEDDED: Final = "embedded"
+"""As `store.url`: ClickHouse in this process."""
 
 _LAST_PORT: Final = 65_535
 _REMEDY: Final = "`auditspan config show` lists what there is, and the variable that sets each."
@@ -90,12 +94,94 @@ class Collector(_Section):
 class JournalSettings(_Section):
     """The journal."""
 
+    url: str = Field(
+        default="sqlite",
+        pattern=r"^(sqlite|kafka://[^/\s,]+:[0-9]{1,5}(,[^/\s,]+:[0-9]{1,5})*)$",
+        description="sqlite (DIR/journal), or kafka://HOST:PORT[,HOST:PORT...]: the bootstrap servers of a cluster",
+    )
     partitions: int = Field(
         default=1, ge=1, le=1024, description="data partitions, and so logs; fixed for the life of a journal"
     )
     keep_days: float = Field(
         default=30.0, ge=0, description="entries older than this are forgotten once signed; 0 keeps them for ever"
     )
+
+
+class KafkaSettings(_Section):
+    """How Apache Kafka is used as the journal, where ``journal.url`` names a cluster."""
+
+    topic: str = Field(
+        default="auditspan.events",
+        pattern=r"^[a-zA-Z0-9._-]{1,240}$",
+        description="topic of the events; the control topic is TOPIC.control",
+    )
+    foreign_topics: tuple[str, ...] = Field(
+        default=(), description="topics that others write as otlp_proto, such as an OpenTelemetry Collector"
+    )
+    group: str = Field(default="auditspan", min_length=1, description="consumer group that assigns the partitions")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="how the brokers are spoken to"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
+        default="SCRAM-SHA-512", description="with a SASL_… security protocol"
+    )
+    sasl_username: str | None = Field(default=None, description="for PLAIN and SCRAM")
+    sasl_password: SecretStr | None = Field(default=None, description="for PLAIN and SCRAM; better in a file")
+    sasl_password_file: Path | None = Field(default=None, description="file with the password")
+    sasl_token_file: Path | None = Field(
+        default=None, description="file with the OAUTHBEARER token, read at every connection"
+    )
+    ssl_ca_file: Path | None = Field(default=None, description="PEM of who signed the brokers; default: the system's")
+    ssl_certificate_file: Path | None = Field(default=None, description="PEM of the client's own certificate")
+    ssl_key_file: Path | None = Field(default=None, description="PEM of its key")
+    ssl_key_password_file: Path | None = Field(default=None, description="file with the password of the key")
+    ssl_check_hostname: bool = Field(default=True, description="the certificate must name the broker")
+    replication_factor: int = Field(
+        default=3, ge=1, le=32, description="copies of every record, made by init and demanded by check"
+    )
+    min_insync_replicas: int = Field(
+        default=2, ge=1, le=32, description="copies that an acknowledged record has at least"
+    )
+    retention_days: float = Field(default=30.0, ge=0, description="what init sets; 0 keeps events for ever")
+    min_retention_days: float = Field(
+        default=7.0, gt=0, description="a topic that forgets earlier is refused: the store must have confirmed by then"
+    )
+    max_message_bytes: int = Field(
+        default=10 << 20, ge=256 << 10, le=256 << 20, description="largest record, set by init"
+    )
+    compression: Literal["none", "lz4", "zstd", "gzip"] = Field(default="lz4", description="of what is written")
+    linger_ms: int = Field(default=5, ge=0, le=1000, description="time that requests wait for each other's company")
+    batch_bytes: int = Field(default=900_000, ge=16 << 10, le=16 << 20, description="bytes sent to a partition at once")
+    queue_bytes: int = Field(
+        default=64 << 20, ge=1 << 20, description="bytes under way to the brokers; more is answered 503"
+    )
+    delivery_timeout_seconds: float = Field(
+        default=6.0, ge=1, le=600, description="what is not acknowledged by then has failed"
+    )
+    request_timeout_seconds: float = Field(default=5.0, ge=0.5, le=600, description="for one answer of a broker")
+    connect_timeout_seconds: float = Field(default=10.0, ge=0.5, le=600, description="to reach the cluster at start")
+    fetch_bytes: int = Field(default=8 << 20, ge=64 << 10, le=256 << 20, description="read from a partition at once")
+    session_timeout_seconds: float = Field(
+        default=15.0, ge=6, le=1800, description="a processor that is silent this long loses its partitions"
+    )
+
+    @property
+    def control_topic(self) -> str:
+        """Topic of what processors and officers originate."""
+        return f"{self.topic}.control"
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.request_timeout_seconds + self.linger_ms / 1000 > self.delivery_timeout_seconds:
+            raise ValueError("delivery_timeout_seconds must be at least request_timeout_seconds and linger_ms together")
+        if self.min_insync_replicas > self.replication_factor:
+            raise ValueError("min_insync_replicas cannot be more than replication_factor")
+        taken = [self.topic, self.control_topic, "events", "control"]
+        for topic in self.foreign_topics:
+            if topic in taken:
+                raise ValueError(f"foreign_topics cannot name {topic!r}: it is another topic, or named twice")
+            taken.append(topic)
+        return self
 
 
 class Processor(_Section):
@@ -105,6 +191,30 @@ class Processor(_Section):
     checkpoint_seconds: float = Field(
         default=1.0, gt=0, le=1.0, description="a checkpoint is signed at least this often"
     )
+    listen: str = Field(
+        default="127.0.0.1:9464",
+        description="HOST:PORT of health and metrics of `process`; port 0: a free one",
+    )
+    batch_rows: int = Field(default=25_000, ge=1, le=50_000, description="spans of a batch")
+    batch_bytes: int = Field(
+        default=64 << 20, ge=1 << 20, le=256 << 20, description="bytes of journal entries of a batch"
+    )
+    batch_seconds: float = Field(
+        default=0.2, ge=0, le=60, description="time between two batches of a log that are not full"
+    )
+    drain_seconds: float = Field(
+        default=30.0, ge=0, description="how long `auditspan process` may take to end when it is told to"
+    )
+    flagged_topic: str = Field(
+        default="auditspan.flagged",
+        pattern=r"^[a-zA-Z0-9._-]{0,249}$",
+        description="Kafka topic that gets flagged events as JSON, for a SIEM; empty: none",
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        return str(Address.parse(value))
 
 
 class Sql(_Section):
@@ -114,6 +224,57 @@ class Sql(_Section):
     max_seconds: int = Field(default=30, ge=1)
     max_result_bytes: int = Field(default=256 << 20, ge=1 << 20)
     max_concurrent: int = Field(default=8, ge=1, description="queries that run at once; more wait, then are refused")
+
+
+class StoreSettings(_Section):
+    """Where sealed events are kept: in this process, or in a ClickHouse server."""
+
+    url: str = Field(
+        default=EMBEDDED,
+        description="embedded (ClickHouse in this process, in DIR/store), or http(s)://HOST:PORT of a ClickHouse "
+        "server or of `auditspan store serve`",
+    )
+    user: str = Field(default="writer", min_length=1, description="who seals; may INSERT and SELECT")
+    password_file: Path | None = Field(
+        default=None, description="file with the password of store.user; default DIR/write.token"
+    )
+    read_user: str = Field(default="reader", min_length=1, description="who the commands read as")
+    read_password_file: Path | None = Field(
+        default=None, description="file with the password of store.read_user; default DIR/read.token"
+    )
+    ca_file: Path | None = Field(
+        default=None, description="PEM file of the authority that an https server's certificate is checked against"
+    )
+    client_certificate: Path | None = Field(default=None, description="PEM file, where the server asks for one")
+    client_key: Path | None = Field(default=None, description="PEM file of the certificate's private key")
+    connect_seconds: int = Field(default=10, ge=1, le=300, description="to reach the server")
+    insert_seconds: int = Field(
+        default=30, ge=5, le=600, description="bound of one insert on the server; then the batch is tried again"
+    )
+    query_seconds: int = Field(
+        default=300, ge=5, le=3600, description="without a byte of a result, a query is given up"
+    )
+    compression: Literal["auto", "none", "lz4", "zstd"] = Field(
+        default="auto", description="of inserted rows; auto: none to this machine, lz4 to another"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_store(cls, value: str) -> str:
+        if value == EMBEDDED:
+            return value
+        try:
+            parts = urlsplit(value)
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        if parts.username is not None or parts.password is not None:
+            # The value itself is not repeated: it holds a password.
+            raise ValueError("no user or password may stand in it: use store.user and store.password_file")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise ValueError(f"{value!r} is neither `embedded` nor http://HOST:PORT or https://HOST:PORT")
+        default = 8443 if parts.scheme == "https" else 8123
+        return f"{parts.scheme}://{Address(host=parts.hostname, port=port or default)}"
 
 
 class Settings(BaseSettings):
@@ -132,8 +293,10 @@ class Settings(BaseSettings):
     listen: Listen = Listen()
     collector: Collector = Collector()
     journal: JournalSettings = JournalSettings()
+    kafka: KafkaSettings = KafkaSettings()
     processor: Processor = Processor()
     sql: Sql = Sql()
+    store: StoreSettings = StoreSettings()
 
 
 def load_settings(file: Path | None, overrides: dict[str, Any] | None = None) -> Settings:

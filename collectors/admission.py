@@ -134,7 +134,8 @@ class Admission:
         self.limits = limits
         self.metrics = metrics
         self._journal = journal
-        self._partitions = list(journal.partitions)
+        self._partitions = list(journal.own_partitions)
+        self._split = limits.split.within(journal.largest_body)
         self._tokens = tokens
         self._disk = disk
         self._capacity = Capacity(limits.max_concurrent_requests, limits.max_held_bytes)
@@ -218,15 +219,16 @@ class Admission:
         ]
         rejected = decoded.split.rejected
         kept = [
-            (self._partitions[one.partition], self._undecodable(sender, arrival_time, one.body))
+            (self._partitions[one.partition], part)
             for one in rejected
             if self._may_keep(sender, one.body)
+            for part in self._undecodable(sender, arrival_time, one.body)
         ]
         if entries or kept:
             await self._append(entries + kept)
         refused_spans = sum(one.spans for one in rejected)
         accepted = decoded.spans - refused_spans
-        self.metrics.quarantined.inc(len(kept))
+        self.metrics.quarantined.inc(sum(self._may_keep(sender, one.body) for one in rejected))
         self.metrics.rejected_spans.inc(refused_spans)
         self.metrics.journaled_spans.inc(accepted)
         self.metrics.acknowledged_spans.inc(accepted)
@@ -264,21 +266,33 @@ class Admission:
             raise Refused(Refusal.TOO_LARGE, f"Send smaller requests: {error}.") from error
         except (OtlpJsonError, WireError) as error:
             raise _Malformed(str(error), body) from error
-        parts = split(framing, sender.emitter, len(self._partitions), self.limits.split)
+        parts = split(framing, sender.emitter, len(self._partitions), self._split)
         return _Decoded(framing.spans, parts, encoding)
 
     async def _keep_malformed(self, sender: Sender, arrival_time: int, body: bytes) -> None:
         if body and self._may_keep(sender, body):
             index = partition_of(sender.emitter.encode(), b"", len(self._partitions))
-            await self._append([(self._partitions[index], self._undecodable(sender, arrival_time, body))])
+            await self._append(
+                [(self._partitions[index], part) for part in self._undecodable(sender, arrival_time, body)]
+            )
             self.metrics.quarantined.inc()
 
     def _may_keep(self, sender: Sender, body: bytes) -> bool:
         """What nobody vouches for, or what no request may be as large as, is refused without being kept."""
         return sender.authentication != "none" and len(body) <= self.limits.max_request_bytes
 
-    def _undecodable(self, sender: Sender, arrival_time: int, body: bytes) -> NewEntry:
-        return NewEntry(EntryKind.UNDECODABLE, sender.emitter, sender.authentication, arrival_time, "raw", body)
+    def _undecodable(self, sender: Sender, arrival_time: int, body: bytes) -> list[NewEntry]:
+        """Entries that keep ``body``: one, or several parts of it where the journal takes no entry as large."""
+        size = self._journal.largest_body or len(body)
+        parts = [body[begin : begin + size] for begin in range(0, len(body), size)]
+        encodings = ["raw"]
+        if len(parts) > 1:
+            digest = hashlib.sha256(body).hexdigest()
+            encodings = [f"raw {part}/{len(parts)} sha256:{digest}" for part in range(1, len(parts) + 1)]
+        return [
+            NewEntry(EntryKind.UNDECODABLE, sender.emitter, sender.authentication, arrival_time, encoding, part)
+            for encoding, part in zip(encodings, parts, strict=True)
+        ]
 
     async def _append(self, entries: list[tuple[str, NewEntry]]) -> None:
         """Return when ``entries`` are durable.

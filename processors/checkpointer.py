@@ -1,49 +1,43 @@
 """Signs what was read back, and seals the signatures in the control log (evidence format, sections 11 and 12).
 
 One round: every open data log is signed, one ``audit.checkpoint`` entry names them all, the control log seals it, and
-is signed itself. A round in which no data log grew makes no entry, or each would be the reason for the next.
+is signed itself. A round in which no data log grew makes no entry, or each would be the reason for the next. The entry
+also repeats the control log's own last checkpoint, so that what was signed of every log is written outside the store.
 """
 
 from __future__ import annotations
 
 import base64
-import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Protocol
 
 from auditspan.canonical import JsonValue
-from auditspan.ledger.signer import Signer, SignerRefused
+from auditspan.ledger.signer import Signer
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store, StoredCheckpoint
 
-from .control import INTERNAL, ControlLog
-from .processor import LogProcessor, Tree
+from .control_entries import ACTOR, ControlLog
+from .processor import LogProcessor
 from .restore import store_subtrees
+from .stored_tree import Tree
 
-__all__ = ["Checkpointer", "check_against_signer"]
-
-_log = logging.getLogger(__name__)
-
-ACTOR: Final = f"system:{INTERNAL}"
-"""Who says what no person said."""
+__all__ = ["Checkpointer", "Followed"]
 
 
-def check_against_signer(store: Store, signer: Signer, log_id: str, tree: Tree) -> None:
-    """Compare a restored tree with what was last signed for it, before anything is added to it.
+class Followed(Protocol):
+    """A data log as the signer sees it."""
 
-    Raises:
-        SignerRefused: the tree is smaller, or does not contain what was signed.
-    """
-    last = signer.last(log_id)
-    if last is None:
-        return
-    if tree.size >= last.size and store_subtrees(store, log_id).compact_range(last.size).root() == last.root:
-        return
-    raise SignerRefused(
-        f"Log {log_id} has {tree.size} leaves in the store without the tree of {last.size} signed before.",
-        remedy="The store was restored from an older backup, altered, or is another one: put the newest one back.",
-    )
+    @property
+    def log_id(self) -> str:
+        """The log's id."""
+
+    def look(self) -> Tree:
+        """The log as it was read back by now.
+
+        Raises:
+            StoreUnavailable: the store cannot be read now.
+        """
 
 
 class Checkpointer:
@@ -54,7 +48,8 @@ class Checkpointer:
         signer: the deployment's signer.
         journal_control: where the round's entry goes.
         control: processor of the control log.
-        data: processors of every open data log.
+        data: every open data log.
+        signed: what was last signed of the control log, for the first entry; None when nothing was.
         clock: now, in nanoseconds since 1970.
     """
 
@@ -64,18 +59,19 @@ class Checkpointer:
         signer: Signer,
         journal_control: ControlLog,
         control: LogProcessor,
-        data: Sequence[LogProcessor],
+        data: Sequence[Followed],
         clock: Callable[[], int] = time.time_ns,
+        signed: StoredCheckpoint | None = None,
     ) -> None:
         self._store = store
         self._signer = signer
         self._journal = journal_control
         self._control = control
-        self._data = sorted(data, key=lambda processor: processor.log_id)
+        self._data = sorted(data, key=lambda log: log.log_id)
         self._clock = clock
-        self._subtrees = {
-            processor.log_id: store_subtrees(store, processor.log_id) for processor in (*self._data, control)
-        }
+        log_ids = [*(log.log_id for log in self._data), control.log_id]
+        self._subtrees = {log_id: store_subtrees(store, log_id) for log_id in log_ids}
+        self._control_signed = signed
         self._signed: dict[str, Tree] = {}
         self._kept: dict[str, tuple[Tree, int]] = {}
         self._unsaved: list[tuple[StoredCheckpoint, Tree]] = []
@@ -93,11 +89,14 @@ class Checkpointer:
             StoreUnavailable: proofs could not be read or notes not be kept.
         """
         self._save()
-        trees = {processor.log_id: processor.tree for processor in self._data}
+        trees = {log.log_id: log.look() for log in self._data}
         grew = any(self._signed.get(log_id) != tree for log_id, tree in trees.items())
         if grew:
             checkpoints = [self._sign(log_id, tree) for log_id, tree in trees.items()]
-            self._journal.append(EventClass.CHECKPOINT, ACTOR, {"checkpoints": [_entry(c) for c in checkpoints]})
+            body: dict[str, JsonValue] = {"checkpoints": [_entry(checkpoint) for checkpoint in checkpoints]}
+            if self._control_signed is not None:
+                body["control"] = _entry(self._control_signed)
+            self._journal.append(EventClass.CHECKPOINT, ACTOR, body)
             grown = [c for c in checkpoints if self._signed.get(c.log_id) != trees[c.log_id]]
             self._unsaved += [(checkpoint, trees[checkpoint.log_id]) for checkpoint in grown]
             self._signed.update(trees)
@@ -105,7 +104,8 @@ class Checkpointer:
             pass
         tree = self._control.tree
         if self._signed.get(self._control.log_id) != tree:
-            self._unsaved.append((self._sign(self._control.log_id, tree), tree))
+            self._control_signed = self._sign(self._control.log_id, tree)
+            self._unsaved.append((self._control_signed, tree))
             self._signed[self._control.log_id] = tree
         kept = bool(self._unsaved)
         self._save()

@@ -1,30 +1,37 @@
-"""The control log: which logs there are, and what processors and officers originate (evidence format, section 11)."""
+"""Which logs there are: what the control partition says, for processes that start at once, crash and race.
+
+The journal decides. Of several ``audit.log.opened`` entries for one partition the first in the order of the control
+partition counts; later ones are sealed like any control entry and name nothing. Only the owner of the control partition
+opens logs, and only those that are not opened; everybody reads the outcome back.
+
+The logs of our own topics are opened together, before anything else is journaled. A topic that others write may come
+later, and its logs with it.
+"""
 
 from __future__ import annotations
 
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from auditspan.canonical import JsonValue, canonical_json
+from auditspan.canonical import JsonValue
 from auditspan.errors import AuditSpanError
-from auditspan.journal.contract import CONTROL_PARTITION, EntryKind, Journal, NewEntry, PositionLost
-from auditspan.ledger.commitments import LARGEST_LEAF
+from auditspan.journal.contract import CONTROL_PARTITION, Entry, EntryKind, Journal, PositionLost
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
 
 from .batch import Opening
+from .control_entries import INTERNAL, INTERNAL_AUTHENTICATION, ControlLog
 
-__all__ = ["INTERNAL", "ControlLog", "Logs", "heartbeat", "open_logs", "opened_logs"]
-
-INTERNAL: Final = "auditspan"
-"""Emitter of the pipeline's own entries."""
+__all__ = ["Logs", "find_logs", "open_logs", "opened_logs"]
 
 _READ: Final = 1 << 20
-_OVERHEAD: Final = 1024
+_AT_ONCE: Final = 1000
+_VISIBLE_WITHIN: Final = 30.0
+"""Seconds for an acknowledged entry to be readable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,44 +41,30 @@ class Logs:
     control: Opening
     data: tuple[Opening, ...]
 
+    def of(self, partition: str) -> Opening:
+        """The log that ``partition`` feeds."""
+        return next(opening for opening in (self.control, *self.data) if opening.partition == partition)
 
-class ControlLog:
-    """Journals control entries. Safe to call from several threads.
 
-    Args:
-        journal: where to; the control partition exists in every journal.
-        clock: now, in nanoseconds since 1970.
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What was found: openings by partition, and whether the control log has gone on to other things since."""
+
+    openings: Mapping[str, Opening]
+    classes: frozenset[str]
+    complete: bool
+
+
+def find_logs(journal: Journal, store: Store, deployment: str) -> Logs | None:
+    """The logs of this journal; None while they are not all opened.
+
+    Raises:
+        AuditSpanError: journal, store and deployment are not of one deployment.
+        JournalUnavailable: the journal cannot be read.
+        StoreUnavailable: the store cannot be read now.
     """
-
-    def __init__(self, journal: Journal, clock: Callable[[], int] = time.time_ns) -> None:
-        self._journal = journal
-        self._clock = clock
-
-    def append(self, name: str, actor: str, body: JsonValue) -> int:
-        """Journal one entry of class ``name``; its offset, once it is durable. It is sealed soon after.
-
-        Raises:
-            ValueError: ``body`` has no canonical form, or is too long for a leaf.
-            JournalUnavailable: nothing was made durable.
-        """
-        return self._journal.append([self._entry(name, actor, body)]).result()[0]
-
-    def append_all(self, entries: Sequence[tuple[str, str, JsonValue]]) -> None:
-        """Journal ``(class, actor, body)`` entries, all or none, with one arrival time."""
-        now = self._clock()
-        self._journal.append([self._entry(*entry, now=now) for entry in entries]).result()
-
-    def _entry(self, name: str, actor: str, body: JsonValue, now: int | None = None) -> tuple[str, NewEntry]:
-        said = canonical_json({"class": name, "actor": actor, "body": body})
-        if len(said) > LARGEST_LEAF - _OVERHEAD:
-            raise ValueError(f"a control entry of {len(said)} bytes does not fit a leaf")
-        arrival = self._clock() if now is None else now
-        return CONTROL_PARTITION, NewEntry(EntryKind.CONTROL, INTERNAL, "internal", arrival, "jcs", said)
-
-
-def heartbeat(now: int) -> NewEntry:
-    """The entry that says that a partition was alive at ``now`` (ns) while nothing came."""
-    return NewEntry(EntryKind.HEARTBEAT, INTERNAL, "internal", now, "jcs", b"{}")
+    sealed = _control_log_in_store(store)
+    return _checked(journal, _opened(journal, store, sealed), sealed, deployment)
 
 
 def open_logs(
@@ -83,88 +76,146 @@ def open_logs(
     first_entries: Sequence[tuple[str, JsonValue]] = (),
     clock: Callable[[], int] = time.time_ns,
 ) -> Logs:
-    """The logs of this journal: those it opened before, or new ones.
+    """The logs of this journal: those opened before, or new ones. For the owner of the control partition alone.
 
     What opens them is journaled in one step, the control log first, followed by ``first_entries`` (class, body) of
-    ``actor``.
+    ``actor``. What another owner has begun is completed, not begun again.
 
     Raises:
         AuditSpanError: journal and store are not of one deployment.
         JournalUnavailable: nothing could be made durable.
         StoreUnavailable: the store cannot be read now.
     """
-    wanted = [CONTROL_PARTITION, *journal.partitions]
     sealed = _control_log_in_store(store)
-    if not journal.high_water_mark(CONTROL_PARTITION):
-        if sealed is not None:
-            raise AuditSpanError(
-                f"The store holds the logs of {sealed['journal']}, and the journal {journal.identity} is empty.",
-                remedy="Put the journal back that belongs to this store, or start on an empty store.",
-            )
-        _open_new(journal, deployment, wanted, actor, first_entries, clock)
-    opened = _opened_in_journal(journal) or _opened_in_store(store, sealed)
-    found = {opening.partition: opening for opening in opened}
-    if sorted(found) != sorted(wanted) or any(opening.journal != journal.identity for opening in opened):
+    if sealed is not None and not journal.high_water_mark(CONTROL_PARTITION):
         raise AuditSpanError(
-            f"The control log opened {', '.join(sorted(found))} of {opened[0].journal if opened else 'no journal'}; "
+            f"The store holds the logs of {sealed['journal']}, and the journal {journal.identity} is empty.",
+            remedy="Put the journal back that belongs to this store, or start on an empty store.",
+        )
+    found = _opened(journal, store, sealed)
+    logs = _checked(journal, found, sealed, deployment)
+    if logs is not None:
+        return logs
+    entries: list[tuple[str, str, JsonValue]] = []
+    for partition in (CONTROL_PARTITION, *journal.partitions):
+        if partition not in found.openings:
+            opening = Opening(deployment, journal.identity, partition, secrets.token_hex(16), 0)
+            entries.append((EventClass.LOG_OPENED, actor, opening.body()))
+    entries += [(name, actor, body) for name, body in first_entries if name not in found.classes]
+    last = ControlLog(journal, clock).append_all(entries)
+    # Another owner may have been faster: what counts is what stands first, so it is read back.
+    journal.wait(CONTROL_PARTITION, last, _VISIBLE_WITHIN)
+    logs = _checked(journal, _opened(journal, store, sealed), sealed, deployment)
+    if logs is None:
+        raise AuditSpanError(
+            f"The journal {journal.identity} does not show the logs that were opened in it.",
+            remedy="See whether its control partition loses entries: `auditspan kafka check` looks at its settings.",
+        )
+    return logs
+
+
+def _checked(journal: Journal, found: _Opened, sealed: Mapping[str, Any] | None, deployment: str) -> Logs | None:
+    wanted = [CONTROL_PARTITION, *journal.partitions]
+    openings = found.openings
+    missing = [partition for partition in wanted if partition not in openings]
+    own = {CONTROL_PARTITION, *journal.own_partitions}
+    if (found.complete and own.intersection(missing)) or any(
+        opening.journal != journal.identity or opening.partition not in wanted for opening in openings.values()
+    ):
+        of = next(iter(openings.values())).journal if openings else "no journal"
+        raise AuditSpanError(
+            f"The control log opened {', '.join(sorted(openings))} of {of}; "
             f"the journal {journal.identity} has {', '.join(wanted)}.",
             remedy="Use the journal with which this deployment began; its number of partitions is fixed.",
         )
-    if sealed is not None and sealed["log_id"] != found[CONTROL_PARTITION].log_id:
+    control = openings.get(CONTROL_PARTITION)
+    if control is not None and sealed is not None and sealed["log_id"] != control.log_id:
         raise AuditSpanError(
-            f"The store's control log is {sealed['log_id']}, the journal's is {found[CONTROL_PARTITION].log_id}.",
+            f"The store's control log is {sealed['log_id']}, the journal's is {control.log_id}.",
             remedy="Journal and store are not of one deployment: put the right pair together.",
         )
-    if found[CONTROL_PARTITION].deployment != deployment:
+    if control is not None and control.deployment != deployment:
         raise AuditSpanError(
-            f"These logs belong to the deployment {found[CONTROL_PARTITION].deployment!r}, not to {deployment!r}.",
+            f"These logs belong to the deployment {control.deployment!r}, not to {deployment!r}.",
             remedy="A deployment keeps its name, since every signature binds it: set the old one again.",
         )
-    return Logs(found[CONTROL_PARTITION], tuple(found[partition] for partition in journal.partitions))
+    if control is None or missing:
+        return None
+    return Logs(control, tuple(openings[partition] for partition in journal.partitions))
 
 
-def _open_new(
+def _opened(journal: Journal, store: Store, sealed: Mapping[str, Any] | None) -> _Opened:
+    """The openings at the head of the control partition, or those in the store when they were trimmed or came later."""
+    openings: dict[str, Opening] = {}
+    classes: set[str] = set()
+    wanted = {CONTROL_PARTITION, *journal.partitions}
+    if journal.earliest(CONTROL_PARTITION):
+        return _with_later(journal, store, sealed, openings, wanted)
+    for entry in _entries(journal, 0):
+        said = _said(entry)
+        name = str(said.get("class"))
+        classes.add(name)
+        if name == EventClass.LOG_OPENED:
+            opening = _opening(said["body"], entry.arrival_time)
+            openings.setdefault(opening.partition, opening)
+        elif name != EventClass.KEY_ADDED:
+            # Nothing else is journaled before the logs of our own topics are opened.
+            return _with_later(journal, store, sealed, openings, wanted)
+        if wanted <= openings.keys() and EventClass.KEY_ADDED in classes:
+            break
+    return _Opened(openings, frozenset(classes), complete=False)
+
+
+def _with_later(
     journal: Journal,
-    deployment: str,
-    partitions: Sequence[str],
-    actor: str,
-    first_entries: Sequence[tuple[str, JsonValue]],
-    clock: Callable[[], int],
-) -> None:
-    entries: list[tuple[str, str, JsonValue]] = []
-    for partition in partitions:
-        opening = Opening(deployment, journal.identity, partition, secrets.token_hex(16), 0)
-        entries.append((EventClass.LOG_OPENED, actor, opening.body()))
-    entries += [(name, actor, body) for name, body in first_entries]
-    ControlLog(journal, clock).append_all(entries)
-
-
-def _opened_in_journal(journal: Journal) -> list[Opening]:
-    """The openings at the head of the control partition; none when they were trimmed."""
-    openings: list[Opening] = []
+    store: Store,
+    sealed: Mapping[str, Any] | None,
+    openings: dict[str, Opening],
+    wanted: set[str],
+) -> _Opened:
+    """The openings with those that stand further on: sealed in the store, or not sealed yet."""
     offset = 0
+    if sealed is not None and not wanted <= openings.keys():
+        control = str(sealed["log_id"])
+        leaves = store.log_leaves(control, [EventClass.LOG_OPENED])
+        for leaf in map(json.loads, leaves["header"].to_pylist()):
+            if "actor" in leaf["body"]:
+                opening = _opening(leaf["body"]["body"], int(leaf["arrival_time"]))
+                openings.setdefault(opening.partition, opening)
+        last = store.last_batch(control)
+        offset = int(json.loads(last)["body"]["to"]) if last is not None else 0
+    if not wanted <= openings.keys():
+        for entry in _entries(journal, offset):
+            said = _said(entry)
+            if said.get("class") == EventClass.LOG_OPENED:
+                opening = _opening(said["body"], entry.arrival_time)
+                openings.setdefault(opening.partition, opening)
+    return _Opened(openings, frozenset({EventClass.KEY_ADDED}), complete=True)
+
+
+def _entries(journal: Journal, offset: int) -> Iterator[Entry]:
+    """Entries of the control partition from ``offset``, or from the first one that is still there."""
     while True:
         try:
-            entries = journal.read(CONTROL_PARTITION, offset, max_entries=1000, max_bytes=_READ)
-        except PositionLost:
-            return []
-        for entry in entries:
-            said = json.loads(entry.body) if entry.kind is EntryKind.CONTROL else {}
-            if said.get("class") != EventClass.LOG_OPENED:
-                # All are journaled in one step, before anything else.
-                return openings
-            openings.append(_opening(said["body"], entry.arrival_time))
+            entries = journal.read(CONTROL_PARTITION, offset, max_entries=_AT_ONCE, max_bytes=_READ)
+        except PositionLost as error:
+            if error.resumes_at is None or error.resumes_at <= offset:
+                raise
+            offset = error.resumes_at
+            continue
         if not entries:
-            return openings
+            return
+        yield from entries
         offset = entries[-1].offset + 1
 
 
-def _opened_in_store(store: Store, control: Mapping[str, Any] | None) -> list[Opening]:
-    if control is None:
-        return []
-    leaves = store.log_leaves(control["log_id"], [EventClass.LOG_OPENED])
-    said = [json.loads(header) for header in leaves["header"].to_pylist()]
-    return [_opening(leaf["body"]["body"], int(leaf["arrival_time"])) for leaf in said if "actor" in leaf["body"]]
+def _said(entry: Entry) -> Mapping[str, Any]:
+    """What a control entry of this deployment's own says; anybody else's word opens nothing."""
+    own = (entry.emitter, entry.authentication) == (INTERNAL, INTERNAL_AUTHENTICATION)
+    if entry.kind is not EntryKind.CONTROL or not own:
+        return {}
+    said: Mapping[str, Any] = json.loads(entry.body)
+    return said
 
 
 def _control_log_in_store(store: Store) -> Mapping[str, Any] | None:
@@ -188,17 +239,20 @@ def _opening(body: Mapping[str, Any], opened_at: int) -> Opening:
 
 
 def opened_logs(journal: Journal, store: Store) -> tuple[Opening, ...]:
-    """The logs that this journal and this store hold, the control log first; none are opened.
+    """The logs of this journal, the control log first, by the journal's word as far as it goes back; none is opened.
 
     Raises:
         AuditSpanError: nothing was opened yet.
-        JournalUnavailable: the journal cannot be read now.
+        JournalUnavailable: the journal cannot be read.
         StoreUnavailable: the store cannot be read now.
     """
-    opened = _opened_in_journal(journal) or _opened_in_store(store, _control_log_in_store(store))
-    if not opened:
+    wanted = (CONTROL_PARTITION, *journal.partitions)
+    openings = _opened(journal, store, None).openings
+    if not openings.keys() >= set(wanted):
+        openings = _opened(journal, store, _control_log_in_store(store)).openings
+    if CONTROL_PARTITION not in openings:
         raise AuditSpanError(
             f"The journal {journal.identity} has opened no log yet.",
             remedy="Start the service on it once, or name the directory of the deployment.",
         )
-    return tuple(sorted(opened, key=lambda opening: opening.partition != CONTROL_PARTITION))
+    return tuple(openings[partition] for partition in wanted if partition in openings)

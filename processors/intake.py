@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from auditspan.journal.contract import Entry, EntryKind, Journal
+from auditspan.journal.contract import Entry, EntryKind, Journal, PositionLost
 from auditspan.otlp.columns import SPANS, decode
 
 from .batch import sealing_month, watermarks
@@ -106,7 +106,12 @@ class Intake:
         """Read until a batch is full or the journal has no more."""
         while (rows := self._rows - len(self._spans)) > 0 and (size := self._size - self._held()) > 0:
             most = min(max(int(rows * self._bytes_per_span), _SMALLEST_READ), size)
-            read = self._journal.read(self._partition, self._next, max_entries=self._rows, max_bytes=most)
+            try:
+                read = self._journal.read(self._partition, self._next, max_entries=self._rows, max_bytes=most)
+            except PositionLost:
+                if self._entries:  # what was read before is not lost: it makes a batch first
+                    return
+                raise
             if not read:
                 return
             spans = decode_entries(read, self._decode)

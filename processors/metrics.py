@@ -28,14 +28,22 @@ class ProcessorMetrics:
         self.conflicts = counter("conflicts", "Records that contradict one sealed under the same identity.")
         self.gaps = counter("gaps", "Runs of missing records declared.")
         self.gaps_closed = counter("gaps_closed", "Runs of records declared missing that came after all.")
+        self.lost_entries = counter("journal_lost_entries", "Journal entries that were gone before they were sealed.")
         self.retries = counter("store_retries", "Attempts that the store refused for now.")
-        self.lag = gauge("lag_seconds", "Age of the oldest record of the last batch when it was sealed; 0 when idle.")
+        self.lag = gauge("lag_seconds", "Age of the oldest record that is not sealed; 0 when none waits.")
         self.lag_entries = gauge("lag_entries", "Journal entries that are not sealed yet.")
         self.checkpoint_size = gauge("checkpoint_size", "Leaves under the last signed checkpoint.")
+        self.owned = gauge("log_owned", "1 while this process owns the log of this partition.")
 
     def of(self, partition: str) -> LogMetrics:
         """The metrics of one partition."""
         return LogMetrics(self, partition)
+
+    def forget(self, partition: str) -> None:
+        """Another process says from now on where this log stands."""
+        for gauge in (self.lag, self.lag_entries, self.checkpoint_size):
+            gauge.remove(partition)
+        self.owned.labels(partition).set(0)
 
 
 class LogMetrics:
@@ -54,9 +62,15 @@ class LogMetrics:
             "gaps_closed": metrics.gaps_closed.labels(partition),
         }
         self.retries = metrics.retries.labels(partition)
+        self._lost = metrics.lost_entries.labels(partition)
+        self.owned = metrics.owned.labels(partition)
         self.lag = metrics.lag.labels(partition)
         self.lag_entries = metrics.lag_entries.labels(partition)
         self.checkpoint_size = metrics.checkpoint_size.labels(partition)
+
+    def lost(self, entries: int) -> None:
+        """So many journal entries were gone before they were sealed."""
+        self._lost.inc(entries)
 
     def batch(self, counts: Counts, lag: float) -> None:
         """A batch is in the store; ``lag`` is the age of its oldest entry in seconds."""

@@ -1,65 +1,52 @@
-"""The processors of a deployment in one process: a thread for each data log, one for checkpoints and control."""
+"""The processors of one process: a role for each partition that it owns, coming and going with the assignment.
+
+On one machine the process owns every partition for ever. On many, a consumer group shares them out. What a process
+knows of a log it restores from the store, so that any process can go on where another ended or was killed.
+"""
 
 from __future__ import annotations
 
+import base64
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from prometheus_client import CollectorRegistry
 
 from auditspan.canonical import JsonValue
 from auditspan.errors import AuditSpanError
-from auditspan.journal.contract import CONTROL_PARTITION, Journal, JournalUnavailable, PositionLost
+from auditspan.journal.assignment import AllPartitions
+from auditspan.journal.contract import CONTROL_PARTITION, Assignment, Journal, JournalUnavailable
 from auditspan.ledger.signer import Signer
-from auditspan.policy.reference import Reference, software
-from auditspan.semconv import EventClass
-from auditspan.store.contract import Store, StoreUnavailable
+from auditspan.store.contract import Store
 
-from .batch import Epoch, LogContext, Opening
-from .checkpointer import ACTOR, Checkpointer, check_against_signer
-from .control import ControlLog, heartbeat, open_logs
-from .determine import Determiner
-from .epochs import activate, epoch_of, keep_artifacts, last_epoch
+from .control_entries import ControlLog
+from .control_role import ControlDuties, ControlRole
+from .data_role import DataRole
+from .epochs import References
+from .flagged import FlaggedPublisher
 from .metrics import ProcessorMetrics
-from .processor import LogProcessor
+from .positions import LogStatus, log_status
+from .processor import BatchLimits, LogProcessor
+from .role import Parts, Role
+from .signing import HeldSigner, Signers
 from .trimming import Trimmer
 
 __all__ = ["LogStatus", "Pipeline"]
 
 _log = logging.getLogger(__name__)
 
-_POLL: Final = 0.25
-"""Seconds that a worker waits for an entry before it looks whether it should stop."""
-_JOURNAL_PAUSE: Final = 1.0
+_POLL: Final = 0.2
+"""Seconds between two looks at what is owned."""
+_SHORT_POLL: Final = 0.02
+"""The same while something is being taken over."""
+_MEASURE_EVERY: Final = 1.0
 _TRIM_EVERY: Final = 60.0
-_LONGEST_BODY: Final = 1
-
-
-class _Stopping(BaseException):
-    """Unwinds a worker that waits for the store while the pipeline stops. No error: nothing may swallow it."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogStatus:
-    """Where one log stands. ``lag_seconds`` is the age of the oldest entry that is not sealed; times are ns."""
-
-    partition: str
-    log_id: str
-    journal_end: int
-    sealed_to: int
-    lag_entries: int
-    lag_seconds: float
-    leaves: int
-    watermark: int
-    checkpoint_size: int
-    checkpoint_signed_at: int | None
-    signed_to: int
+_ABANDON_WITHIN: Final = 5.0
 
 
 class Pipeline:
@@ -68,7 +55,7 @@ class Pipeline:
     Args:
         journal: what collectors append to.
         store_factory: makes a store with a client of its own; called once a thread.
-        signer: the deployment's signer.
+        signer: the deployment's signer, or where it comes from once the control log is owned.
         salt_key: 32 bytes.
         public_key: base64 of the signing key's public half, for the control log.
         deployment: the deployment's name.
@@ -80,13 +67,16 @@ class Pipeline:
         keep_days: how long the journal keeps an entry that a signed checkpoint covers; 0: for ever.
         trim_seconds: time between two rounds of forgetting.
         clock: now, in nanoseconds since 1970.
+        assignment: makes what says which partitions are owned; None: all of the journal's, for ever.
+        limits: when a batch ends.
+        publisher: where flagged events go besides the store.
     """
 
     def __init__(
         self,
         journal: Journal,
         store_factory: Callable[[], Store],
-        signer: Signer,
+        signer: Signer | Signers,
         *,
         salt_key: bytes,
         public_key: str,
@@ -99,255 +89,287 @@ class Pipeline:
         keep_days: float = 0.0,
         trim_seconds: float = _TRIM_EVERY,
         clock: Callable[[], int] = time.time_ns,
+        assignment: Callable[[], Assignment] | None = None,
+        limits: BatchLimits | None = None,
+        publisher: FlaggedPublisher | None = None,
     ) -> None:
         self._journal = journal
-        self._store_factory = store_factory
-        self._signer = signer
-        self._salt_key = salt_key
-        self._public_key = public_key
-        self._deployment = deployment
-        self._artifacts = dict(artifacts)
-        self._reference_folder = reference_folder
-        self._metrics = ProcessorMetrics(registry)
-        self._checkpoint_seconds = checkpoint_seconds
-        self._heartbeat_seconds = heartbeat_seconds
         self._clock = clock
-        self._draining = threading.Event()
-        self._stop = threading.Event()
-        self._failures: dict[str, BaseException] = {}
-        self._stores: list[Store] = []
-        self._processors: list[LogProcessor] = []
-        self._threads: list[threading.Thread] = []
-        self._beats: dict[str, tuple[int, float]] = {}
+        self._alone = assignment is None
+        self._assign = assignment or (lambda: AllPartitions(journal))
+        self._metrics = ProcessorMetrics(registry)
+        self._parts = Parts(
+            journal=journal,
+            store_factory=store_factory,
+            salt_key=salt_key,
+            deployment=deployment,
+            keys=[Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key))],
+            references=References(artifacts, reference_folder),
+            metrics=self._metrics,
+            limits=limits or BatchLimits(),
+            publisher=publisher,
+            clock=clock,
+        )
+        self._duties = ControlDuties(
+            signers=HeldSigner(signer) if isinstance(signer, Signer) else signer,
+            public_key=public_key,
+            checkpoint_seconds=checkpoint_seconds,
+            heartbeat_seconds=heartbeat_seconds,
+            # Alone, artifacts that come back are the operator's will; in a group, an older version's.
+            may_return=self._alone,
+        )
         self._control_log = ControlLog(journal, clock)
-        self._control: LogProcessor | None = None
-        self._checkpointer: Checkpointer | None = None
-        self._checkpoint_thread: threading.Thread | None = None
-        self._trimmer = Trimmer(journal, self.status, keep_days, self._draining.is_set, clock)
+        self._guard = threading.Lock()
+        self._roles: dict[str, Role] = {}
+        self._owned: frozenset[str] | None = None
+        self._failure: BaseException | None = None
+        self._ending = threading.Event()
+        self._end = threading.Event()
+        self._changed = threading.Event()
+        self._trimmer = Trimmer(journal, self._positions, keep_days, self._ending.is_set, clock)
         self._trim_seconds = trim_seconds
-        self._trim_thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Open the logs, restore their state, activate the reference, and begin.
+        """Open or migrate the store, and begin. A process that has the journal to itself returns once it seals.
 
         Raises:
-            AuditSpanError: journal, store, signer state or reference do not fit; nothing was begun.
+            AuditSpanError: journal, store, signer state or reference do not fit; nothing goes on.
         """
+        store = self._parts.store_factory()
         try:
-            self._begin()
-        except BaseException:
-            self._close_stores()
-            raise
-
-    def _begin(self) -> None:
-        store = self._open_store()
-        store.migrate()
-        first = [(str(EventClass.KEY_ADDED), _key(self._public_key))]
-        logs = open_logs(self._journal, store, self._deployment, actor=ACTOR, first_entries=first, clock=self._clock)
-        control = self._control = self._processor(
-            store, logs.control, None, epoch_of(last_epoch(store, logs.control.log_id))
-        )
-        reference = self._reference(store, control)
-        self._processors = [
-            self._processor(self._open_store(), opening, reference, control.context.epoch) for opening in logs.data
-        ]
-        for processor in self._processors:
-            check_against_signer(store, self._signer, processor.log_id, processor.tree)
-        self._checkpointer = Checkpointer(
-            store, self._signer, self._control_log, control, self._processors, self._clock
-        )
-        self._beat(at_once=True)
-        for processor in self._processors:
-            self._threads.append(self._thread(processor.partition, partial(self._seal, processor)))
-        self._checkpoint_thread = self._thread("checkpoints", self._sign)
-        self._trim_thread = self._thread("trimming", self._trim)
-        for thread in (*self._threads, self._checkpoint_thread, self._trim_thread):
+            store.migrate()
+        finally:
+            store.close()
+        for name, run in (("assignment", self._follow), ("measuring", self._measure), ("trimming", self._trim)):
+            self._threads.append(threading.Thread(target=run, name=f"auditspan-{name}", daemon=True))
+        for thread in self._threads:
             thread.start()
+        if not self._alone:
+            return
+        while not (self._failure or self._all_running()):
+            self._changed.wait(0.02)
+            self._changed.clear()
+        if self._failure is not None:
+            failure = self._failure
+            self.stop(timeout=0.0)
+            raise failure
 
     def stop(self, timeout: float = 30.0) -> None:
-        """Seal and sign what the journal holds, then end. Stop what appends to the journal first.
+        """End within about ``timeout`` seconds. What is left is taken up by the next start or owner: nothing is lost.
 
-        After ``timeout`` seconds the rest is left to the next start: nothing is lost by that.
+        A process that has the journal to itself seals and signs what the journal holds: stop what appends to it first.
+        Others end after the batch at hand, sign once more where they sign, and leave the group.
         """
         deadline = time.monotonic() + timeout
-        self._draining.set()
-        for thread in (*self._threads, self._checkpoint_thread, self._trim_thread):
-            if thread is not None and thread.ident is not None:
+        self._ending.set()
+        with self._guard:
+            roles = list(self._roles.values())
+        for role in roles:
+            role.finish()
+            if not self._alone and role.partition != CONTROL_PARTITION:
+                role.stop()
+        for role in roles:
+            role.join(max(0.0, deadline - time.monotonic()))
+        for role in roles:
+            role.stop()
+        self._end.set()
+        deadline = time.monotonic() + _ABANDON_WITHIN
+        for role in roles:
+            role.join(max(0.0, deadline - time.monotonic()))
+        for thread in self._threads:
+            if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
-        self._stop.set()
-        for thread in (*self._threads, self._checkpoint_thread, self._trim_thread):
-            if thread is not None and thread.ident is not None:
-                thread.join(5.0)
-        self._close_stores()
 
     def healthy(self) -> tuple[bool, str]:
-        """Whether everything runs; otherwise why not."""
-        for name, error in list(self._failures.items()):
-            return False, f"{name} stopped: {error}"
-        if self._checkpoint_thread is None:
+        """Whether nothing has stopped; otherwise why not. A process that is not healthy must end."""
+        failure = self._first_failure()
+        if failure is not None:
+            return False, failure[0]
+        if not self._threads:
             return False, "not started"
-        if self._draining.is_set():
+        if self._ending.is_set():
             return False, "stopping"
         return True, ""
 
+    def failure(self) -> BaseException | None:
+        """What stopped a role; None when nothing did."""
+        found = self._first_failure()
+        return found[1] if found is not None else None
+
+    def troubles(self) -> list[str]:
+        """Why this process does not do all of its work now; empty while it does."""
+        healthy, reason = self.healthy()
+        if not healthy:
+            return [reason]
+        if self._owned is None:
+            return ["it has not been told yet which partitions it owns"]
+        with self._guard:
+            found = [role.trouble for role in self._roles.values()]
+            missing = sorted(self._owned - self._roles.keys())
+        return [*(f"{partition} is not taken over yet" for partition in missing), *filter(None, found)]
+
     def status(self) -> list[LogStatus]:
-        """Where every log stands, the control log last."""
-        known = [*self._processors, *([self._control] if self._control is not None else [])]
-        return [self._log_status(processor) for processor in known]
+        """Where every log stands that this process seals or signs, the control log last."""
+        found: dict[str, LogStatus] = {}
+        with self._guard:
+            roles = dict(self._roles)
+        control = roles.get(CONTROL_PARTITION)
+        for partition, role in roles.items():
+            if role.processor is not None:
+                found[partition] = self._of(role.processor, control)
+        for log in control.logs() if isinstance(control, ControlRole) else ():
+            if log.partition not in found:
+                found[log.partition] = log_status(
+                    self._journal,
+                    partition=log.partition,
+                    log_id=log.log_id,
+                    tree=log.tree,
+                    watermark=log.watermark,
+                    waiting_since=None,
+                    signed=log.signed,
+                    sealed_here=False,
+                    now=self._clock(),
+                )
+        order = [*self._journal.partitions, CONTROL_PARTITION]
+        return [found[partition] for partition in order if partition in found]
 
     def append_control(self, name: str, actor: str, body: JsonValue) -> int:
         """Journal a control entry of class ``name`` by ``actor``; its offset. See `ControlLog.append`."""
         return self._control_log.append(name, actor, body)
 
-    def _close_stores(self) -> None:
-        for store in self._stores:
-            store.close()
-        self._stores = []
-
-    def _open_store(self) -> Store:
-        store = self._store_factory()
-        self._stores.append(store)
-        return store
-
-    def _processor(self, store: Store, opening: Opening, reference: Reference | None, epoch: Epoch) -> LogProcessor:
-        context = LogContext(
-            opening=opening,
-            salt_key=self._salt_key,
-            epoch=epoch,
-            software=software(),
-            determine=Determiner(reference).determine if reference is not None else None,
-        )
-        control = opening.partition == CONTROL_PARTITION
-        return LogProcessor(
+    def _of(self, processor: LogProcessor, control: Role | None) -> LogStatus:
+        return log_status(
             self._journal,
-            store,
-            context,
-            self._metrics.of(opening.partition),
-            sleep=self._pause,
-            # The control log's rounds are apart already.
-            minimum_interval=0.0 if control else 0.2,
+            partition=processor.partition,
+            log_id=processor.log_id,
+            tree=processor.tree,
+            watermark=processor.watermark,
+            waiting_since=processor.waiting_since,
+            signed=control.signed(processor.log_id) if isinstance(control, ControlRole) else None,
+            sealed_here=True,
+            now=self._clock(),
         )
 
-    def _reference(self, store: Store, control: LogProcessor) -> Reference:
-        """Seal what the control journal holds, then the epoch of these artifacts if it is a new one."""
-        check_against_signer(store, self._signer, control.log_id, control.tree)
-        _drain(control)
-        last = last_epoch(store, control.log_id)
-        keep_artifacts(self._reference_folder, self._artifacts)
-        control.context = _under(control.context, epoch_of(last))
-        reference = activate(last, self._artifacts, lambda name, body: self._control_log.append(name, ACTOR, body))
-        _drain(control)
-        control.context = _under(control.context, epoch_of(reference.to_control_body()))
-        return reference
+    def _local(self, partition: str) -> LogProcessor | None:
+        with self._guard:
+            role = self._roles.get(partition)
+        return role.processor if role is not None and role.running else None
 
-    def _thread(self, name: str, run: Callable[[], None]) -> threading.Thread:
-        def guarded() -> None:
-            try:
-                run()
-            except _Stopping:
-                _log.info("%s stopped while it waited.", name)
-            except BaseException as error:  # whatever ends a worker makes the pipeline unhealthy
-                self._failures[name] = error
-                _log.critical("%s stopped: %s", name, error, exc_info=not isinstance(error, AuditSpanError))
+    def _others_alive(self) -> bool:
+        with self._guard:
+            return any(role.alive for name, role in self._roles.items() if name != CONTROL_PARTITION)
 
-        return threading.Thread(target=guarded, name=f"auditspan-{name}", daemon=True)
-
-    def _seal(self, processor: LogProcessor) -> None:
-        while not self._stop.is_set():
-            draining = self._draining.is_set()
-            try:
-                sealed = processor.run_once(0 if draining else _POLL)
-            except JournalUnavailable as error:
-                _log.warning("%s: %s", processor.partition, error)
-                self._pause(_JOURNAL_PAUSE)
-                continue
-            if draining and not sealed:
-                return
-
-    def _sign(self) -> None:
-        assert self._checkpointer is not None
-        while not self._stop.is_set():
-            started = time.monotonic()
-            last_round = self._draining.is_set() and not any(thread.is_alive() for thread in self._threads)
-            try:
-                self._beat()
-                self._checkpointer.run_once()
-            except (StoreUnavailable, JournalUnavailable) as error:
-                _log.warning("This round of checkpoints is put off: %s", error)
-            self._measure()
-            if last_round:
-                return
-            left = self._checkpoint_seconds - (time.monotonic() - started)
-            # A short wait while draining, so that the last round follows the last batch closely.
-            (self._stop if self._draining.is_set() else self._draining).wait(
-                0.05 if self._draining.is_set() else max(left, 0.0)
+    def _all_running(self) -> bool:
+        with self._guard:
+            return self._owned is not None and all(
+                name in self._roles and self._roles[name].running for name in self._owned
             )
+
+    def _first_failure(self) -> tuple[str, BaseException] | None:
+        with self._guard:
+            roles = list(self._roles.values())
+        for role in roles:
+            if role.failure is not None:
+                return f"{role.partition} stopped: {role.failure}", role.failure
+        if self._failure is not None:
+            return f"the assignment stopped: {self._failure}", self._failure
+        return None
+
+    # The thread that follows the assignment
+
+    def _follow(self) -> None:
+        assignment: Assignment | None = None
+        try:
+            assignment = self._assign()
+            while not self._end.is_set():
+                try:
+                    owned = assignment.poll(_POLL if self._all_running() else _SHORT_POLL)
+                except JournalUnavailable as error:
+                    _log.warning("What this process owns is not known now: %s", error)
+                    self._end.wait(1.0)
+                    continue
+                if not self._ending.is_set():
+                    self._apply(assignment, owned)
+                self._confirm(assignment)
+        except BaseException as error:  # without it the process would keep partitions that it does not serve
+            self._failure = error
+            _log.critical("The assignment stopped: %s", error, exc_info=not isinstance(error, AuditSpanError))
+        finally:
+            if assignment is not None:
+                assignment.close()
+            self._changed.set()
+
+    def _apply(self, assignment: Assignment, owned: frozenset[str]) -> None:
+        """Begin what is owned, end what is not, and let go of what has ended."""
+        with self._guard:
+            before, self._owned = self._owned or frozenset(), owned
+            roles = dict(self._roles)
+        for partition in before - owned - roles.keys():
+            assignment.released(partition)
+        for partition, role in roles.items():
+            if partition in owned:
+                continue
+            role.stop()
+            if not role.alive:
+                self._forget(role)
+                assignment.released(partition)
+        control = roles.get(CONTROL_PARTITION)
+        for partition in sorted(owned - roles.keys()):
+            if partition != CONTROL_PARTITION and CONTROL_PARTITION in owned and not (control and control.running):
+                continue  # The epoch that this process brings into force must judge from its first batch on.
+            role = self._role(partition)
+            with self._guard:
+                self._roles[partition] = role
+            role.start()
+        if self._failure is None:
+            found = self._first_failure()
+            self._failure = found[1] if found is not None else None
+        self._changed.set()
+
+    def _forget(self, role: Role) -> None:
+        """A role that ended because its partition went to another. What made it fail stays known."""
+        if role.failure is not None and self._failure is None:
+            self._failure = role.failure
+        with self._guard:
+            self._roles.pop(role.partition, None)
+        self._metrics.forget(role.partition)
+        _log.info("%s: given up to another process.", role.partition)
+
+    def _role(self, partition: str) -> Role:
+        if partition == CONTROL_PARTITION:
+            return ControlRole(self._parts, self._duties, self._local, self._others_alive)
+        return DataRole(partition, self._parts)
+
+    def _confirm(self, assignment: Assignment) -> None:
+        with self._guard:
+            roles = list(self._roles.values())
+        for role in roles:
+            if role.running and role.processor is not None:
+                assignment.confirm(role.partition, role.processor.tree.sealed_to)
+
+    # The other threads
+
+    def _measure(self) -> None:
+        while not self._end.wait(_MEASURE_EVERY):
+            try:
+                for status in self.status():
+                    metrics = self._metrics.of(status.partition)
+                    metrics.lag_entries.set(status.lag_entries)
+                    metrics.lag.set(status.lag_seconds)
+                    metrics.checkpoint_size.set(status.checkpoint_size)
+            except JournalUnavailable as error:
+                _log.warning("Where the logs stand is not known now: %s", error)
+
+    def _positions(self) -> list[LogStatus]:
+        with self._guard:
+            signs = CONTROL_PARTITION in self._roles
+        return self.status() if signs else []
 
     def _trim(self) -> None:
         # A thread of its own: giving back the space of a long arrears must not hold up a checkpoint.
-        while not self._draining.wait(self._trim_seconds):
+        while not self._ending.wait(self._trim_seconds):
             try:
                 self._trimmer.run_once()
             except JournalUnavailable as error:
                 _log.warning("The journal is trimmed later: %s", error)
-
-    def _beat(self, *, at_once: bool = False) -> None:
-        """Journal a heartbeat for each partition to which nothing came for a while."""
-        if self._draining.is_set():
-            return
-        now = time.monotonic()
-        for partition in (*self._journal.partitions, CONTROL_PARTITION):
-            end = self._journal.high_water_mark(partition)
-            before, since = self._beats.get(partition, (end, now))
-            if end != before:
-                since = now
-            if now - since >= self._heartbeat_seconds or (at_once and partition != CONTROL_PARTITION):
-                end = self._journal.append([(partition, heartbeat(self._clock()))]).result()[0] + 1
-                since = now
-            self._beats[partition] = (end, since)
-
-    def _measure(self) -> None:
-        for status in self.status():
-            metrics = self._metrics.of(status.partition)
-            metrics.lag_entries.set(status.lag_entries)
-            metrics.checkpoint_size.set(status.checkpoint_size)
-
-    def _log_status(self, processor: LogProcessor) -> LogStatus:
-        tree = processor.tree
-        end = self._journal.high_water_mark(processor.partition)
-        signed = self._checkpointer.last(processor.log_id) if self._checkpointer is not None else None
-        try:
-            waiting = self._journal.read(processor.partition, tree.sealed_to, max_entries=1, max_bytes=_LONGEST_BODY)
-        except PositionLost:  # sealed, signed and trimmed since we looked at the tree
-            waiting = []
-        age = (self._clock() - waiting[0].arrival_time) / 1e9 if waiting else 0.0
-        return LogStatus(
-            partition=processor.partition,
-            log_id=processor.log_id,
-            journal_end=end,
-            sealed_to=tree.sealed_to,
-            lag_entries=max(end - tree.sealed_to, 0),
-            lag_seconds=max(age, 0.0),
-            leaves=tree.size,
-            watermark=processor.watermark,
-            checkpoint_size=signed[0].size if signed is not None else 0,
-            checkpoint_signed_at=signed[1] if signed is not None else None,
-            signed_to=signed[0].sealed_to if signed is not None else 0,
-        )
-
-    def _pause(self, seconds: float) -> None:
-        if self._stop.wait(seconds):
-            raise _Stopping
-
-
-def _drain(processor: LogProcessor) -> None:
-    while processor.run_once(0):
-        pass
-
-
-def _under(context: LogContext, epoch: Epoch) -> LogContext:
-    return LogContext(context.opening, context.salt_key, epoch, context.software, context.determine)
-
-
-def _key(public_key: str) -> dict[str, JsonValue]:
-    return {"algorithm": "Ed25519", "public_key": public_key}

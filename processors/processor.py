@@ -17,17 +17,20 @@ from typing import Any, Final
 import pyarrow as pa
 
 from auditspan.errors import AuditSpanError
-from auditspan.journal.contract import Journal
+from auditspan.journal.contract import Journal, JournalUnavailable, PositionLost
 from auditspan.ledger.merkle import CompactRange
 from auditspan.ledger.subtrees import TILE_LEVELS
 from auditspan.store.contract import SealedBatch, Store, StoreUnavailable
 
 from .batch import Derived, LogContext, derive
-from .intake import Intake, Portion
+from .intake import LARGEST_BATCH_BYTES, LARGEST_BATCH_ROWS, Intake, Portion
+from .lost import derive_lost
 from .metrics import LogMetrics
+from .repetitions import suppressed_by_stream
 from .restore import last_batch, node_table, restore_state, store_subtrees
+from .stored_tree import Tree
 
-__all__ = ["LogProcessor", "ReadBackDiffers", "Tree"]
+__all__ = ["BatchLimits", "LogProcessor", "OnSealed", "ReadBackDiffers", "Tree"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,13 +42,21 @@ class ReadBackDiffers(AuditSpanError):
     """The store does not hold what was given to it. Nothing is signed over it, and the processor stops."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """A log as it was read back: ``size`` leaves with this RFC 6962 ``root`` hold the journal up to ``sealed_to``."""
+OnSealed = Callable[[int, int], None]
+"""``on_sealed(begin, end)`` is told the leaves of each batch that holds a flagged one, after it was read back."""
 
-    size: int
-    root: bytes
-    sealed_to: int
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a batch ends: at ``rows`` spans, at ``size`` bytes of entries, or, not being full, after ``seconds``."""
+
+    rows: int = LARGEST_BATCH_ROWS
+    size: int = LARGEST_BATCH_BYTES
+    seconds: float = 0.2
+
+
+def _nothing(_begin: int, _end: int) -> None:
+    """Nobody is told."""
 
 
 class LogProcessor:
@@ -58,7 +69,9 @@ class LogProcessor:
         metrics: counters of this log.
         sleep: waits between attempts when the store is away; seconds.
         minimum_interval: seconds between two batches that are not full, so that a trickle does not make a part in the
-            store for every request.
+            store for every request; None: as ``limits`` say.
+        limits: when a batch ends.
+        on_sealed: told of flagged leaves before the next batch is begun; insisted on like the store.
 
     Raises:
         AuditSpanError: store and journal do not fit together.
@@ -73,22 +86,30 @@ class LogProcessor:
         metrics: LogMetrics,
         *,
         sleep: Callable[[float], Any] = time.sleep,
-        minimum_interval: float = 0.2,
+        minimum_interval: float | None = None,
+        limits: BatchLimits | None = None,
+        on_sealed: OnSealed = _nothing,
     ) -> None:
+        limits = limits or BatchLimits()
         self.context = context
         self._journal = journal
         self._store = store
         self._metrics = metrics
         self._sleep = sleep
-        self._interval = minimum_interval
+        self._interval = limits.seconds if minimum_interval is None else minimum_interval
+        self._on_sealed = on_sealed
         self._sealed_at = 0.0
         self._partition = context.opening.partition
         self._state = restore_state(store, context.opening.log_id)
         self._range = self._restored_range()
-        self._intake = Intake(journal, self._partition, self._state.next_offset)
+        self._limits = limits
+        self._intake = self._intake_from(self._state.next_offset)
         self._guard = Lock()
         self._tree = Tree(self._state.next_leaf, self._range.root(), self._state.next_offset)
         self._watermark = self._state.watermark
+        self._waiting_since: int | None = None
+        self._trouble = ""
+        self._lost_from: int | None = None
 
     @property
     def log_id(self) -> str:
@@ -111,43 +132,100 @@ class LogProcessor:
         """Arrival watermark (ns) of the last batch."""
         return self._watermark
 
+    @property
+    def waiting_since(self) -> int | None:
+        """Arrival time (ns) of the oldest entry that was taken and is not sealed; None when there is none."""
+        return self._waiting_since
+
+    @property
+    def trouble(self) -> str:
+        """Why the batch at hand does not get on; empty while it does."""
+        return self._trouble
+
+    @property
+    def lost_from(self) -> int | None:
+        """The first journal offset of those that were gone before this processor could seal them; None for none."""
+        return self._lost_from
+
+    def read_back(self) -> tuple[CompactRange, int]:
+        """A copy of the tree that was read back, and the journal offset that it is sealed to."""
+        with self._guard:
+            return self._range.copy(), self._tree.sealed_to
+
     def run_once(self, max_wait: float) -> bool:
         """Seal at most one batch; whether there was one. Waits up to ``max_wait`` seconds for an entry.
 
         Raises:
             Fenced: another processor owns the log; this one must stop.
             ReadBackDiffers: the store altered what it was given.
-            PositionLost: the journal forgot entries that are not sealed.
+            PositionLost: what the journal holds is not what followed the sealed entries.
             AuditSpanError: of the journal.
         """
         if not self._journal.wait(self._partition, self._state.next_offset, max_wait):
             self._metrics.lag.set(0)
             return False
-        portion = self._intake.take(self._state.watermark)
+        try:
+            portion = self._intake.take(self._state.watermark)
+        except PositionLost as error:
+            return self._seal_lost(error)
         if portion is None:
             return False
+        self._waiting_since = portion.entries[0].arrival_time
         pause = self._sealed_at + self._interval - time.monotonic()
         if not portion.full and pause > 0:
             self._sleep(min(pause, self._interval))
             portion = self._intake.take(self._state.watermark) or portion
-        self._seal(portion)
+        derived = self._insisting(lambda: self._derive(portion))
+        self._seal(derived, suppressed_by_stream(portion, derived) if derived.counts.duplicates else None)
+        self._intake.consumed(len(portion.entries))
+        self._waiting_since = None
+        self._metrics.batch(derived.counts, lag=max(0.0, time.time() - portion.entries[0].arrival_time / 1e9))
         return True
 
-    def _seal(self, portion: Portion) -> None:
-        derived = self._insisting(lambda: self._derive(portion))
+    def _seal_lost(self, error: PositionLost) -> bool:
+        """Say in the log that entries are gone, once the journal shows where it goes on."""
+        begin, earliest = self._state.next_offset, error.resumes_at
+        if earliest is None or earliest <= begin:
+            raise error
+        if self._lost_from != begin:
+            self._lost_from = begin
+            _log.critical(
+                "%s: the journal lost the entries %d to %d before they were sealed; an audit.gap of log %s says so.",
+                *(self._partition, begin, earliest, self.log_id),
+            )
+        try:
+            kept = self._journal.read(self._partition, earliest, max_entries=1, max_bytes=1)
+        except PositionLost:  # it goes on losing
+            kept = []
+        if not kept:
+            self._sleep(_FIRST_PAUSE)
+            return False
+        derived = derive_lost(kept[0], self._state, self.context)
+        self._seal(derived)
+        self._intake = self._intake_from(self._state.next_offset)
+        self._metrics.lost(derived.next_offset - begin)
+        self._metrics.batch(derived.counts, lag=0.0)
+        return True
+
+    def _intake_from(self, offset: int) -> Intake:
+        return Intake(self._journal, self._partition, offset, rows=self._limits.rows, size=self._limits.size)
+
+    def _seal(self, derived: Derived, suppressed: pa.Table | None = None) -> None:
         batch = SealedBatch(self.log_id, derived.first_leaf, derived.leaves)
         self._insisting(lambda: self._store.append_batch(batch))
         self._insisting(lambda: self._read_back(derived))
         grown, nodes = self._grown(derived)
         self._insisting(lambda: self._keep_nodes(nodes))
+        if suppressed is not None:
+            self._insisting(lambda: self._store.append_suppressed(self.log_id, derived.first_leaf, suppressed))
+        if derived.counts.flagged:
+            self._insisting(lambda: self._on_sealed(derived.first_leaf, grown.end))
         derived.apply(self._state)
-        self._intake.consumed(len(portion.entries))
-        self._range = grown
         with self._guard:
+            self._range = grown
             self._tree = Tree(grown.end, grown.root(), derived.next_offset)
             self._watermark = derived.watermark
         self._sealed_at = time.monotonic()
-        self._metrics.batch(derived.counts, lag=max(0.0, time.time() - portion.entries[0].arrival_time / 1e9))
 
     def _derive(self, portion: Portion) -> Derived:
         return derive(portion.entries, portion.spans, self._state, self.context, self._store)
@@ -200,13 +278,16 @@ class LogProcessor:
         return subtrees.compact_range(self._state.next_leaf)
 
     def _insisting(self, act: Callable[[], Any]) -> Any:
-        """``act`` until the store is there: trying the same batch again is safe."""
+        """``act`` until the store, or who is told of flagged leaves, is there: trying the same batch again is safe."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                return act()
-            except StoreUnavailable as error:
+                result = act()
+                self._trouble = ""
+                return result
+            except (StoreUnavailable, JournalUnavailable) as error:
                 self._metrics.retries.inc()
+                self._trouble = str(error)
                 _log.warning("log %s: %s Trying again in %.1f s.", self.log_id, error, pause)
                 self._sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)

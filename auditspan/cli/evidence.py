@@ -128,7 +128,7 @@ def _record(directory: DataDirectory, running: bool, body: dict[str, Any]) -> No
         ask(directory.control_socket, "POST", "/evidence/exported", {"actor": _actor(), "body": body})
         return
     from auditspan.journal.sqlite import SqliteJournal
-    from auditspan.processors.control import ControlLog
+    from auditspan.processors.control_entries import ControlLog
     from auditspan.semconv import EventClass
 
     with closing(SqliteJournal(directory.journal, read_only=True)) as journal:

@@ -13,9 +13,9 @@ from auditspan.cli.config import settings_of
 from auditspan.cli.output import JsonOption, console, print_json, reports_errors
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
-from auditspan.ledger.keys import init_keys, write_secret_file
+from auditspan.ledger.keys import init_journal_key, init_keys, write_secret_file
 
-__all__ = ["app", "make_keys", "make_read_token"]
+__all__ = ["app", "make_keys", "make_read_token", "make_write_token"]
 
 app = typer.Typer(no_args_is_help=True, help="Signing key, salt key, read token and the public trust.json.")
 
@@ -42,11 +42,18 @@ def make_keys(directory: DataDirectory, deployment: str) -> None:
     )
     if not directory.read_token.exists():
         make_read_token(directory)
+    if not directory.journal_key.exists():
+        init_journal_key(directory.journal_key)
 
 
 def make_read_token(directory: DataDirectory) -> None:
     """Make the token that reads the store through the SQL endpoint."""
     write_secret_file(directory.read_token, "asr_" + secrets.token_urlsafe(32) + "\n")
+
+
+def make_write_token(directory: DataDirectory) -> None:
+    """Make the password of the user ``writer`` of the store as a service."""
+    write_secret_file(directory.write_token, "asw_" + secrets.token_urlsafe(32) + "\n")
 
 
 @app.command()
@@ -58,7 +65,8 @@ def init(
 ) -> None:
     """Make the keys of a new deployment. Existing keys are never overwritten.
 
-    Writes DIR/keys (private, 0600), DIR/read.token (0600) and DIR/trust.json: give the last one to whoever verifies.
+    Writes DIR/keys (private, 0600), DIR/read.token and DIR/journal.key (0600), and DIR/trust.json: give the last one to
+    whoever verifies.
 
     \b
     auditspan keys init --data ./data
@@ -74,3 +82,25 @@ def init(
             f"Verifiers take {written['trust']}.\nThe SQL endpoint's password is in {written['read_token']}.",
             soft_wrap=True,
         )
+
+
+@app.command()
+@reports_errors
+def journal(
+    data: Annotated[Path, typer.Option("--data", help="Data directory.", file_okay=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Make DIR/journal.key alone, with which collectors vouch for what they write to Kafka.
+
+    Collectors and processors of one deployment share it: make it once, and copy it (0600) to their data directories.
+
+    \b
+    auditspan keys journal --data ./collector
+    """
+    directory = DataDirectory(data)
+    directory.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    init_journal_key(directory.journal_key)
+    if as_json:
+        print_json({"journal_key": directory.journal_key})
+    else:
+        console.print(f"The journal key is in {directory.journal_key}.", soft_wrap=True)

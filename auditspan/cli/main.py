@@ -1,7 +1,7 @@
 """The program ``auditspan``.
 
-Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``evidence verify`` has
-its own: 0 valid, 1 invalid, 2 incomplete, 3 usage.
+Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``process`` adds 3:
+another processor owns its log. ``evidence verify`` has its own: 0 valid, 1 invalid, 2 incomplete, 3 usage.
 
 Modules that load pyarrow, ClickHouse or a server are imported by the commands that need them, when they run.
 """
@@ -14,10 +14,12 @@ from typing import Annotated, Any, Final
 import typer
 
 from auditspan import __version__
-from auditspan.cli import config, evidence, keys, spool, token
+from auditspan.cli import config, evidence, kafka, keys, spool, store, token
+from auditspan.cli.collect import collect
 from auditspan.cli.doctor import doctor
 from auditspan.cli.events import events
 from auditspan.cli.output import print_json
+from auditspan.cli.process import process
 from auditspan.cli.status import status
 from auditspan.cli.up import up
 
@@ -33,13 +35,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(up)
+app.command()(collect)
+app.command()(process)
 app.command()(status)
 app.command()(events)
 app.command()(doctor)
+app.add_typer(kafka.app, name="kafka")
 app.add_typer(keys.app, name="keys")
 app.add_typer(token.app, name="token")
 app.add_typer(spool.app, name="spool")
 app.add_typer(evidence.app, name="evidence")
+app.add_typer(store.app, name="store")
 app.add_typer(config.app, name="config")
 
 

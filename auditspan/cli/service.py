@@ -6,7 +6,6 @@ import asyncio
 import base64
 import dataclasses
 import logging
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -14,30 +13,27 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from auditspan.cli.collecting import admission_of, serve_collectors, told_to_end
 from auditspan.cli.control_socket import control_app
 from auditspan.cli.keys import make_keys, make_read_token
-from auditspan.cli.listening import HttpServer, bind, bind_unix
-from auditspan.collectors.admission import AdmissionLimits, build_admission
-from auditspan.collectors.disk import DiskWatermark
-from auditspan.collectors.grpc import serve_grpc
-from auditspan.collectors.http import http_app
-from auditspan.collectors.metrics import CollectorMetrics
+from auditspan.cli.listening import HttpServer, address_of, bind, bind_unix
 from auditspan.config import Address, Settings
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
 from auditspan.exporters.sql_endpoint import sql_app
 from auditspan.exporters.sql_settings import SqlLimits
-from auditspan.journal.sqlite import SqliteJournal
+from auditspan.journal.contract import Journal
+from auditspan.journal.opening import open_journal
 from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.keys import load_salt_key, load_signing_key, load_trust
 from auditspan.ledger.signer import Signer
 from auditspan.policy.reference import Reference
 from auditspan.processors.memory import keep_buffers
 from auditspan.processors.pipeline import Pipeline
+from auditspan.processors.processor import BatchLimits
 from auditspan.store.clickhouse import ClickHouseStore
-from auditspan.tokens import TokenRegistry
 
-__all__ = ["run_service"]
+__all__ = ["parties_of", "run_service"]
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +71,7 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
         )
         key = load_signing_key(directory.signing_key)
         signer = stack.enter_context(Signer(key, directory.signer_state, settings.deployment))
-        journal = SqliteJournal(directory.journal, settings.journal.partitions)
+        journal = open_journal(directory, settings)
         stack.callback(journal.close)
         store = ClickHouseStore.embedded(directory.store)
         stack.callback(store.close)
@@ -87,10 +83,13 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
             salt_key=load_salt_key(directory.salt_key),
             public_key=base64.b64encode(public_bytes(key.public_key())).decode(),
             deployment=settings.deployment,
-            artifacts=Reference.packaged_artifacts(_parties(directory, settings)),
+            artifacts=Reference.packaged_artifacts(parties_of(directory, settings)),
             reference_folder=directory.reference,
             registry=registry,
             checkpoint_seconds=settings.processor.checkpoint_seconds,
+            limits=BatchLimits(
+                settings.processor.batch_rows, settings.processor.batch_bytes, settings.processor.batch_seconds
+            ),
             heartbeat_seconds=settings.processor.heartbeat_seconds,
             keep_days=settings.journal.keep_days,
         )
@@ -107,7 +106,7 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
 async def _serve(
     directory: DataDirectory,
     settings: Settings,
-    journal: SqliteJournal,
+    journal: Journal,
     store: ClickHouseStore,
     pipeline: Pipeline,
     registry: CollectorRegistry,
@@ -115,20 +114,7 @@ async def _serve(
     read_token: str,
     on_ready: Ready,
 ) -> None:
-    admission = build_admission(
-        journal,
-        TokenRegistry(directory.tokens),
-        AdmissionLimits(
-            max_request_bytes=settings.collector.max_request_bytes,
-            max_decompressed_bytes=settings.collector.max_decompressed_bytes,
-            max_concurrent_requests=settings.collector.max_concurrent_requests,
-            allow_anonymous_loopback=settings.collector.allow_anonymous,
-        ),
-        CollectorMetrics(registry),
-        DiskWatermark(
-            directory.root, settings.collector.min_free_disk_bytes, settings.collector.min_free_disk_fraction
-        ),
-    )
+    admission = admission_of(directory, settings, journal, registry)
 
     def health() -> Sequence[str]:
         healthy, reason = pipeline.healthy()
@@ -142,7 +128,7 @@ async def _serve(
             "logs": [dataclasses.asdict(log) for log in pipeline.status()],
         }
 
-    told = _told_to_end()
+    told = told_to_end()
     limits = SqlLimits(
         memory_bytes=settings.sql.max_memory_bytes,
         seconds=settings.sql.max_seconds,
@@ -156,14 +142,9 @@ async def _serve(
         )
         sql = sql_app(store.raw_reader, read_token, limits)
         await _start(stack, HttpServer(sql, sockets.sql))
-        grpc_address = Address.parse(settings.listen.otlp_grpc)
-        grpc = await serve_grpc(admission, grpc_address.host, grpc_address.port)
-        stack.push_async_callback(grpc.stop, 5.0)
-        await _start(stack, HttpServer(http_app(admission, health), sockets.otlp_http))
         endpoints = {
-            "otlp_http": f"http://{_where(sockets.otlp_http.getsockname())}",
-            "otlp_grpc": f"http://{Address(host=grpc_address.host, port=grpc.port)}",
-            "sql": f"http://{_where(sockets.sql.getsockname())}",
+            **await serve_collectors(stack, admission, settings, sockets.otlp_http, health),
+            "sql": f"http://{address_of(sockets.sql)}",
         }
         directory.write_endpoints(endpoints)
         stack.callback(directory.endpoints.unlink, missing_ok=True)
@@ -176,15 +157,6 @@ async def _start(stack: AsyncExitStack, server: HttpServer) -> None:
     await server.start()
     stop: Callable[[], Awaitable[None]] = server.stop
     stack.push_async_callback(stop)
-
-
-def _told_to_end() -> asyncio.Event:
-    """Set by SIGTERM or SIGINT from now on: before anybody can know that the service is there."""
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    return told
 
 
 async def _until_told(told: asyncio.Event, pipeline: Pipeline) -> None:
@@ -224,7 +196,12 @@ def _read_token(directory: DataDirectory) -> str:
     return token
 
 
-def _parties(directory: DataDirectory, settings: Settings) -> bytes | None:
+def parties_of(directory: DataDirectory, settings: Settings) -> bytes | None:
+    """The party registry that the settings or the data directory name; None for none.
+
+    Raises:
+        AuditSpanError: it cannot be read.
+    """
     path = settings.parties or (directory.parties if directory.parties.is_file() else None)
     if path is None:
         return None
@@ -234,7 +211,3 @@ def _parties(directory: DataDirectory, settings: Settings) -> bytes | None:
         raise AuditSpanError(
             f"The party registry {path} cannot be read: {error.strerror}.", remedy="Correct the setting `parties`."
         ) from error
-
-
-def _where(name: tuple[Any, ...]) -> str:
-    return str(Address(host=name[0], port=name[1]))

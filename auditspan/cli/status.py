@@ -7,11 +7,16 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import typer
+
+from auditspan.cli.config import settings_of
 from auditspan.cli.moments import rfc3339
 from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors
+from auditspan.cli.progress import progress_of
 from auditspan.cli.reading import DataOption, UrlOption, open_reader, service_is_ready
+from auditspan.config import EMBEDDED
 from auditspan.data_directory import DataDirectory
 
 if TYPE_CHECKING:
@@ -29,41 +34,75 @@ _OPENED: Final = """
 SELECT log_id, header FROM auditspan.events
 WHERE leaf_index = 0 AND class = 'audit.log.opened' AND payload = '' ORDER BY log_id
 """
-_FAULTS: Final = ("quarantined", "conflicts", "gaps")
+_FAULTS: Final = ("quarantined", "conflicts", "gaps", "lost_entries")
+_STREAM_COLUMNS: Final = [
+    "emitter", "stream", "leaves", "first_sequence", "last_sequence", "suppressed_duplicates", "duplicate_suspects",
+    "conflicts",
+]  # fmt: skip
+_STREAMS: Final = """
+SELECT emitter, stream, leaves, first_sequence, last_sequence, suppressed_duplicates, duplicate_suspects, conflicts,
+       quarantined, toUnixTimestamp64Nano(last_arrival) AS newest
+FROM auditspan.streams ORDER BY suppressed_duplicates DESC, leaves DESC LIMIT 1000
+"""
 
 
 @reports_errors
-def status(data: DataOption = None, url: UrlOption = None, as_json: JsonOption = False) -> None:
-    """Show where every log stands: journal end, what waits, what is sealed and signed, and what was odd.
+def status(
+    data: DataOption = None,
+    url: UrlOption = None,
+    streams: Annotated[
+        bool, typer.Option("--streams", help="Show the streams as well: sequences, duplicates, conflicts.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where every log stands: journal end, what waits, what is sealed and signed, who owns it, and what was odd.
+
+    It asks the service that runs on DIR. Where many processes share the work, or none runs, it looks at the journal and
+    the store that the settings of DIR name.
 
     \b
     auditspan status --data ./data
+    auditspan status --data ./data --streams
     AUDITSPAN_READ_TOKEN=… auditspan status --url http://audit.example.org:8123 --json
     """
+    settings = settings_of(data, None)
+    shared = data is not None and settings.store.url != EMBEDDED
     with open_reader(data, url) as reading:
         sealed = list(_sealed(reading.store))
         running = reading.running
-    document: dict[str, Any] = {"running": running, "logs": sealed}
+        document: dict[str, Any] = {"running": running, "logs": sealed}
+        if streams:
+            document["streams"] = reading.store.query(_STREAMS).to_pylist()
+        if data is not None and (shared or not running):
+            progress = progress_of(DataDirectory(data), settings, reading.store, sealed)
+            document["logs"] = [{**log, **progress.get(log["log_id"], {})} for log in sealed]
     if data is not None:
         document["ready"] = running and service_is_ready(DataDirectory(data))
         document["disk"] = _disk(DataDirectory(data))
-        if running:
+        if running and not shared:
             document |= _of_service(DataDirectory(data), {log["log_id"]: log for log in sealed})
     if as_json:
         print_json(document)
         return
-    if not running:
+    if shared:
+        owners = sorted({log["owner"] for log in document["logs"] if log.get("owner")})
+        said = f"Processors: {', '.join(owners)}." if owners else "No processor is a member of the group now."
+        console.print(f"{said} Journal {settings.journal.url}, store {settings.store.url}.", soft_wrap=True)
+    elif not running:
         console.print("No service runs here; this is what is sealed.")
     elif data is None:
         console.print(f"A service answers at {reading.where}; this is what is sealed.")
     else:
         fault = document["reason"] or "see /readyz"
         console.print(f"The service runs and is {'ready' if document['ready'] else f'not ready ({fault})'}.")
-    if data is not None:
+    if data is not None and not shared:
         disk = {name: _size(size) for name, size in document["disk"].items()}
         console.print(f"Journal {disk['journal']}, store {disk['store']}, free on disk {disk['free']}.")
     columns = ["log", "entries", "waiting", "leaves", "signed", "flagged", "faults"]
+    columns += ["owner"] if shared else []
     print_table("Logs", columns, [_row(log) for log in document["logs"]], lines=False)
+    if streams:
+        print_table("Streams", _STREAM_COLUMNS, document["streams"], lines=False)
 
 
 def _sealed(store: Store) -> Iterator[dict[str, Any]]:
@@ -98,7 +137,7 @@ def _row(log: dict[str, Any]) -> dict[str, Any]:
     waiting = None
     if "lag_entries" in log:
         waiting = f"{log['lag_entries']:,} for {log['lag_seconds']:.1f} s" if log["lag_entries"] else "none"
-    faults = [f"{log[name]:,} {name}" for name in _FAULTS if log.get(name)]
+    faults = [f"{log[name]:,} {name.replace('_', ' ')}" for name in _FAULTS if log.get(name)]
     return {
         "log": log.get("partition") or log["log_id"],
         "entries": f"{log['journal_end']:,}" if "journal_end" in log else None,
@@ -107,6 +146,7 @@ def _row(log: dict[str, Any]) -> dict[str, Any]:
         "signed": _signed(log),
         "flagged": f"{log.get('flagged', 0):,}",
         "faults": ", ".join(faults) or "none",
+        "owner": log.get("owner") or "nobody",
     }
 
 

@@ -15,7 +15,7 @@ from auditspan.cli.config import settings_of
 from auditspan.cli.output import JsonOption, console, print_json, reports_errors
 from auditspan.data_directory import DataDirectory
 
-__all__ = ["up"]
+__all__ = ["log_to_standard_error", "up"]
 
 
 @reports_errors
@@ -24,6 +24,9 @@ def up(
     otlp_http: Annotated[str | None, typer.Option(help="HOST:PORT for OTLP/HTTP, health and metrics.")] = None,
     otlp_grpc: Annotated[str | None, typer.Option(help="HOST:PORT for OTLP/gRPC.")] = None,
     sql: Annotated[str | None, typer.Option(help="HOST:PORT for the read-only ClickHouse HTTP endpoint.")] = None,
+    journal: Annotated[
+        str | None, typer.Option(help="sqlite, or kafka://HOST:PORT[,HOST:PORT...]; default the setting journal.url.")
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file; default DIR/auditspan.toml.")] = None,
     parties: Annotated[Path | None, typer.Option(help="Party registry (YAML); default DIR/parties.yaml.")] = None,
     as_json: JsonOption = False,
@@ -35,6 +38,7 @@ def up(
 
     \b
     auditspan up --data ./data
+    auditspan up --data ./data --journal kafka://127.0.0.1:9092
     auditspan up --data ./data --otlp-http 127.0.0.1:0 --otlp-grpc 127.0.0.1:0 --sql 127.0.0.1:0
     """
     listen = {
@@ -43,6 +47,8 @@ def up(
         if value is not None
     }
     overrides: dict[str, Any] = {"listen": listen} if listen else {}
+    if journal is not None:
+        overrides["journal"] = {"url": journal}
     if parties is not None:
         overrides["parties"] = parties
 
@@ -60,18 +66,19 @@ def up(
     settings = settings_of(data, config, overrides)
     # The C core of gRPC writes to standard error by itself, before Python can say the same as an error of ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    _log_to_standard_error()
+    log_to_standard_error()
     from auditspan.cli.service import run_service
 
     run_service(DataDirectory(data), settings, ready)
 
 
-def _log_to_standard_error() -> None:
+def log_to_standard_error() -> None:
+    """Log of a service: one line an event, with the time in UTC; what only libraries care about is left out."""
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
-    for noisy in ("uvicorn", "clickhouse_connect", "asyncio", "chdb"):
+    for noisy in ("uvicorn", "clickhouse_connect", "asyncio", "chdb", "kafka"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

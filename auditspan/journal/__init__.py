@@ -2,6 +2,7 @@
 
 from auditspan.journal.contract import (
     CONTROL_PARTITION,
+    Assignment,
     Entry,
     EntryKind,
     Journal,
@@ -14,6 +15,7 @@ from auditspan.journal.contract import (
 
 __all__ = [
     "CONTROL_PARTITION",
+    "Assignment",
     "Entry",
     "EntryKind",
     "Journal",

@@ -17,6 +17,7 @@ from auditspan.errors import AuditSpanError
 
 __all__ = [
     "CONTROL_PARTITION",
+    "Assignment",
     "Entry",
     "EntryKind",
     "Journal",
@@ -80,7 +81,18 @@ class JournalFull(JournalUnavailable):
 
 
 class PositionLost(AuditSpanError):
-    """An offset below the earliest one kept was asked for. Never a silent jump."""
+    """What was asked for is not in the journal any more, and reading cannot go on there. Never a silent jump.
+
+    Args:
+        message: as in `AuditSpanError`.
+        remedy: as in `AuditSpanError`.
+        resumes_at: the next offset that the journal still has; None where nothing after the position can be trusted to
+            be what followed it (a journal that was cut off at its end, or made anew).
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", resumes_at: int | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.resumes_at = resumes_at
 
 
 class Journal(Protocol):
@@ -94,6 +106,14 @@ class Journal(Protocol):
     def partitions(self) -> Sequence[str]:
         """The data partitions, in order. ``control`` is not among them, and always exists."""
 
+    @property
+    def own_partitions(self) -> Sequence[str]:
+        """Those of `partitions` that are ours to append to, ``events-0`` first; others write the rest."""
+
+    @property
+    def largest_body(self) -> int | None:
+        """Most bytes that the body of an entry may have; None: no limit of the journal's own."""
+
     def append(self, entries: Sequence[tuple[str, NewEntry]]) -> Future[list[int]]:
         """Append ``(partition, entry)`` pairs, all or none; the future gives their offsets once they are durable.
 
@@ -104,7 +124,7 @@ class Journal(Protocol):
         """Entries from ``offset`` on, in order, at least one if there is one, within both bounds otherwise.
 
         Raises:
-            PositionLost: ``offset`` was trimmed.
+            PositionLost: ``offset`` was trimmed, or an entry at or after it is gone.
         """
 
     def earliest(self, partition: str) -> int:
@@ -114,10 +134,36 @@ class Journal(Protocol):
         """Offset that the next entry of ``partition`` will get."""
 
     def wait(self, partition: str, offset: int, timeout: float) -> bool:
-        """Block until the high-water mark is beyond ``offset`` or ``timeout`` seconds passed; whether it is beyond."""
+        """Block until the high-water mark is beyond ``offset`` or ``timeout`` seconds passed; whether it is beyond.
+
+        Also true where `read` would raise, so that the caller comes to know why.
+        """
 
     def trim(self, partition: str, before: int) -> None:
         """Forget entries below ``before``. The caller vouches that a signed checkpoint covers them."""
 
     def close(self) -> None:
         """Finish what was submitted and let go of files and threads."""
+
+
+class Assignment(Protocol):
+    """Which partitions this process owns now.
+
+    A journal of one process owns all of its own for ever; Kafka's come from a consumer group. Safe to call from several
+    threads.
+    """
+
+    def poll(self, timeout: float) -> frozenset[str]:
+        """The partitions owned now; returns early when they have changed since the last call.
+
+        It keeps the membership alive: who does not call it for longer than the session timeout loses everything.
+        """
+
+    def released(self, partition: str) -> None:
+        """The caller has stopped processing ``partition``, which `poll` no longer gave: it may go to another."""
+
+    def confirm(self, partition: str, offset: int) -> None:
+        """Everything below ``offset`` is in the store: for tools that show the lag. Progress never rests on it."""
+
+    def close(self) -> None:
+        """Give up all partitions, at once."""

@@ -116,6 +116,16 @@ class SqliteJournal:
         """The data partitions, in order."""
         return self._partitions
 
+    @property
+    def own_partitions(self) -> Sequence[str]:
+        """All of `partitions`: nobody else writes here."""
+        return self._partitions
+
+    @property
+    def largest_body(self) -> int | None:
+        """None: what collectors accept fits SQLite."""
+        return None
+
     def append(self, entries: Sequence[tuple[str, NewEntry]]) -> Future[list[int]]:
         """Append all of ``entries`` in one transaction; the future gives their offsets once they are durable.
 
@@ -174,6 +184,7 @@ class SqliteJournal:
                 raise PositionLost(
                     f"Offset {offset} of {partition} was trimmed; the earliest kept is {earliest}.",
                     remedy="Restore the journal from a backup, or start a new log.",
+                    resumes_at=earliest,
                 )
             rows = connection.execute(
                 "SELECT position, kind, emitter, authentication, arrival_time, encoding, body FROM entries"

@@ -27,7 +27,9 @@ from auditspan.ledger.checkpoint import public_bytes
 __all__ = [
     "KeyFileError",
     "Trust",
+    "init_journal_key",
     "init_keys",
+    "load_journal_key",
     "load_salt_key",
     "load_signing_key",
     "load_trust",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 SALT_KEY_LENGTH: Final = 32
+JOURNAL_KEY_LENGTH: Final = 32
 _OTHERS: Final = 0o077
 
 
@@ -78,6 +81,15 @@ def init_keys(*, signing_key: Path, salt_key: Path, trust: Path, deployment: str
     _write_new(trust, (json.dumps(document, indent=2) + "\n").encode(), mode=0o644)
 
 
+def init_journal_key(path: Path) -> None:
+    """Make the key with which collectors vouch for what they write to Kafka. Never overwritten.
+
+    Raises:
+        KeyFileError: the file exists.
+    """
+    write_secret_file(path, secrets.token_bytes(JOURNAL_KEY_LENGTH))
+
+
 def write_secret_file(path: Path, content: str | bytes) -> None:
     """Write a new file that only its owner can read (0600), durably.
 
@@ -112,6 +124,24 @@ def load_salt_key(path: Path) -> bytes:
     content = _read_private(path)
     if len(content) != SALT_KEY_LENGTH:
         raise _unusable(path, f"a key of {SALT_KEY_LENGTH} bytes")
+    return content
+
+
+def load_journal_key(path: Path) -> bytes:
+    """The journal key, 32 bytes.
+
+    Raises:
+        KeyFileError: it is missing, readable by others, or of another length.
+    """
+    if not path.exists():
+        raise KeyFileError(
+            f"{path} is not there: with it the collectors of a deployment vouch for what they write to Kafka.",
+            remedy="Copy it from the deployment's other directories, with mode 0600; the first one makes it with:"
+            f" auditspan keys journal --data {path.parent}",
+        )
+    content = _read_private(path)
+    if len(content) != JOURNAL_KEY_LENGTH:
+        raise _unusable(path, f"a key of {JOURNAL_KEY_LENGTH} bytes")
     return content
 
 

@@ -8,7 +8,7 @@ where there is no stream. It depends on what was sent alone, so that a stream an
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -60,6 +60,20 @@ class SplitLimits:
     span_bytes: int = 8 * 1024 * 1024
     resource_bytes: int = _LARGEST_RESOURCE
     payload_bytes: int = 32 * 1024 * 1024
+
+    def within(self, largest: int | None) -> SplitLimits:
+        """These limits, lowered so that no entry has more than ``largest`` bytes; None: as they are."""
+        if largest is None:
+            return self
+        resource = min(self.resource_bytes, largest // 4)
+        # A span that stands alone still has its resource and scope before it, and a tag and a length of each message.
+        alone = largest - resource - 2 * _WRAPPING
+        return replace(
+            self,
+            entry_bytes=min(self.entry_bytes, largest),
+            span_bytes=min(self.span_bytes, alone),
+            resource_bytes=resource,
+        )
 
 
 @dataclass(frozen=True, slots=True)

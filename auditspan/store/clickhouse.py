@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any, Final, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from auditspan.store.connection import Connection, EmbeddedConnection, HttpConnection
-from auditspan.store.contract import Fenced, SealedBatch, StoredCheckpoint, StoreUnavailable
+from auditspan.store.connection import Connection, EmbeddedConnection
+from auditspan.store.contract import Fenced, Overtaken, SealedBatch, StoredCheckpoint, StoreUnavailable
+from auditspan.store.http_connection import HttpConnection
 from auditspan.store.migrate import apply_migrations
 from auditspan.store.raw import RawReader
+from auditspan.store.raw_writer import RawWriter
 from auditspan.store.schema import EVENTS
 
 __all__ = ["ClickHouseStore"]
@@ -60,7 +63,7 @@ class ClickHouseStore:
 
     @classmethod
     def http(cls, **options: Any) -> Self:
-        """A ClickHouse server; ``options`` are those of ``clickhouse_connect.get_client``.
+        """A ClickHouse server, or `auditspan store serve`; ``options`` are those of `HttpConnection`.
 
         Raises:
             StoreUnavailable: the server cannot be reached.
@@ -81,11 +84,22 @@ class ClickHouseStore:
             raise ValueError("a ClickHouse server answers its own HTTP protocol")
         return RawReader(self._path, settings)
 
+    def raw_writer(self) -> RawWriter:
+        """A client that inserts what came over HTTP, in turn with this store's own inserts, embedded only.
+
+        Raises:
+            StatementFailed: it cannot be opened.
+        """
+        if self._path is None:
+            raise ValueError("a ClickHouse server answers its own HTTP protocol")
+        return RawWriter(self._path, self._lock)
+
     def migrate(self) -> None:
         """Bring the schema to this version.
 
         Raises:
             SchemaTooNew: a newer version wrote the store.
+            SchemaTooOld: it must be brought to this version first, by somebody who may.
         """
         apply_migrations(self._connection.command)
 
@@ -107,19 +121,34 @@ class ClickHouseStore:
         with self._lock:
             following = self.next_leaf(batch.log_id)
             if following == batch.first_leaf:
-                self._connection.append(
-                    "auditspan.events", rows, log_id=batch.log_id, column="leaf_index", first=batch.first_leaf
-                )
+                appended = self._append(batch, rows)
                 following = self.next_leaf(batch.log_id)
-                if following == batch.first_leaf:
+                if appended and following == batch.first_leaf:
                     # The client reports rows as written that the engine dropped as a repetition.
                     raise StoreUnavailable(
                         f"ClickHouse took the batch at leaf {following} of log {batch.log_id} and does not show it.",
                         remedy="Something removed leaves from the store: run `auditspan doctor`.",
                     )
-                if following == end:
+                if appended and following == end and self._ours(batch, end - 1):
                     return
         self._prove(batch, following, end)
+
+    def _append(self, batch: SealedBatch, rows: pa.Table) -> bool:
+        """Whether the insert was taken: another writer may have come between the look and it."""
+        try:
+            self._connection.append(
+                "auditspan.events", rows, log_id=batch.log_id, column="leaf_index", first=batch.first_leaf
+            )
+        except Overtaken:
+            return False
+        return True
+
+    def _ours(self, batch: SealedBatch, last: int) -> bool:
+        """Whether the batch that came in is this one: of two that race for a place, a server drops one in silence."""
+        if self._path is not None:
+            return True  # the lock kept the other one out
+        found = pa.Table.from_batches(self.leaves(batch.log_id, last, last + 1))
+        return bool(found["header"].equals(batch.leaves["header"].slice(batch.leaves.num_rows - 1)))
 
     def _prove(self, batch: SealedBatch, following: int, end: int) -> None:
         """Read the leaves back: the acknowledgement of an insert does not say which rows stand there."""
@@ -156,6 +185,10 @@ class ClickHouseStore:
         )
         for block in self._connection.pages(sql, {"log_id": log_id}, begin, end):
             yield _verbatim(block)
+
+    def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Any:
+        """Run a statement; its only value, if it has one."""
+        return self._connection.command(sql, parameters)
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Rows of a SELECT with ``{name:Type}`` parameters, which are never formatted into the text."""
@@ -278,6 +311,16 @@ class ClickHouseStore:
             {"log_id": log_id, "level": level, "begin": begin, "end": end},
         )
 
+    def append_suppressed(self, log_id: str, first_leaf: int, suppressed: pa.Table) -> None:
+        """Keep how many records of each stream a batch suppressed: ``emitter``, ``stream``, ``records`` (uint64)."""
+        rows = suppressed.num_rows
+        columns = {
+            "log_id": pa.array([log_id] * rows, pa.string()),
+            "first_leaf": pa.array([first_leaf] * rows, pa.uint64()),
+            **{name: suppressed[name] for name in ("emitter", "stream", "records")},
+        }
+        self._connection.insert("auditspan.suppressed", pa.table(columns))
+
     def append_checkpoints(self, checkpoints: Sequence[StoredCheckpoint]) -> None:
         """Keep signed checkpoints; durable when it returns. Keeping one again does no harm."""
         if checkpoints:
@@ -301,6 +344,31 @@ class ClickHouseStore:
             {"log_id": log_id},
         ).to_pylist()
         return StoredCheckpoint(**rows[0]) if rows else None
+
+    # Reference artifacts
+
+    def keep_artifacts(self, artifacts: Sequence[bytes]) -> None:
+        """Keep parts of a reference under their SHA-256, so that every processor can get them; durable."""
+        wanted = {hashlib.sha256(content).hexdigest(): content for content in artifacts}
+        kept = self.query(
+            "SELECT DISTINCT sha256 FROM auditspan.reference_artifacts WHERE sha256 IN {wanted:Array(String)}",
+            {"wanted": sorted(wanted)},
+        )
+        new = sorted(wanted.keys() - set(kept["sha256"].to_pylist()))
+        if new:
+            content = pa.array([wanted[digest] for digest in new], pa.binary())
+            self._connection.insert("auditspan.reference_artifacts", pa.table({"sha256": new, "content": content}))
+
+    def artifact(self, sha256: str) -> bytes | None:
+        """What is kept under this digest (hexadecimal); the caller hashes it. None when nothing is."""
+        found = _verbatim(
+            self._connection.query(
+                "SELECT content FROM auditspan.reference_artifacts WHERE sha256 = {sha256:String} LIMIT 1",
+                {"sha256": sha256},
+            ),
+            frozenset({"content"}),
+        )
+        return bytes(found["content"][0].as_py()) if found.num_rows else None
 
 
 def _table_rows(batch: SealedBatch) -> pa.Table:

@@ -10,11 +10,24 @@ import pyarrow as pa
 
 from auditspan.errors import AuditSpanError
 
-__all__ = ["Fenced", "SchemaTooNew", "SealedBatch", "Store", "StoreUnavailable", "StoredCheckpoint"]
+__all__ = [
+    "Fenced",
+    "Overtaken",
+    "SchemaTooNew",
+    "SchemaTooOld",
+    "SealedBatch",
+    "Store",
+    "StoreUnavailable",
+    "StoredCheckpoint",
+]
 
 
 class StoreUnavailable(AuditSpanError):
     """The store cannot be reached or refused for a reason that may pass; trying again is safe."""
+
+
+class Overtaken(StoreUnavailable):
+    """A conditional insert was refused, as its rows do not follow the log's last one: they are there, or others are."""
 
 
 class Fenced(AuditSpanError):
@@ -23,6 +36,10 @@ class Fenced(AuditSpanError):
 
 class SchemaTooNew(AuditSpanError):
     """A newer version wrote this store; an older one must not touch it."""
+
+
+class SchemaTooOld(AuditSpanError):
+    """The store must be migrated first, and this client may not do it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +112,23 @@ class Store(Protocol):
     def nodes(self, log_id: str, level: int, begin: int, end: int) -> pa.Table:
         """``node_index`` and ``hash`` (binary) of the nodes ``[begin, end)`` of a level, in order, each once."""
 
+    def append_suppressed(self, log_id: str, first_leaf: int, suppressed: pa.Table) -> None:
+        """Keep how many records of each stream a batch suppressed: ``emitter``, ``stream``, ``records`` (uint64).
+
+        Keeping those of one batch again does no harm.
+        """
+
     def append_checkpoints(self, checkpoints: Sequence[StoredCheckpoint]) -> None:
         """Keep signed checkpoints; durable when it returns. Keeping one again does no harm."""
 
     def last_checkpoint(self, log_id: str) -> StoredCheckpoint | None:
         """The checkpoint of the greatest size."""
+
+    def keep_artifacts(self, artifacts: Sequence[bytes]) -> None:
+        """Keep parts of a reference under their SHA-256, so that every processor can get them; durable."""
+
+    def artifact(self, sha256: str) -> bytes | None:
+        """What is kept under this digest (hexadecimal); the caller hashes it. None when nothing is."""
 
     def log_leaves(self, log_id: str, classes: Sequence[str]) -> pa.Table:
         """``leaf_index``, ``class`` and ``header`` of the leaves of these classes that the log itself originated."""

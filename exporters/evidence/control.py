@@ -39,8 +39,15 @@ class ControlLeaves:
     last_export: dict[str, Any] | None = None
 
     def opened_data_logs(self) -> list[ControlLeaf]:
-        """The leaves that opened the data logs, in order of partition."""
-        found = [leaf for leaf in self.opened.values() if leaf.body["partition"] != _CONTROL]
+        """The leaves that opened the data logs, in order of partition.
+
+        Processes that start at once may open a partition more than once; the first opening counts.
+        """
+        first: dict[tuple[str, int], ControlLeaf] = {}
+        for leaf in sorted(self.opened.values(), key=lambda leaf: leaf.index):
+            if leaf.body["partition"] != _CONTROL:
+                first.setdefault((leaf.body["partition"], leaf.body["generation"]), leaf)
+        found = first.values()
         return sorted(found, key=lambda leaf: (len(leaf.body["partition"]), leaf.body["partition"]))
 
     def artifacts(self, epochs: Iterable[int]) -> list[str]:

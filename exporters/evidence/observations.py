@@ -53,9 +53,13 @@ class Observations:
         for row, leaf in parsed.log_leaves.items():
             if leaf["class"] == "audit.gap":
                 self.counts["gaps"] += 1
+                lost = leaf["body"].get("journal")
+                if isinstance(lost, dict):
+                    begin, end = _run(lost)
+                    self.counts["journal_entries_lost"] += max(end - begin, 0)
                 if len(self.gaps) < _MOST:
-                    leaf_index = int(window.index[row])
-                    self.gaps.append({"log_id": log_id, "leaf_index": leaf_index, **_short(leaf["body"])})
+                    said = _lost(lost) if isinstance(lost, dict) else _short(leaf["body"])
+                    self.gaps.append({"log_id": log_id, "leaf_index": int(window.index[row]), **said})
             elif leaf["class"] == "audit.gap.closed":
                 self.counts["gaps_closed"] += 1
                 if self.counts["gaps_closed"] <= _MOST:
@@ -132,7 +136,9 @@ class Observations:
             for seen in report.streams
             if not seen.closed
         ]
-        report.gaps = [{**gap, "came_late": self._came_late(gap)} for gap in self.gaps]
+        report.gaps = [
+            gap if "journal_from" in gap else {**gap, "came_late": self._came_late(gap)} for gap in self.gaps
+        ]
         report.dangling_intents = [
             {"record_id": shown(record_id), "log_id": log_id, "leaf_index": place}
             for record_id, (log_id, place) in list(self._started.items())[:_MOST]
@@ -143,6 +149,7 @@ class Observations:
             "quarantined": self.classes["audit.quarantined"],
             "gaps": self.counts["gaps"],
             "gaps_closed": self.counts["gaps_closed"],
+            "journal_entries_lost": self.counts["journal_entries_lost"],
             "streams": len(self.streams) + self.counts["streams_not_listed"],
             "unclosed_streams": len(report.unclosed_streams),
             "dangling_intents": len(self._started),
@@ -151,6 +158,12 @@ class Observations:
 
 def _short(body: dict[str, Any]) -> dict[str, Any]:
     return {name: shown(body.get(name)) for name in ("emitter", "stream", "from", "to", "seen_at")}
+
+
+def _lost(body: dict[str, Any]) -> dict[str, Any]:
+    """A gap of the journal itself: entries that were gone before they were sealed."""
+    names = {"journal_from": "from", "journal_to": "to", "seen_at": "seen_at"}
+    return {name: shown(body.get(key)) for name, key in names.items()}
 
 
 def _run(body: dict[str, Any]) -> tuple[int, int]:

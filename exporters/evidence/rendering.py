@@ -57,7 +57,15 @@ def _facts(report: Report) -> Table:
         ),
         "seen": ", ".join(
             f"{counts.get(name, 0):,} {name.replace('_', ' ')}"
-            for name in ("gaps", "gaps_closed", "conflicts", "quarantined", "duplicates_suppressed", "streams")
+            for name in (
+                "gaps",
+                "gaps_closed",
+                "journal_entries_lost",
+                "conflicts",
+                "quarantined",
+                "duplicates_suppressed",
+                "streams",
+            )
         ),
         "signed by": ", ".join(report.keys) or "no trusted key",
         "manifest": report.package_digest or "none",

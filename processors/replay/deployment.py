@@ -18,10 +18,11 @@ from auditspan.store.contract import Store
 
 from ..batch import Opening
 from ..control import opened_logs
+from ..stored_tree import SignedTree
 from .log import LogReplay
 from .reference import Epochs
 from .report import Findings, ReplayReport
-from .signed import SignedTree, SignedTrees, notes_in_control_leaf
+from .signed import SignedTrees, notes_in_control_leaf
 
 __all__ = ["Deployment", "Progress", "replay"]
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from auditspan.journal.contract import Entry, Journal
+from auditspan.journal.contract import Journal
 from auditspan.policy.reference import software
 from auditspan.store.contract import Store
 
@@ -17,6 +17,7 @@ from .. import payloads as bytes_of
 from ..batch import Derived, Determine, LogContext, LogState, Opening, derive
 from ..identity import Identities
 from ..intake import decode_entries
+from ..lost import derive_lost
 from ..restore import restore_state
 from .as_of import StoreAsOf
 from .boundaries import Boundaries, Boundary, first_kept_batch
@@ -26,7 +27,7 @@ from .reference import Epochs, StoredFacts
 from .report import Findings, LogReport
 from .signed import SignedTrees
 from .trees import Trees
-from .window import EntryWindow
+from .window import EntriesGone, EntryWindow
 
 __all__ = ["LogReplay"]
 
@@ -207,9 +208,15 @@ class LogReplay:
         return True
 
     def _derived(self, boundary: Boundary, state: LogState, determine: Determine | None) -> Derived:
-        entries = self._window.take(state.next_offset, boundary.to)
         self._as_of.before = state.next_leaf
         context = LogContext(self._opening, self._salt_key, boundary.epoch, boundary.software, determine)
+        try:
+            entries = self._window.take(state.next_offset, boundary.to)
+        except EntriesGone as gone:
+            if gone.resumes_at != boundary.to:
+                raise
+            # They were gone when the batch was sealed, and it says so.
+            return derive_lost(self._window.take(boundary.to, boundary.to + 1)[0], state, context)
         return derive(entries, decode_entries(entries), state, context, self._as_of)
 
     def _chosen(self, offered: list[Boundary], state: LogState) -> _Attempt:
@@ -224,8 +231,8 @@ class LogReplay:
         return best
 
     def _attempt(self, boundary: Boundary, state: LogState) -> _Attempt:
-        entries = self._window.take(state.next_offset, boundary.to)
         determine = self._epochs.determine(boundary.epoch)
+        offsets = range(state.next_offset, boundary.to)
 
         def derived_with(judge: Determine | None) -> _Attempt:
             derived = self._derived(boundary, state, judge)
@@ -236,14 +243,14 @@ class LogReplay:
             attempt = derived_with(determine)
             if determine is None or not any(one.column in _JUDGED for one in attempt.found):
                 return attempt
-            stored = derived_with(self._stored_facts(entries, attempt.derived).determine)
+            stored = derived_with(self._facts_of(offsets, state.next_leaf, len(attempt.derived.leaves)).determine)
             if stored.found or not stored.fits:
                 return attempt
             return self._judged_otherwise(attempt, stored)
         if self._epochs.known(boundary.epoch):
             self._findings.not_derived(f"Determinations were taken from the stored facts: {determine}.")
         leaves = boundary.leaf + 1 - state.next_leaf
-        return derived_with(self._facts_of(entries, state.next_leaf, max(leaves, 0)).determine)
+        return derived_with(self._facts_of(offsets, state.next_leaf, max(leaves, 0)).determine)
 
     def _judged_otherwise(self, attempt: _Attempt, stored: _Attempt) -> _Attempt:
         """The batch is what its stored facts give, and this software judges otherwise."""
@@ -258,14 +265,11 @@ class LogReplay:
         ]
         return _Attempt(attempt.boundary, attempt.derived, found or attempt.found)
 
-    def _stored_facts(self, entries: list[Entry], derived: Derived) -> StoredFacts:
-        return self._facts_of(entries, derived.first_leaf, len(derived.leaves))
-
-    def _facts_of(self, entries: list[Entry], first_leaf: int, leaves: int) -> StoredFacts:
+    def _facts_of(self, offsets: range, first_leaf: int, leaves: int) -> StoredFacts:
         blocks = list(self._store.columns(self._log_id, first_leaf, first_leaf + leaves, ("header", "facts")))
         rows = pa.Table.from_batches(blocks) if blocks else pa.table({"header": [], "facts": []})
         headers, facts = (pa.chunked_array(rows[name].chunks, pa.binary()) for name in ("header", "facts"))
-        return StoredFacts([entry.offset for entry in entries], _one(headers), _one(facts))
+        return StoredFacts(offsets, _one(headers), _one(facts))
 
     def _differences(self, leaves: pa.Table, begin: int, rendered: bool) -> list[Difference]:
         columns = [name for name in leaves.column_names if rendered or name not in RENDERED]

@@ -44,13 +44,13 @@ class Epochs:
 
     @classmethod
     def of(cls, store: Store, control_log: str, folder: Path) -> Epochs:
-        """The epochs that a control log has sealed, with the artifacts kept in ``folder``."""
+        """The epochs that a control log has sealed, with the artifacts kept in ``folder``, or else in the store."""
         leaves = store.log_leaves(control_log, [EventClass.REFERENCE_ACTIVATED])["header"].to_pylist()
         bodies = [body for leaf in leaves if (body := _activated(leaf)) is not None]
 
         def artifact(digest: str) -> bytes | None:
             path = folder / digest
-            return path.read_bytes() if path.is_file() else None
+            return path.read_bytes() if path.is_file() else store.artifact(digest)
 
         return cls(bodies, artifact)
 
@@ -100,7 +100,7 @@ class StoredFacts:
         facts: their facts documents.
     """
 
-    def __init__(self, offsets: list[int], headers: pa.Array, facts: pa.Array) -> None:
+    def __init__(self, offsets: range, headers: pa.Array, facts: pa.Array) -> None:
         self._offsets = np.array(offsets, np.int64)
         there = pc.greater(pc.binary_length(facts), 0)
         found = pc.extract_regex(headers.cast(pa.binary()).filter(there), pattern=_POSITION)

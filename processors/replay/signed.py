@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -14,9 +13,10 @@ from auditspan.ledger.checkpoint import CheckpointInvalid, open_checkpoint
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
 
+from ..stored_tree import SignedTree
 from .report import Findings
 
-__all__ = ["SignedTree", "SignedTrees", "notes_in_control_leaf"]
+__all__ = ["SignedTrees", "notes_in_control_leaf"]
 
 _PAGE: Final = 512
 _KEPT: Final = (
@@ -27,15 +27,6 @@ _AT: Final = (
     "SELECT DISTINCT size, root, note FROM auditspan.checkpoints WHERE log_id = {log_id:String} "
     "AND size = {size:UInt64} ORDER BY note"
 )
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class SignedTree:
-    """``size`` leaves with this root were signed; ``where`` says who remembers it."""
-
-    size: int
-    root: bytes
-    where: str
 
 
 class SignedTrees:
@@ -68,7 +59,7 @@ class SignedTrees:
         self._keys = keys
         self._findings = findings
         self._greatest = greatest
-        self._more = sorted(more)
+        self._more = sorted(more, key=lambda tree: tree.size)
         self.opened = 0
         """Notes whose signature held."""
 

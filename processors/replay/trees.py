@@ -12,8 +12,8 @@ from auditspan.ledger.merkle import CompactRange, leaf_hash
 from auditspan.ledger.subtrees import TILE_LEVELS
 from auditspan.store.contract import Store
 
+from ..stored_tree import SignedTree
 from .report import Findings
-from .signed import SignedTree
 
 __all__ = ["Trees"]
 

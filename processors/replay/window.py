@@ -7,10 +7,14 @@ from typing import Final
 from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import Entry, Journal, PositionLost
 
-__all__ = ["EntryWindow"]
+__all__ = ["EntriesGone", "EntryWindow"]
 
 _BYTES: Final = 16 << 20
 _ENTRIES: Final = 4_096
+
+
+class EntriesGone(PositionLost):
+    """Entries that a batch consumed are not in the journal any more."""
 
 
 class EntryWindow:
@@ -25,7 +29,8 @@ class EntryWindow:
         """The entries ``[offset, to)``, all of which the journal must have.
 
         Raises:
-            AuditSpanError: they were trimmed meanwhile, or the journal does not give them.
+            EntriesGone: they were trimmed meanwhile, or were never there to be consumed.
+            AuditSpanError: the journal does not give them.
             JournalUnavailable: the journal cannot be read now.
         """
         held = self._entries
@@ -42,9 +47,12 @@ class EntryWindow:
         try:
             read = self._journal.read(self._partition, offset, max_entries=_ENTRIES, max_bytes=_BYTES)
         except PositionLost as error:
-            raise AuditSpanError(
-                f"Entry {offset} of {self._partition} was trimmed from the journal while it was replayed.",
-                remedy="Run the replay again; it begins with what the journal has by then.",
+            raise EntriesGone(
+                f"The journal no longer has entry {offset} of {self._partition}, which was there when the replay began "
+                "or was sealed before it.",
+                remedy="Run the replay again: it begins with what the journal has. If it stops here again, look at the "
+                "journal's settings: something removes entries from its middle.",
+                resumes_at=error.resumes_at,
             ) from error
         if not read or read[0].offset != offset:
             raise AuditSpanError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from auditspan.processors.control import ControlLog
+from auditspan.processors.control_entries import ControlLog
 from sealing_deployment import KEY, Deployment, artifacts, running
 from sealing_inputs import NOW, access, request
 

@@ -1,0 +1,413 @@
+"""The journal on Apache Kafka: partition ``events-<i>`` is partition i of the topic, ``control`` that of its own topic.
+
+A foreign topic's partition i is the data partition ``<topic>-<i>``: a log of its own, which others write and we read.
+The offsets are Kafka's. Nothing is ever trimmed from here: retention belongs to the topic.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Final
+
+from kafka import TopicPartition
+from kafka import errors as kafka_errors
+
+from auditspan.config import KafkaSettings
+from auditspan.errors import AuditSpanError
+from auditspan.journal.contract import CONTROL_PARTITION, Entry, JournalUnavailable, NewEntry, data_partition
+from auditspan.journal.kafka_assignment import KafkaAssignment
+from auditspan.journal.kafka_connection import client_options, unreachable
+from auditspan.journal.kafka_cursor import Cursor
+from auditspan.journal.kafka_link import EARLIEST, LATEST, Link
+from auditspan.journal.kafka_owners import member_name, partition_owners
+from auditspan.journal.kafka_producer import OutgoingRecord, Producer
+from auditspan.journal.kafka_record import RecordFormat
+from auditspan.journal.kafka_topics import TopicFacts, check_topics
+
+__all__ = ["KafkaJournal"]
+
+_log = logging.getLogger(__name__)
+
+_CURSORS: Final = 2
+"""Readers of one partition at once: its processor, and whoever looks at it."""
+_ENDS_KEPT: Final = 0.2
+_FAILURE_KEPT: Final = 5.0
+_RECORD_ROOM: Final = 4096
+"""Headers and framing of a record."""
+_INCOMPRESSIBLE: Final = 512
+"""A batch that does not compress grows by less than this part of it."""
+_PEEK_BYTES: Final = 1
+
+
+class KafkaJournal:
+    """`auditspan.journal.Journal` on a Kafka cluster.
+
+    Args:
+        url: ``kafka://HOST:PORT[,HOST:PORT...]``.
+        settings: section ``[kafka]``.
+        partitions: how many data partitions the topic must have.
+        key: the journal key (32 bytes), with which collectors vouch for what they write.
+
+    Raises:
+        TopicsUnfit: a topic is missing or would lose events, or has another number of partitions.
+        JournalUnavailable: the cluster cannot be reached within ``kafka.connect_timeout_seconds``.
+        KafkaRefused: it refuses the credentials, or an ACL denies what is needed.
+    """
+
+    def __init__(self, url: str, settings: KafkaSettings, partitions: int, key: bytes) -> None:
+        self._url = url
+        self._settings = settings
+        self._options = client_options(url, settings)
+        facts = check_topics(url, settings, partitions)
+        self._least_in_sync = {name: _in_sync(one) for name, one in facts.items()}
+        smallest = min(facts[settings.topic].largest_message, facts[settings.control_topic].largest_message)
+        self._largest_body = smallest - _RECORD_ROOM - smallest // _INCOMPRESSIBLE
+        self._own = tuple(data_partition(index) for index in range(partitions))
+        self._places = {
+            **{name: TopicPartition(settings.topic, index) for index, name in enumerate(self._own)},
+            **{
+                f"{topic}-{index}": TopicPartition(topic, index)
+                for topic in settings.foreign_topics
+                for index in range(facts[topic].partitions)
+            },
+            CONTROL_PARTITION: TopicPartition(settings.control_topic, 0),
+        }
+        self._topics = tuple(dict.fromkeys(place.topic for place in self._places.values()))
+        self._guard = threading.Condition()
+        self._closed = False
+        self._idle: dict[str, list[Cursor]] = {name: [] for name in self._places}
+        self._busy = dict.fromkeys(self._places, 0)
+        self._ends: dict[TopicPartition, int] = {}
+        self._ends_at = float("-inf")
+        self._asking: Link | None = None
+        try:
+            self._asking = self._link(settings.connect_timeout_seconds)
+            self._cluster = self._asking.cluster_id
+            self._producer = Producer(self._options, settings, self._largest_body + _RECORD_ROOM)
+        except (kafka_errors.KafkaError, OSError) as error:
+            if self._asking is not None:
+                self._asking.close()
+            raise unreachable(url, settings, error) from error
+        self._formats = {name: self._format(name, key) for name in self._places}
+        self._probes = ThreadPoolExecutor(1, thread_name_prefix="auditspan-kafka-probe")
+
+    @property
+    def identity(self) -> str:
+        """``kafka:<cluster id>/<topic>``."""
+        return f"kafka:{self._cluster}/{self._settings.topic}"
+
+    @property
+    def partitions(self) -> Sequence[str]:
+        """The data partitions: ``events-0`` …, then those of the foreign topics."""
+        return tuple(name for name in self._places if name != CONTROL_PARTITION)
+
+    @property
+    def own_partitions(self) -> Sequence[str]:
+        """``events-0`` …: those that collectors append to."""
+        return self._own
+
+    @property
+    def largest_body(self) -> int:
+        """Most bytes of an entry's body: the topic's ``max.message.bytes`` with room for headers."""
+        return self._largest_body
+
+    def append(self, entries: Sequence[tuple[str, NewEntry]]) -> Future[list[int]]:
+        """Append ``entries``; the future gives their offsets once every one is on all replicas in sync.
+
+        It fails with `JournalUnavailable` within ``kafka.delivery_timeout_seconds`` when one of them is not, at once
+        when too much is under way. Kafka keeps single records: after a failure some may be there, and once more when
+        they are sent again.
+
+        Raises:
+            AuditSpanError: an entry names a partition that is not ours to write, or is too large. No retry can help.
+        """
+        return self._producer.send([self._record(partition, entry) for partition, entry in entries])
+
+    def probe(self) -> Future[None]:
+        """Whether an append would succeed now: every own partition has a leader that answers, and replicas in sync.
+
+        Fails with `JournalUnavailable`, also for some seconds after an append failed.
+        """
+        try:
+            return self._probes.submit(self._probe)
+        except RuntimeError:
+            refused: Future[None] = Future()
+            refused.set_exception(JournalUnavailable("The journal is closed.", remedy="Start the service again."))
+            return refused
+
+    def read(self, partition: str, offset: int, *, max_entries: int, max_bytes: int) -> list[Entry]:
+        """Entries of ``partition`` from ``offset`` on, in order; see `Journal.read`.
+
+        Raises:
+            PositionLost: retention or compaction took an entry, or the topic was cut off or made anew.
+            JournalUnavailable: the brokers cannot be asked.
+            KafkaRefused: they do not let us read.
+        """
+        place = self._place(partition)
+        if max_entries == 1:
+            return self._peek(partition, offset)
+        with self._cursor(partition, offset) as cursor:
+            if not cursor.fill(0.0):
+                end = self._fresh_ends()[place]
+                if offset == end:
+                    return []
+                if not cursor.fill(self._settings.request_timeout_seconds):
+                    raise self._silent(place, offset)
+            return cursor.take(max_entries, max_bytes)
+
+    def earliest(self, partition: str) -> int:
+        """The earliest offset of ``partition`` that Kafka still has.
+
+        Raises:
+            JournalUnavailable: the brokers cannot be asked.
+        """
+        place = self._place(partition)
+        return self._ask([place], EARLIEST)[place]
+
+    def high_water_mark(self, partition: str) -> int:
+        """Offset that the next entry of ``partition`` will get, as it was at most 0.2 seconds ago.
+
+        Raises:
+            JournalUnavailable: the brokers cannot be asked.
+        """
+        place = self._place(partition)
+        with self._guard:
+            if time.monotonic() - self._ends_at < _ENDS_KEPT:
+                return self._ends[place]
+        return self._fresh_ends()[place]
+
+    def wait(self, partition: str, offset: int, timeout: float) -> bool:
+        """Block until ``partition`` has an entry at ``offset`` or ``timeout`` seconds passed; whether it has.
+
+        Raises:
+            JournalUnavailable: the brokers cannot be asked.
+            KafkaRefused: they do not let us read.
+        """
+        place = self._place(partition)
+        with self._cursor(partition, offset) as cursor:
+            if cursor.fill(max(timeout, 0.0)):
+                return True
+            return timeout <= 0 and self._fresh_ends()[place] > offset
+
+    def trim(self, partition: str, before: int) -> None:
+        """Nothing: how long Kafka keeps entries is the topic's ``retention.ms``, which its operators own."""
+        self._place(partition)
+
+    def assignment(self) -> KafkaAssignment:
+        """Join the consumer group ``kafka.group``; the partitions that this process owns from now on.
+
+        Raises:
+            JournalUnavailable: the cluster cannot be reached.
+            KafkaRefused: it refuses.
+        """
+        options = {**self._options, "client_id": member_name()}
+        return KafkaAssignment(self._url, options, self._settings, self._places)
+
+    def owners(self) -> Mapping[str, str]:
+        """``HOST-PROCESS`` of the process that owns each partition, as the consumer group says; for people to look at.
+
+        Raises:
+            JournalUnavailable: the brokers cannot be asked.
+            KafkaRefused: they do not let us look.
+        """
+        return partition_owners(self._url, self._settings, self._places)
+
+    def close(self) -> None:
+        """Send what was submitted, within bounds, and let go of connections and threads."""
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
+            idle = [cursor for cursors in self._idle.values() for cursor in cursors]
+            self._idle = {name: [] for name in self._idle}
+            asking, self._asking = self._asking, None
+            self._guard.notify_all()
+        self._producer.close()
+        self._probes.shutdown(wait=False, cancel_futures=True)
+        for cursor in idle:
+            cursor.link.close()
+        if asking is not None:
+            asking.close()
+
+    def _format(self, partition: str, key: bytes) -> RecordFormat:
+        topic = self._places[partition].topic
+        ours = topic not in self._settings.foreign_topics
+        return RecordFormat(topic, partition, f"kafka:{self._cluster}/{topic}", key if ours else None)
+
+    def _place(self, partition: str) -> TopicPartition:
+        place = self._places.get(partition)
+        if place is None:
+            raise AuditSpanError(
+                f"The journal has no partition {partition!r}.", remedy=f"It has {', '.join(self._places)}."
+            )
+        return place
+
+    def _record(self, partition: str, entry: NewEntry) -> OutgoingRecord:
+        place = self._place(partition)
+        if partition not in self._own and partition != CONTROL_PARTITION:
+            raise AuditSpanError(
+                f"The partition {partition} is of a topic that others write.",
+                remedy="Append to the journal's own partitions.",
+            )
+        if len(entry.body) > self._largest_body:
+            raise AuditSpanError(
+                f"An entry of {len(entry.body)} bytes is larger than the topic {place.topic} takes.",
+                remedy="Raise max.message.bytes of the topic; collectors split what they receive to fit it.",
+            )
+        return OutgoingRecord(place.topic, place.partition, entry.body, self._formats[partition].headers(entry))
+
+    def _peek(self, partition: str, offset: int) -> list[Entry]:
+        """One entry, without a reader's place: for those who look in passing."""
+        place = self._place(partition)
+        with self._linked() as link:
+            cursor = Cursor(link, place, self._formats[partition], offset, fetch_bytes=_PEEK_BYTES, ahead=False)
+            if not cursor.fill(0.0) and self._fresh_ends()[place] == offset:
+                return []
+            if not cursor.fill(self._settings.request_timeout_seconds):
+                raise self._silent(place, offset)
+            return cursor.take(1, _PEEK_BYTES)
+
+    def _silent(self, place: TopicPartition, offset: int) -> JournalUnavailable:
+        return JournalUnavailable(
+            f"The Kafka brokers did not give offset {offset} of partition {place.partition} of {place.topic} within "
+            f"{self._settings.request_timeout_seconds:g} s.",
+            remedy="See that the brokers of journal.url run; raise kafka.request_timeout_seconds if they are slow.",
+        )
+
+    def _probe(self) -> None:
+        failed = self._producer.recent_failure(_FAILURE_KEPT)
+        if failed is not None:
+            raise failed
+        places = [self._places[name] for name in self._own]
+        self._ask(places, LATEST)
+        with self._linked() as link:
+            in_sync = link.in_sync()
+        short = [place for place in places if in_sync.get(place, 0) < self._least_in_sync[place.topic]]
+        if short:
+            raise JournalUnavailable(
+                f"{len(short)} of {len(places)} partitions of {self._settings.topic} have too few replicas in sync.",
+                remedy="See that all Kafka brokers run and follow; nothing is acknowledged until they do.",
+            )
+
+    def _fresh_ends(self) -> dict[TopicPartition, int]:
+        ends = self._ask(list(self._places.values()), LATEST)
+        with self._guard:
+            self._ends, self._ends_at = ends, time.monotonic()
+        return ends
+
+    def _ask(self, places: Sequence[TopicPartition], timestamp: int) -> dict[TopicPartition, int]:
+        with self._linked() as link:
+            return link.offsets(places, timestamp)
+
+    @contextmanager
+    def _linked(self) -> Iterator[Link]:
+        """The link for single questions; one that failed is made anew for the next question."""
+        with self._guard:
+            self._refuse_closed()
+            link = self._asking
+        if link is None:
+            link = self._reconnected()
+        try:
+            yield link
+        except (AuditSpanError, kafka_errors.KafkaError) as error:
+            with self._guard:
+                if self._asking is link and not _is_answer(error):
+                    self._asking = None
+                    link.close()
+            raise unreachable(self._url, self._settings, error) from error
+
+    def _reconnected(self) -> Link:
+        made = self._relink()
+        with self._guard:
+            if self._asking is None and not self._closed:
+                self._asking = made
+                return made
+            current = self._asking
+        made.close()
+        if current is None:
+            raise JournalUnavailable("The journal is closed.", remedy="Start the service again.")
+        return current
+
+    def _relink(self) -> Link:
+        try:
+            return self._link(min(self._settings.connect_timeout_seconds, self._settings.request_timeout_seconds))
+        except (kafka_errors.KafkaError, OSError) as error:
+            raise unreachable(self._url, self._settings, error) from error
+
+    def _link(self, connect_seconds: float) -> Link:
+        return Link(
+            self._options,
+            self._topics,
+            connect_seconds=connect_seconds,
+            request_seconds=self._settings.request_timeout_seconds,
+            largest_answer=self._settings.fetch_bytes + self._largest_body,
+        )
+
+    @contextmanager
+    def _cursor(self, partition: str, offset: int) -> Iterator[Cursor]:
+        """A reader at ``offset``, for this thread alone; the one that stopped there, if there is one."""
+        cursor = self._take_cursor(partition, offset)
+        try:
+            if cursor is None:
+                cursor = Cursor(
+                    self._relink(),
+                    self._places[partition],
+                    self._formats[partition],
+                    offset,
+                    fetch_bytes=self._settings.fetch_bytes,
+                )
+            elif cursor.offset != offset:
+                cursor.seek(offset)
+            yield cursor
+        except AuditSpanError as error:
+            if cursor is not None and isinstance(error, JournalUnavailable):
+                # A connection that refuses once may refuse for ever: the next reader gets a new one.
+                cursor.link.close()
+                cursor = None
+            raise
+        finally:
+            self._give_back(partition, cursor)
+
+    def _take_cursor(self, partition: str, offset: int) -> Cursor | None:
+        """An idle cursor, best the one at ``offset``; None where a new one may be made."""
+        with self._guard:
+            while True:
+                self._refuse_closed()
+                idle = self._idle[partition]
+                chosen = next((one for one in idle if one.offset == offset), None)
+                if chosen is None and len(idle) + self._busy[partition] >= _CURSORS and idle:
+                    chosen = idle[0]
+                if chosen is not None:
+                    idle.remove(chosen)
+                if chosen is not None or self._busy[partition] < _CURSORS:
+                    self._busy[partition] += 1
+                    return chosen
+                self._guard.wait()
+
+    def _give_back(self, partition: str, cursor: Cursor | None) -> None:
+        with self._guard:
+            self._busy[partition] -= 1
+            keep = cursor is not None and not self._closed
+            if keep and cursor is not None:
+                self._idle[partition].append(cursor)
+            self._guard.notify_all()
+        if cursor is not None and not keep:
+            cursor.link.close()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise JournalUnavailable("The journal is closed.", remedy="Start the service again.")
+
+
+def _in_sync(facts: TopicFacts) -> int:
+    return min(facts.replicas, int(facts.settings["min.insync.replicas"]))
+
+
+def _is_answer(error: BaseException) -> bool:
+    """Whether the brokers said this, over a connection that works."""
+    return isinstance(error, AuditSpanError) and not isinstance(error, JournalUnavailable)

@@ -1,0 +1,271 @@
+"""What the owner of the control partition does: open the logs, bring the reference epoch into force, and sign all logs.
+
+There is one at a time. Two that both believe it are kept apart by the conditional insert into the control log, and what
+they sign meanwhile does not contradict (docs/decisions/0004-one-signer.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from auditspan.canonical import JsonValue
+from auditspan.journal.contract import CONTROL_PARTITION, JournalUnavailable
+from auditspan.ledger.signer import Signer
+from auditspan.policy.reference import software
+from auditspan.semconv import EventClass
+from auditspan.store.contract import Store, StoreUnavailable
+
+from .batch import LogContext
+from .checkpointer import Checkpointer
+from .control import Logs, open_logs
+from .control_entries import ACTOR, ControlLog, heartbeat
+from .data_role import take_over
+from .epochs import activate, epoch_of, epochs, keep_artifacts, last_epoch
+from .processor import LogProcessor
+from .role import Parts, Role
+from .signing import Signers, check_against_signed, journaled_checkpoints
+from .stored_tree import SignedTree, StoredTree, Tree, last_kept
+
+__all__ = ["ControlDuties", "ControlRole", "FollowedLog"]
+
+_log = logging.getLogger(__name__)
+
+Local = Callable[[str], LogProcessor | None]
+"""``local(partition)`` is the processor of that data log in this very process, if it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlDuties:
+    """How the control log's owner does its work.
+
+    Args:
+        signers: where its signer comes from.
+        public_key: base64 of the signing key's public half, for the control log.
+        checkpoint_seconds: at most this long after a leaf was sealed, a checkpoint over it is signed.
+        heartbeat_seconds: a partition to which nothing came for this long gets a heartbeat.
+        may_return: see `auditspan.processors.epochs.activate`.
+    """
+
+    signers: Signers
+    public_key: str
+    checkpoint_seconds: float
+    heartbeat_seconds: float
+    may_return: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedLog:
+    """A log as the signer knows it: what it last looked at, and what is signed and kept of that."""
+
+    partition: str
+    log_id: str
+    tree: Tree
+    watermark: int
+    signed: tuple[Tree, int] | None
+
+
+class _DataLog:
+    """A data log as the signer follows it: by what this process sealed itself, else by what the store shows."""
+
+    def __init__(self, partition: str, stored: StoredTree, local: Local) -> None:
+        self.partition = partition
+        self.tree = Tree(0, b"", 0)
+        self._stored = stored
+        self._local = local
+
+    @property
+    def log_id(self) -> str:
+        return self._stored.log_id
+
+    @property
+    def watermark(self) -> int:
+        processor = self._local(self.partition)
+        return processor.watermark if processor is not None else self._stored.watermark
+
+    def look(self) -> Tree:
+        processor = self._local(self.partition)
+        self.tree = self._stored.look() if processor is None else self._stored.adopt(*processor.read_back())
+        return self.tree
+
+
+class ControlRole(Role):
+    """Owns the control log, and with it the signature of every log.
+
+    Args:
+        parts: shared by all roles of the process.
+        duties: how it works.
+        local: which data logs are sealed by this very process.
+        others_alive: whether roles of this process still seal, so that the last round of signatures waits for them.
+    """
+
+    def __init__(self, parts: Parts, duties: ControlDuties, local: Local, others_alive: Callable[[], bool]) -> None:
+        super().__init__(CONTROL_PARTITION, parts)
+        self._duties = duties
+        self._local = local
+        self._others_alive = others_alive
+        self._entries = ControlLog(parts.journal, parts.clock)
+        self._data: Sequence[_DataLog] = ()
+        self._checkpointer: Checkpointer | None = None
+        self._beats: dict[str, tuple[int, float]] = {}
+        self._put_off = ""
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not get on; empty while it does."""
+        return super().trouble or (f"checkpoints are put off: {self._put_off}" if self._put_off else "")
+
+    def logs(self) -> list[FollowedLog]:
+        """Every data log as the signer knows it."""
+        checkpointer = self._checkpointer
+        if checkpointer is None:
+            return []
+        return [
+            FollowedLog(log.partition, log.log_id, log.tree, log.watermark, checkpointer.last(log.log_id))
+            for log in self._data
+        ]
+
+    def signed(self, log_id: str) -> tuple[Tree, int] | None:
+        """What this process signed last of a log and kept, and when (ns)."""
+        return self._checkpointer.last(log_id) if self._checkpointer is not None else None
+
+    def run(self, store: Store) -> None:
+        """Take over, then sign round after round until told to end."""
+        with self._duties.signers.hold() as signer:
+            self._take_over(store, signer)
+            self._running.set()
+            self.parts.metrics.of(CONTROL_PARTITION).owned.set(1)
+            _log.info("control: this process signs the logs of deployment %s.", self.parts.deployment)
+            self._rounds()
+
+    def _take_over(self, store: Store, signer: Signer) -> None:
+        parts, duties = self.parts, self._duties
+        first = [(str(EventClass.KEY_ADDED), _key(duties.public_key))]
+        logs = self.insist(
+            partial(
+                open_logs, parts.journal, store, parts.deployment, actor=ACTOR, first_entries=first, clock=parts.clock
+            )
+        )
+        signed = self.insist(partial(self._signed_before, store, logs))
+        processor = self.insist(partial(self._restored, store, logs, signed[logs.control.log_id]))
+        for opening in logs.data:
+            log_id = opening.log_id
+            self.insist(partial(self._check, store, log_id, signed[log_id]))
+        self.processor = processor
+        self._activate(store, processor)
+        self._data = [
+            _DataLog(
+                opening.partition,
+                self.insist(partial(StoredTree.after, store, opening.log_id, _largest(signed[opening.log_id]))),
+                self._local,
+            )
+            for opening in logs.data
+        ]
+        last = self.insist(partial(store.last_checkpoint, logs.control.log_id))
+        self._checkpointer = Checkpointer(store, signer, self._entries, processor, self._data, parts.clock, last)
+        self.insist(partial(self._beat, at_once=True))
+
+    def _signed_before(self, store: Store, logs: Logs) -> Mapping[str, Sequence[SignedTree]]:
+        """Everything that is known to be signed of each log, wherever it is written."""
+        parts = self.parts
+        log_ids = [opening.log_id for opening in (logs.control, *logs.data)]
+        journaled = journaled_checkpoints(parts.journal, parts.deployment, parts.keys, log_ids)
+        found: dict[str, Sequence[SignedTree]] = {}
+        for log_id in log_ids:
+            kept = last_kept(store, log_id, parts.deployment, parts.keys)
+            told = [tree for tree in (kept, journaled.get(log_id)) if tree is not None]
+            found[log_id] = [*told, *self._duties.signers.remembered(log_id)]
+        return found
+
+    def _check(self, store: Store, log_id: str, signed: Sequence[SignedTree]) -> None:
+        check_against_signed(store, log_id, store.next_leaf(log_id), signed)
+
+    def _restored(self, store: Store, logs: Logs, signed: Sequence[SignedTree]) -> LogProcessor:
+        log_id = logs.control.log_id
+        context = LogContext(
+            opening=logs.control,
+            salt_key=self.parts.salt_key,
+            epoch=epoch_of(last_epoch(store, log_id)),
+            software=software(),
+        )
+        return take_over(
+            store,
+            log_id,
+            # The control log's rounds are apart already.
+            lambda: self.processor_of(store, context, minimum_interval=0.0),
+            lambda processor: check_against_signed(store, log_id, processor.tree.size, signed),
+        )
+
+    def _activate(self, store: Store, control: LogProcessor) -> None:
+        """Seal what the control partition holds, then the epoch of this process's artifacts if it is a new one."""
+        references = self.parts.references
+        self._drain(control)
+        sealed = self.insist(partial(epochs, store, control.log_id))
+        keep_artifacts(references.folder, references.own)
+        self.insist(partial(store.keep_artifacts, list(references.own.values())))
+        control.context = replace(control.context, epoch=epoch_of(sealed[-1] if sealed else None))
+        body = self.insist(partial(self._epoch, sealed))
+        self._drain(control)
+        # What the first drain sealed may have been an epoch of another owner, journaled after this one began to look.
+        control.context = replace(control.context, epoch=epoch_of(body))
+
+    def _epoch(self, sealed: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        return activate(
+            sealed,
+            self.parts.references,
+            lambda name, body: self._entries.append(name, ACTOR, body),
+            may_return=self._duties.may_return,
+        )
+
+    def _drain(self, control: LogProcessor) -> None:
+        while self.insist(partial(control.run_once, 0)):
+            pass
+
+    def _rounds(self) -> None:
+        assert self._checkpointer is not None
+        every = self._duties.checkpoint_seconds
+        while not self._stop.is_set():
+            started = time.monotonic()
+            last_round = self._finishing.is_set() and not self._others_alive()
+            try:
+                self._beat()
+                self._checkpointer.run_once()
+                self._put_off = ""
+            except (StoreUnavailable, JournalUnavailable) as error:
+                self._put_off = str(error)
+                _log.warning("This round of checkpoints is put off: %s", error)
+            if last_round:
+                return
+            left = every - (time.monotonic() - started)
+            # A short wait while finishing, so that the last round follows the last batch closely.
+            (self._stop if self._finishing.is_set() else self._finishing).wait(
+                0.05 if self._finishing.is_set() else max(left, 0.0)
+            )
+
+    def _beat(self, *, at_once: bool = False) -> None:
+        """Journal a heartbeat for each partition to which nothing came for a while."""
+        if self._finishing.is_set():
+            return
+        journal, clock = self.parts.journal, self.parts.clock
+        now = time.monotonic()
+        for partition in (*journal.own_partitions, CONTROL_PARTITION):
+            end = journal.high_water_mark(partition)
+            before, since = self._beats.get(partition, (end, now))
+            if end != before:
+                since = now
+            if now - since >= self._duties.heartbeat_seconds or (at_once and partition != CONTROL_PARTITION):
+                end = journal.append([(partition, heartbeat(clock()))]).result()[0] + 1
+                since = now
+            self._beats[partition] = (end, since)
+
+
+def _largest(signed: Sequence[SignedTree]) -> SignedTree | None:
+    return max(signed, key=lambda tree: tree.size, default=None)
+
+
+def _key(public_key: str) -> dict[str, JsonValue]:
+    return {"algorithm": "Ed25519", "public_key": public_key}

@@ -1,0 +1,155 @@
+"""What the owner of a data partition does: take the log over from the store, then seal what the journal brings."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from auditspan.errors import AuditSpanError
+from auditspan.journal.contract import JournalUnavailable
+from auditspan.policy.reference import software
+from auditspan.store.contract import Fenced, Store, StoreUnavailable
+
+from .batch import LogContext, Opening
+from .control import Logs, find_logs
+from .determine import Determiner
+from .epochs import epoch_of, last_epoch
+from .flagged import publish_flagged
+from .processor import LogProcessor
+from .restore import last_batch
+from .role import Role
+from .stored_tree import CheckpointDoubtful, StoredTree, last_kept
+
+__all__ = ["DataRole", "take_over"]
+
+_log = logging.getLogger(__name__)
+
+_POLL: Final = 0.25
+"""Seconds that it waits for an entry before it looks whether it should stop."""
+_JOURNAL_PAUSE: Final = 1.0
+_EPOCH_EVERY: Final = 2.0
+_ATTEMPTS: Final = 5
+"""Takeovers that may find another process still sealing before this one gives way."""
+
+
+def take_over(
+    store: Store, log_id: str, make: Callable[[], LogProcessor], verify: Callable[[LogProcessor], None]
+) -> LogProcessor:
+    """A processor whose restored state was verified, while nobody else added to the log.
+
+    Another owner that does not know yet that it lost the log may add a batch in between. What was read then does not
+    fit together, and is read again.
+
+    Raises:
+        Fenced: somebody goes on adding to the log.
+        AuditSpanError: the log is not as it was sealed and signed.
+        StoreUnavailable: the store cannot be read now.
+    """
+    for _ in range(_ATTEMPTS):
+        before = store.next_leaf(log_id)
+        fault: AuditSpanError | None = None
+        processor: LogProcessor | None = None
+        try:
+            processor = make()
+            verify(processor)
+        except StoreUnavailable:
+            raise
+        except AuditSpanError as error:
+            fault = error
+        if store.next_leaf(log_id) == before:
+            if fault is not None:
+                raise fault
+            assert processor is not None
+            return processor
+    raise Fenced(
+        f"Another processor goes on sealing log {log_id}.",
+        remedy="Two processes believe that they own it: let only one consumer group run on a deployment.",
+    )
+
+
+class DataRole(Role):
+    """Seals one data log."""
+
+    def run(self, store: Store) -> None:
+        """Take over, then seal until told to end."""
+        parts = self.parts
+        logs = self.wait_for(
+            partial(find_logs, parts.journal, store, parts.deployment),
+            "the owner of the control partition has not opened its log",
+        )
+        control = logs.control.log_id
+        epoch = self.wait_for(partial(last_epoch, store, control), "no reference epoch is sealed")
+        context = self.insist(partial(self._context, store, logs.of(self.partition), epoch))
+        processor = self.insist(partial(self._take_over, store, context))
+        self.insist(partial(self._republish, store, processor))
+        self.processor = processor
+        self._running.set()
+        parts.metrics.of(self.partition).owned.set(1)
+        _log.info("%s: log %s goes on at offset %d.", self.partition, processor.log_id, processor.tree.sealed_to)
+        self._seal(store, processor, logs)
+
+    def _seal(self, store: Store, processor: LogProcessor, logs: Logs) -> None:
+        looked = time.monotonic()
+        while not self._stop.is_set():
+            finishing = self._finishing.is_set()
+            try:
+                if time.monotonic() - looked >= _EPOCH_EVERY:
+                    self._follow_epoch(store, processor, logs)
+                    looked = time.monotonic()
+                sealed = processor.run_once(0 if finishing else _POLL)
+            except (JournalUnavailable, StoreUnavailable) as error:
+                _log.warning("%s: %s", self.partition, error)
+                self.pause(_JOURNAL_PAUSE)
+                continue
+            if finishing and not sealed:
+                return
+
+    def _context(self, store: Store, opening: Opening, epoch: Any) -> LogContext:
+        reference = self.parts.references.of(epoch, store)
+        return LogContext(
+            opening=opening,
+            salt_key=self.parts.salt_key,
+            epoch=epoch_of(epoch),
+            software=software(),
+            determine=Determiner(reference).determine,
+        )
+
+    def _follow_epoch(self, store: Store, processor: LogProcessor, logs: Logs) -> None:
+        """Judge under the epoch that the control log has sealed last."""
+        epoch = last_epoch(store, logs.control.log_id)
+        context = processor.context
+        if epoch is not None and int(epoch["number"]) > context.epoch.number:
+            made = self._context(store, context.opening, epoch)
+            processor.context = replace(context, epoch=made.epoch, determine=made.determine)
+            _log.info("%s: reference epoch %d is in force.", self.partition, made.epoch.number)
+
+    def _take_over(self, store: Store, context: LogContext) -> LogProcessor:
+        log_id = context.opening.log_id
+
+        def make() -> LogProcessor:
+            return self.processor_of(store, context, on_sealed=partial(self._publish, store, log_id))
+
+        def verify(processor: LogProcessor) -> None:
+            signed = last_kept(store, log_id, self.parts.deployment, self.parts.keys)
+            found = StoredTree.after(store, log_id, signed).look()
+            if found != processor.tree:
+                raise CheckpointDoubtful(
+                    f"The nodes that the store keeps of log {log_id} do not belong to its leaves.",
+                    remedy="Keep the store as it is, and run `auditspan doctor --full`.",
+                )
+
+        return take_over(store, log_id, make, verify)
+
+    def _republish(self, store: Store, processor: LogProcessor) -> None:
+        """Tell of the last batch's flagged leaves again: its sealer may have ended before it could."""
+        body = last_batch(store, processor.log_id)
+        if body is not None:
+            self._publish(store, processor.log_id, int(body["first_leaf"]), processor.tree.size)
+
+    def _publish(self, store: Store, log_id: str, begin: int, end: int) -> None:
+        if self.parts.publisher is not None:
+            publish_flagged(store, self.parts.publisher, log_id, begin, end)
