@@ -15,6 +15,7 @@ from threading import Lock
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 
 from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import Journal, JournalUnavailable, PositionLost
