@@ -21,45 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TOLERANCE = 0.7
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 _MILLION = 10**6
-
-
-@dataclass(frozen=True)
-class Row:
-    """One figure. ``limit``: the target is the most that it may be, not the least."""
-
-    name: str
-    value: float
-    target: float | None = None
-    limit: bool = False
-    unit: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether it reaches 70 % of its target."""
-        return self.share >= TOLERANCE
-
-    @property
-    def share(self) -> float:
-        """How much of its target it reaches; 1 and more is all of it."""
-        if self.target is None:
-            return 1.0
-        return self.target / self.value if self.limit else self.value / self.target
-
-    @property
-    def verdict(self) -> str:
-        """In words."""
-        if self.target is None:
-            return "reported"
-        return "met" if self.share >= 1 else f"{self.share:.0%}" if self.passed else f"{self.share:.0%}: TOO FAR OFF"
-
-    def cells(self) -> list[str]:
-        """As a line of a table."""
-        target = "" if self.target is None else f"{'≤' if self.limit else '≥'} {_text(self.target)}{self.unit}"
-        return [self.name, f"{_text(self.value)}{self.unit}", target, self.verdict]
 
 
 @dataclass(frozen=True)
@@ -69,10 +31,6 @@ class Benchmark:
     module: str
     quick: list[str]
     rows: Callable[[dict[str, Any]], Iterator[Row]]
-
-
-def _text(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
 def _pipeline(found: dict[str, Any]) -> Iterator[Row]:
@@ -133,39 +91,12 @@ def measure(benchmark: Benchmark, quick: bool) -> tuple[dict[str, Any] | None, l
     return found, list(benchmark.rows(found))
 
 
-def table(rows: list[Row]) -> list[str]:
-    """A Markdown table."""
-    lines = [
-        ["figure", "measured", "target", "verdict"],
-        ["---", "---:", "---:", "---"],
-        *(row.cells() for row in rows),
-    ]
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
-    return [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
-
-
 def stage_table(runs: list[dict[str, Any]]) -> list[str]:
     """µs of CPU per span of each stage of the pipeline, one column for each run."""
     head = ["stage, µs of CPU per span", *(f"{each['shape'].split(',')[0]}, {each['spans']:,} spans" for each in runs)]
     lines = [head, ["---", *("---:" for _ in runs)]]
     lines += [[stage, *(f"{each['stages'][stage]:.2f}" for each in runs)] for stage in runs[0]["stages"]]
     return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def write(lines: list[str]) -> None:
-    """Replace the figures on the page.
-
-    Raises:
-        ValueError: the page has no place for them.
-    """
-    text = PAGE.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE} must have {BEGIN} and {END}")
-    PAGE.write_text("\n".join([before + begin, *lines, end + after]), encoding="utf-8")
 
 
 def main() -> int:
