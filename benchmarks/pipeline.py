@@ -19,7 +19,7 @@ from auditspan.processors.memory import keep_buffers
 
 from auditspan.journal.sqlite import SqliteJournal
 from auditspan.store.clickhouse import ClickHouseStore
-from benchmarks.sealing import DEPLOYMENT, StageClock, processor_of, seal_until
+from benchmarks.sealing import DEPLOYMENT, StageClock, context_of, processor_of, seal_until
 from benchmarks.workload import LARGE, SMALL, Shape, entries
 
 TARGETS = {LARGE.name: 50_000, SMALL.name: 70_000}
@@ -69,7 +69,8 @@ def measure(folder: Path, shape: Shape, spans: int) -> Figures:
     journal = SqliteJournal(folder / "journal.sqlite")
     store = ClickHouseStore.embedded(folder / "store")
     store.migrate()
-    processor = processor_of(journal, store, open_logs(journal, store, DEPLOYMENT, actor="benchmark").data[0])
+    opening = open_logs(journal, store, DEPLOYMENT, actor="benchmark").data[0]
+    processor = processor_of(journal, store, context_of(opening))
     end = journal.high_water_mark(processor.partition)
     seal_until(processor, _WARM_UP // 2, end)
     done = seal_until(processor, None, end, clock)

@@ -17,14 +17,14 @@ from auditspan.processors.epochs import epoch_of
 from auditspan.processors.identity import Identities
 from auditspan.processors.intake import Intake
 from auditspan.processors.metrics import ProcessorMetrics
-from auditspan.processors.processor import LogProcessor
+from auditspan.processors.processor import BatchLimits, LogProcessor
 from prometheus_client import CollectorRegistry
 
 from auditspan.journal.contract import Journal
 from auditspan.policy.reference import Reference
 from auditspan.store.clickhouse import ClickHouseStore
 
-__all__ = ["DEPLOYMENT", "READ", "Measured", "StageClock", "peak_memory", "processor_of", "seal_until"]
+__all__ = ["DEPLOYMENT", "READ", "Measured", "StageClock", "context_of", "peak_memory", "processor_of", "seal_until"]
 
 DEPLOYMENT = "bench.local"
 READ = "read the journal"
@@ -132,18 +132,24 @@ class Measured:
         return self.spans / self.cpu_seconds
 
 
-def processor_of(journal: Journal, store: ClickHouseStore, opening: Opening) -> LogProcessor:
-    """What `auditspan` runs for one partition, with the packaged reference."""
+def context_of(opening: Opening) -> LogContext:
+    """The log under the packaged reference. What is determined once is known to all processors of one context."""
     reference = Reference.packaged()
-    context = LogContext(
+    return LogContext(
         opening=opening,
         salt_key=secrets.token_bytes(32),
         epoch=epoch_of(reference.to_control_body()),
         software="auditspan benchmark",
         determine=Determiner(reference).determine,
     )
-    metrics = ProcessorMetrics(CollectorRegistry()).of(opening.partition)
-    return LogProcessor(journal, store, context, metrics, minimum_interval=0.0)
+
+
+def processor_of(
+    journal: Journal, store: ClickHouseStore, context: LogContext, limits: BatchLimits | None = None
+) -> LogProcessor:
+    """What `auditspan` runs for one partition."""
+    metrics = ProcessorMetrics(CollectorRegistry()).of(context.opening.partition)
+    return LogProcessor(journal, store, context, metrics, minimum_interval=0.0, limits=limits)
 
 
 def seal_until(processor: LogProcessor, leaves_: int | None, end: int, clock: StageClock | None = None) -> Measured:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,12 @@ class Cluster:
         """A new topic."""
         directory = DataDirectory(self.folder / name)
         make_keys(directory, DEPLOYMENT)
-        lines = [f'deployment = "{DEPLOYMENT}"', "[journal]", f'url = "{self._kafka.url}"', f"partitions = {partitions}"]
+        lines = [
+            f'deployment = "{DEPLOYMENT}"',
+            "[journal]",
+            f'url = "{self._kafka.url}"',
+            f"partitions = {partitions}",
+        ]
         lines += ["[kafka]", f'topic = "{name}"', "replication_factor = 1", "min_insync_replicas = 1"]
         lines += [f'compression = "{compression}"', "retention_days = 0"]
         directory.settings.write_text("\n".join(lines) + "\n")
@@ -88,10 +93,9 @@ class Cluster:
 @contextmanager
 def cluster() -> Iterator[Cluster]:
     """A new broker for the time of the block. Ask `missing` before."""
-    with tempfile.TemporaryDirectory(prefix="auditspan-bench-") as folder:
-        # Records are on disk when the operating system writes them: what makes them durable is replication.
-        with broker.running(Path(folder) / "kafka") as kafka:
-            yield Cluster(Path(folder), kafka)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="auditspan-bench-")))
+        yield Cluster(folder, stack.enter_context(broker.running(folder / "kafka")))
 
 
 def missing() -> str | None:
@@ -163,7 +167,7 @@ def until(holds: Callable[[], Any], what: str) -> None:
 class Helper:
     """A program of the benchmarks in a process of its own: it says a line when it is ready and waits for one to go."""
 
-    def __init__(self, module: str, *arguments: object) -> None:
+    def __init__(self, module: str, *arguments: object, say_first: str | None = None) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", f"benchmarks.kafka.{module}", *map(str, arguments)],
             stdin=subprocess.PIPE,
@@ -171,6 +175,8 @@ class Helper:
             text=True,
             cwd=ROOT,
         )
+        if say_first is not None:
+            self._say(say_first)
 
     def wait_ready(self) -> None:
         """Until it could begin at once."""
@@ -178,9 +184,7 @@ class Helper:
 
     def go(self) -> None:
         """Let it begin."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        self._say("")
 
     def result(self) -> dict[str, Any]:
         """What it found."""
@@ -193,6 +197,11 @@ class Helper:
         if self._process.poll() is None:
             self._process.kill()
         self._process.communicate()
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
 
     def _line(self) -> str:
         assert self._process.stdout is not None
@@ -220,4 +229,3 @@ def wait_to_go() -> None:
     """For a helper: say that it is ready, and wait."""
     print("ready", flush=True)
     sys.stdin.readline()
-

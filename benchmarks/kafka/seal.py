@@ -3,7 +3,7 @@
     python -m benchmarks.kafka.seal DATA STORE_URL PASSWORD_FILE PARTITION[,PARTITION...] WARM_UP [SPANS ...]
 
 One thread for each partition. ``WARM_UP`` spans of each are sealed before it says that it is ready; then all there is,
-measured at so many ``SPANS`` on the way. With one partition its stages are timed.
+measured after every so many ``SPANS``. With one partition its stages are timed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from time import perf_counter, process_time
 
 from auditspan.processors.control import find_logs
 from auditspan.processors.memory import keep_buffers
-from auditspan.processors.processor import LogProcessor
+from auditspan.processors.processor import BatchLimits, LogProcessor
 
 from auditspan.config import load_settings
 from auditspan.data_directory import DataDirectory
@@ -27,7 +27,7 @@ from auditspan.journal.kafka import KafkaJournal
 from auditspan.journal.opening import open_journal
 from auditspan.store.opening import open_store
 from benchmarks.kafka.deployment import wait_to_go
-from benchmarks.sealing import DEPLOYMENT, Measured, StageClock, peak_memory, processor_of, seal_until
+from benchmarks.sealing import DEPLOYMENT, Measured, StageClock, context_of, peak_memory, processor_of, seal_until
 
 
 def _fetches(thread: threading.Thread) -> bool:
@@ -73,10 +73,12 @@ def main() -> None:
     store = open_store(directory, settings)
     logs = find_logs(journal, store, DEPLOYMENT)
     assert logs is not None
-    processors = [processor_of(journal, store.reader(), logs.of(name)) for name in arguments.partitions]
+    contexts = [context_of(logs.of(name)) for name in arguments.partitions]
     ends = [journal.high_water_mark(name) for name in arguments.partitions]
-    for processor, end in zip(processors, ends, strict=True):
-        seal_until(processor, arguments.warm_up, end)
+    warm_up = BatchLimits(rows=arguments.warm_up)
+    for context, end in zip(contexts, ends, strict=True):
+        seal_until(processor_of(journal, store, context, warm_up), 1, end)
+    processors = [processor_of(journal, store.reader(), context) for context in contexts]
     wait_to_go()
     if len(processors) == 1:
         done = _one(processors[0], ends[0], clock, arguments.marks)
