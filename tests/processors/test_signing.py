@@ -71,7 +71,7 @@ def test_a_strangers_round_counts_for_nothing_and_a_forged_one_stops_everything(
     journal.append([("control", NewEntry(EntryKind.CONTROL, "kafka:c/t", "none", NOW, "jcs", body))]).result()
     assert journaled_checkpoints(journal, "plant", KEYS, [A]) == {}
     journal_round(journal, stated(A, 5) | {"note": stated(A, 5)["note"].replace("\n5\n", "\n6\n")})
-    with pytest.raises(SignerRefused, match="keys/ and trust.json"):
+    with pytest.raises(SignerRefused, match=r"keys/ and trust\.json"):
         journaled_checkpoints(journal, "plant", KEYS, [A])
 
 
