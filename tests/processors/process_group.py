@@ -167,8 +167,13 @@ class Group:
         """Journal ``count`` records of a stream from sequence ``begin`` on, acknowledged when it returns."""
         body = request(*(access(begin + i, **attributes) for i in range(count)), stream=stream)
         entry = NewEntry(EntryKind.OTLP, "gateway", "bearer", time.time_ns(), "otlp_proto", body)
-        self.journal.append([(f"events-{partition}", entry)]).result(60)
+        self._last = (f"events-{partition}", entry)
+        self.journal.append([self._last]).result(60)
         self.sent.update((stream, begin + i) for i in range(count))
+
+    def send_again(self) -> None:
+        """The last request once more, as a sender does that did not hear the acknowledgement."""
+        self.journal.append([self._last]).result(60)
 
     def sealed(self) -> Counter[tuple[str, int]]:
         rows = self.store.query(

@@ -1,15 +1,51 @@
-"""``auditspan process`` many times: real processes on a real Kafka and a real store, killed and stopped."""
+"""``auditspan process`` many times: real processes on a real Kafka and a real store, killed, stopped and told to end."""
 
 from __future__ import annotations
 
+import json
+import random
+import signal
+import subprocess
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from process_group import group, until
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from process_group import PROGRAM, Group, group, until
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.crash]
 
 PARTITIONS = {"control", "events-0", "events-1", "events-2", "events-3"}
+FLAGGED = {"export_control.destination.country": "IR"}
+
+
+def status(deployment: Group) -> dict[str, Any]:
+    done = subprocess.run(
+        [*PROGRAM, "status", "--data", deployment.directory.root, "--streams", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def flagged(deployment: Group, bootstrap: str) -> list[tuple[bytes, bytes]]:
+    """What a SIEM reads from the topic of flagged events."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False)
+    try:
+        place = TopicPartition(deployment.flagged_topic, 0)
+        consumer.assign([place])
+        consumer.seek_to_beginning(place)
+        end = consumer.end_offsets([place])[place]
+        read: list[tuple[bytes, bytes]] = []
+        while consumer.position(place) < end:
+            for records in consumer.poll(500).values():
+                read += [(record.key, record.value) for record in records]
+        return read
+    finally:
+        consumer.close()
 
 
 def test_two_processes_share_the_logs_and_one_takes_over_from_a_killed_one(tmp_path: Path, kafka) -> None:
@@ -19,11 +55,125 @@ def test_two_processes_share_the_logs_and_one_takes_over_from_a_killed_one(tmp_p
         until(lambda: first.owns() and second.owns() and first.owns() | second.owns() == PARTITIONS)
         assert not first.owns() & second.owns()
         for k in range(20):
-            deployment.send(k % 4, f"stream-{k % 4}", k // 4 * 100, 100)
+            deployment.send(k % 4, f"stream-{k % 4}", k // 4 * 100, 100, **(FLAGGED if k == 7 else {}))
+        deployment.send_again()
         second.kill()
         for k in range(20, 40):
             deployment.send(k % 4, f"stream-{k % 4}", k // 4 * 100, 100)
         until(deployment.sealed_all)
         until(lambda: first.owns() == PARTITIONS)
+        until(lambda: all(log["lag_entries"] == 0 for log in status(deployment)["logs"]))
+        said = status(deployment)
+        assert {log["partition"] for log in said["logs"]} == PARTITIONS
+        assert all(log["owner"].endswith(f"-{first.popen.pid}") for log in said["logs"])
+        assert all(log["sealed_to"] == log["journal_end"] > 0 for log in said["logs"])
+        repeated = {row["stream"]: row["suppressed_duplicates"] for row in said["streams"]}
+        assert repeated == {"stream-0": 0, "stream-1": 0, "stream-2": 0, "stream-3": 100}
         assert first.terminate() == 0
         deployment.prove()
+        if kafka.brokers:
+            read = flagged(deployment, kafka.bootstrap)
+            assert {key for key, _ in read} == {f"record-{100 + i}".encode() for i in range(100)}
+            assert len(set(read)) == 100, "a repetition is the same bytes"
+        assert all(log["owner"] is None for log in status(deployment)["logs"])
+
+
+def test_a_stopped_process_that_goes_on_after_its_log_went_to_another_is_fenced(tmp_path: Path, kafka) -> None:
+    with group(tmp_path, kafka.url, partitions=2, batch_rows=2000) as deployment:
+        first, second = deployment.start(), deployment.start()
+        owned = {"control", "events-0", "events-1"}
+        until(lambda: first.ready() and second.ready() and first.owns() | second.owns() == owned)
+        until(lambda: first.owns() and second.owns())
+        zombie, heir = (first, second) if "events-0" in first.owns() else (second, first)
+        for k in range(40):
+            deployment.send(0, "stream-0", k * 1000, 1000)
+        until(lambda: deployment.sealed().total() > 0)
+        zombie.signal(signal.SIGSTOP)
+        assert not deployment.sealed_all(), "it was stopped in the middle"
+        until(lambda: heir.owns() == owned)
+        until(deployment.sealed_all)
+        zombie.signal(signal.SIGCONT)
+        assert zombie.popen.wait(30) == 3
+        answer = json.loads("".join(zombie.said)[len(json.dumps(zombie.endpoints, indent=2)) + 1 :])
+        assert answer["error"] == "Fenced"
+        assert "Another processor owns the log" in answer["remedy"]
+        deployment.send(0, "stream-0", 40_000, 100)
+        until(deployment.sealed_all)
+        assert heir.terminate() == 0
+        deployment.prove()
+
+
+def test_kills_joins_and_restarts_while_events_flow_lose_and_double_nothing(tmp_path: Path, kafka) -> None:
+    chance = random.Random(20261126)
+    stop = threading.Event()
+    with group(tmp_path, kafka.url) as deployment:
+
+        def feed() -> None:
+            k = 0
+            while not stop.is_set():
+                deployment.send(k % 4, f"stream-{k % 4}", k // 4 * 20, 20)
+                k += 1
+                time.sleep(0.01)
+
+        feeder = threading.Thread(target=feed)
+        first = deployment.start()
+        until(lambda: first.owns() == PARTITIONS)
+        feeder.start()
+        second = deployment.start()
+        until(lambda: second.ready() and second.owns())
+        # The signer dies.
+        signer = next(p for p in (first, second) if "control" in p.owns())
+        time.sleep(chance.random())
+        signer.kill()
+        third = deployment.start()
+        # The store dies, and comes back where it was.
+        time.sleep(chance.random())
+        address = deployment.store_url.removeprefix("http://")
+        deployment.store_process.kill()
+        time.sleep(1.0)
+        deployment.store_process = deployment.start_store(address)
+        alive = [p for p in (first, second, third) if p is not signer]
+        until(lambda: all(p.ready() for p in alive) and {n for p in alive for n in p.owns()} == PARTITIONS)
+        assert alive[0].terminate() == 0
+        until(lambda: alive[1].owns() == PARTITIONS)
+        stop.set()
+        feeder.join()
+        until(deployment.sealed_all)
+        assert alive[1].terminate() == 0
+        deployment.prove()
+
+
+def test_retention_that_was_too_short_is_a_gap_with_its_bounds_and_an_alarm(tmp_path: Path, kafka) -> None:
+    if not kafka.brokers:
+        pytest.skip("records of a given cluster are not deleted")
+    with group(tmp_path, kafka.url, partitions=1) as deployment:
+        first = deployment.start()
+        until(lambda: first.ready() and first.owns() == {"control", "events-0"})
+        deployment.send(0, "stream-0", 0, 10)
+        until(deployment.sealed_all)
+        assert first.terminate() == 0
+        end = deployment.journal.high_water_mark("events-0")
+        for k in range(5):
+            deployment.send(0, "stream-0", 10 + k, 1)
+        administrator = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+        administrator.delete_records({TopicPartition(deployment.settings.kafka.topic, 0): end + 3})
+        administrator.close()
+        for lost in range(3):
+            del deployment.sent["stream-0", 10 + lost]
+        second = deployment.start()
+        until(deployment.sealed_all)
+        deployment.prove()
+        code, reasons = until(lambda: (answer := second.get("/readyz"))[0] == 503 and answer)
+        assert code == 503
+        assert f"events-0: the journal lost entries from {end} on" in reasons
+        assert 'auditspan_journal_lost_entries_total{partition="events-0"} 3.0' in second.get("/metrics")[1]
+        gaps = [
+            json.loads(header)["body"]
+            for header in deployment.store.query(
+                "SELECT header FROM auditspan.events WHERE class = 'audit.gap' AND payload = ''"
+            )["header"].to_pylist()
+        ]
+        assert [gap["journal"] | {"seen_at": ""} for gap in gaps if "journal" in gap] == [
+            {"from": end, "to": end + 3, "seen_at": ""}
+        ]
+        assert second.terminate() == 0
