@@ -176,7 +176,7 @@ def away() -> StoreUnavailable:
     return StoreUnavailable("The store is away.")
 
 
-@pytest.mark.parametrize("call", ["append_batch", "leaves", "append_nodes", "payloads_of_sequences"])
+@pytest.mark.parametrize("call", ["append_batch", "leaf_hashes", "append_nodes", "payloads_of_sequences"])
 @pytest.mark.parametrize("when", ["trouble", "after"])
 def test_a_store_that_comes_back_gets_the_same_batch(given: Given, call: str, when: str) -> None:
     troubled = Troubled(given.store)
@@ -233,8 +233,8 @@ def test_a_store_that_alters_what_it_was_given_is_not_signed_over(given: Given) 
 
 def test_a_leaf_that_the_store_lost_shows(given: Given) -> None:
     class Losing(Troubled):
-        def leaves(self, log_id: str, begin: int, end: int) -> Iterator[pa.RecordBatch]:
-            return (batch.slice(0, len(batch) - 1) for batch in self._store.leaves(log_id, begin, end))
+        def leaf_hashes(self, log_id: str, begin: int, end: int) -> Iterator[pa.RecordBatch]:
+            return (batch.slice(0, len(batch) - 1) for batch in self._store.leaf_hashes(log_id, begin, end))
 
     append(given.journal, entry(0, request(access(0), access(1))))
     with pytest.raises(ReadBackDiffers):
