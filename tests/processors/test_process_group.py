@@ -1,4 +1,4 @@
-"""``auditspan process`` many times: real processes on a real Kafka and a real store, killed, stopped and told to end."""
+"""``auditspan process`` many times, on a real Kafka and a real store: killed, stopped and told to end."""
 
 from __future__ import annotations
 
