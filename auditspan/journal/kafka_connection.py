@@ -102,12 +102,14 @@ def explained(error: BaseException, what: str) -> AuditSpanError:
             remedy="Make it with: auditspan kafka init, or correct kafka.topic.",
         )
     return JournalUnavailable(
-        f"{what} failed: {type(error).__name__}: {_short(error)}.",
+        f"{what} failed: {_short(error)}.",
         remedy="See that the Kafka brokers of journal.url run; senders keep retrying.",
     )
 
 
 def _short(error: BaseException) -> str:
+    if isinstance(error, kafka_errors.KafkaTimeoutError | kafka_errors.RequestTimedOutError):
+        return "the Kafka brokers did not answer in time"
     return str(error).splitlines()[0][:200].rstrip(".") if str(error) else "no reason given"
 
 
