@@ -8,32 +8,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import secrets
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from auditspan.processors import batch, leaves, payloads
-from auditspan.processors.batch import LogContext
 from auditspan.processors.control import open_logs
-from auditspan.processors.determine import Determiner
-from auditspan.processors.epochs import epoch_of
-from auditspan.processors.identity import Identities
-from auditspan.processors.intake import Intake
 from auditspan.processors.memory import keep_buffers
-from auditspan.processors.metrics import ProcessorMetrics
-from auditspan.processors.processor import LogProcessor
-from prometheus_client import CollectorRegistry
 
 from auditspan.journal.sqlite import SqliteJournal
-from auditspan.policy.reference import Reference
 from auditspan.store.clickhouse import ClickHouseStore
+from benchmarks.sealing import DEPLOYMENT, StageClock, context_of, processor_of, seal_until
 from benchmarks.workload import LARGE, SMALL, Shape, entries
 
 TARGETS = {LARGE.name: 50_000, SMALL.name: 70_000}
@@ -43,22 +29,6 @@ _WARM_UP = 60_000
 _TOLERANCE = 0.7
 _GROWTH = 1.25
 """Largest memory of 3M spans by that of 1M that still counts as flat."""
-
-_STAGES: dict[str, list[tuple[Any, str]]] = {
-    "read the journal, decode": [(Intake, "take")],
-    "class, identity": [(batch, "classify"), (Identities, "judge")],
-    "determine": [(batch, "_judge")],
-    "payloads, salts, hashes": [
-        *((payloads, name) for name in ("payloads", "salts")),
-        *((leaves, name) for name in ("payload_hashes", "facts_hashes")),
-        (batch, "leaf_hashes"),
-    ],
-    "headers": [(leaves, "event_headers")],
-    "insert": [(ClickHouseStore, "append_batch")],
-    "read back": [(LogProcessor, "_read_back")],
-    "tree": [(LogProcessor, "_grown"), (LogProcessor, "_keep_nodes")],
-}
-_REST = "the rest"
 
 
 @dataclass
@@ -92,58 +62,29 @@ def fill(folder: Path, shape: Shape, spans: int) -> None:
     journal.close()
 
 
-def _timed(spent: dict[str, float]) -> None:
-    """Let every function of `_STAGES` add its CPU time, that of all threads, to ``spent``."""
-
-    def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any, **named: Any) -> Any:
-            begin = time.process_time()
-            try:
-                return function(*arguments, **named)
-            finally:
-                spent[stage] += time.process_time() - begin
-
-        return run
-
-    for stage, functions in _STAGES.items():
-        for owner, name in functions:
-            setattr(owner, name, timed(stage, getattr(owner, name)))
-
-
 def measure(folder: Path, shape: Shape, spans: int) -> Figures:
     """Seal the journal in ``folder``."""
     keep_buffers()
-    spent = dict.fromkeys(_STAGES, 0.0)
-    _timed(spent)
+    clock = StageClock([(SqliteJournal, "read"), (SqliteJournal, "wait")])
     journal = SqliteJournal(folder / "journal.sqlite")
     store = ClickHouseStore.embedded(folder / "store")
     store.migrate()
-    reference = Reference.packaged()
-    logs = open_logs(journal, store, "bench.local", actor="benchmark")
-    context = LogContext(
-        opening=logs.data[0],
-        salt_key=secrets.token_bytes(32),
-        epoch=epoch_of(reference.to_control_body()),
-        software="auditspan benchmark",
-        determine=Determiner(reference).determine,
-    )
-    metrics = ProcessorMetrics(CollectorRegistry()).of("events-0")
-    processor = LogProcessor(journal, store, context, metrics, minimum_interval=0.0)
-    while processor.tree.size < _WARM_UP // 2:
-        processor.run_once(0)
-    before = processor.tree.size
-    spent.update(dict.fromkeys(_STAGES, 0.0))
-    cpu, wall = time.process_time(), time.perf_counter()
-    while processor.run_once(0):
-        pass
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    sealed = processor.tree.size - before
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    opening = open_logs(journal, store, DEPLOYMENT, actor="benchmark").data[0]
+    processor = processor_of(journal, store, context_of(opening))
+    end = journal.high_water_mark(processor.partition)
+    seal_until(processor, _WARM_UP // 2, end)
+    done = seal_until(processor, None, end, clock)
     journal.close()
     store.close()
-    spent[_REST] = cpu - sum(spent.values())
-    stages = {stage: seconds / sealed * 1e6 for stage, seconds in spent.items()}
-    return Figures(shape.name, sealed, cpu, wall, sealed / cpu, peak, stages)
+    return Figures(
+        shape=shape.name,
+        spans=done.spans,
+        cpu_seconds=done.cpu_seconds,
+        wall_seconds=done.wall_seconds,
+        spans_per_cpu_second=done.rate,
+        peak_memory=done.peak_memory,
+        stages=done.stages,
+    )
 
 
 def run(shape: str, spans: int) -> Figures:

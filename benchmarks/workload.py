@@ -111,8 +111,13 @@ def resource_bytes(shape: Shape, stream: str) -> bytes:
     ).SerializeToString()
 
 
-def requests(count: int, shape: Shape = LARGE, *, seed: int = 1, streams: int = 8) -> Iterator[tuple[bytes, int]]:
-    """``ExportTraceServiceRequest`` bodies of 100 spans and the time of their last span, ``count`` spans in all."""
+def requests(
+    count: int, shape: Shape = LARGE, *, seed: int = 1, streams: int = 8, spans_a_message: int = SPANS_A_MESSAGE
+) -> Iterator[tuple[bytes, int]]:
+    """``ExportTraceServiceRequest`` bodies and the time of their last span, ``count`` spans in all.
+
+    Message i is of stream i modulo ``streams``.
+    """
     choose = random.Random(seed)
     variants = [b"".join(_field(9, attribute) for attribute in _span_attributes(shape, choose)) for _ in range(2000)]
     scope = _field(1, InstrumentationScope(name="auditspan", version="0.1.0").SerializeToString())
@@ -122,11 +127,11 @@ def requests(count: int, shape: Shape = LARGE, *, seed: int = 1, streams: int = 
     now = START
     record_prefix = semconv.AUDIT_RECORD_ID.encode()
     sequence_prefix = _field(1, semconv.AUDIT_SEQUENCE_NUMBER.encode())
-    for message in range(count // SPANS_A_MESSAGE):
+    for message in range(count // spans_a_message):
         stream = message % streams
-        ids = choose.randbytes(24 * SPANS_A_MESSAGE)
+        ids = choose.randbytes(24 * spans_a_message)
         spans = []
-        for index in range(SPANS_A_MESSAGE):
+        for index in range(spans_a_message):
             now += 20_000
             trace_id, span_id = ids[24 * index : 24 * index + 16], ids[24 * index + 16 : 24 * index + 24]
             sequence = sequences[stream] + index
@@ -151,11 +156,11 @@ def requests(count: int, shape: Shape = LARGE, *, seed: int = 1, streams: int = 
                     + _field(9, sequence_prefix + _field(2, b"\x18" + _varint(sequence))),
                 )
             )
-        sequences[stream] += SPANS_A_MESSAGE
+        sequences[stream] += spans_a_message
         yield _field(1, resources[stream] + _field(2, scope + b"".join(spans))), now
 
 
-def entries(count: int, shape: Shape = LARGE, *, seed: int = 1) -> Iterator[NewEntry]:
+def entries(count: int, shape: Shape = LARGE, **options: int) -> Iterator[NewEntry]:
     """The same as journal entries."""
-    for body, now in requests(count, shape, seed=seed):
+    for body, now in requests(count, shape, **options):
         yield NewEntry(EntryKind.OTLP, "inference-1", "bearer", now + 1_000_000, "otlp_proto", body)

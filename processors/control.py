@@ -26,7 +26,7 @@ from auditspan.store.contract import Store
 from .batch import Opening
 from .control_entries import INTERNAL, INTERNAL_AUTHENTICATION, ControlLog
 
-__all__ = ["Logs", "find_logs", "open_logs"]
+__all__ = ["Logs", "find_logs", "open_logs", "opened_logs"]
 
 _READ: Final = 1 << 20
 _AT_ONCE: Final = 1000
@@ -236,3 +236,23 @@ def _opening(body: Mapping[str, Any], opened_at: int) -> Opening:
         opened_at=opened_at,
         generation=body["generation"],
     )
+
+
+def opened_logs(journal: Journal, store: Store) -> tuple[Opening, ...]:
+    """The logs of this journal, the control log first, by the journal's word as far as it goes back; none is opened.
+
+    Raises:
+        AuditSpanError: nothing was opened yet.
+        JournalUnavailable: the journal cannot be read.
+        StoreUnavailable: the store cannot be read now.
+    """
+    wanted = (CONTROL_PARTITION, *journal.partitions)
+    openings = _opened(journal, store, None).openings
+    if not openings.keys() >= set(wanted):
+        openings = _opened(journal, store, _control_log_in_store(store)).openings
+    if CONTROL_PARTITION not in openings:
+        raise AuditSpanError(
+            f"The journal {journal.identity} has opened no log yet.",
+            remedy="Start the service on it once, or name the directory of the deployment.",
+        )
+    return tuple(openings[partition] for partition in wanted if partition in openings)

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.checkpoint import CheckpointInvalid, log_origin, open_checkpoint
-from auditspan.ledger.hashing import leaf_hashes
-from auditspan.ledger.merkle import EMPTY_ROOT, CompactRange
+from auditspan.ledger.hashing import from_binary
+from auditspan.ledger.merkle import EMPTY_ROOT, CompactRange, leaf_hash
 from auditspan.store.contract import Store
 
 from .restore import store_subtrees
@@ -150,17 +149,17 @@ class StoredTree:
     def _read(self, size: int, last: bytes) -> CompactRange:
         """The range with the leaves up to ``size``, of which ``last`` is the last one."""
         grown = self._range.copy()
-        header = b""
-        for block in self._store.leaves(self.log_id, grown.end, size):
+        digest = b""
+        for block in self._store.leaf_hashes(self.log_id, grown.end, size):
             if not len(block):
                 continue
             index = block.column("leaf_index").to_numpy(zero_copy_only=False)
             if not np.array_equal(index, np.arange(grown.end, grown.end + len(block), dtype=np.uint64)):
                 raise self._broken(f"leaf {grown.end} is missing or there twice")
-            headers = block.column("header").cast(pa.binary())
-            grown.extend_column(leaf_hashes(headers))
-            header = headers[-1].as_py()
-        if grown.end != size or header != last:
+            digests = from_binary(block.column("leaf_hash"))
+            grown.extend_column(digests)
+            digest = digests[-1].tobytes()
+        if grown.end != size or digest != leaf_hash(last):
             raise self._broken(f"its last batch should end at leaf {size - 1}, and does not")
         return grown
 

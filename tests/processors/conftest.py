@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,9 @@ from sealing_inputs import CONTEXT, PARTITION
 
 from auditspan.journal.sqlite import SqliteJournal
 from auditspan.store.clickhouse import ClickHouseStore
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+"""For the slow deriver in ``tests/reference``."""
 
 
 @pytest.fixture

@@ -1,0 +1,107 @@
+"""Leaves whose journal entries are gone: checked against their own headers, the salt key, and what was signed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from auditspan.ledger.typed_columns import from_payloads, read_headers
+from auditspan.store.contract import Store
+from auditspan.store.schema import HEADER_COLUMNS, PAYLOAD_COLUMNS
+
+from .. import payloads as bytes_of
+from .compare import STORED, Difference, Run, differences, report, runs
+from .report import Findings
+from .trees import Trees
+
+__all__ = ["check_by_headers"]
+
+_HASHES: Final = (
+    rb'"facts_hash":(?:null|"(?P<facts>[0-9a-f]{64})").*'
+    rb'"payload_hash":"(?P<payload>[0-9a-f]{64})".*"position":\[(?P<offset>[0-9]{1,18}),(?P<ordinal>[0-9]{1,9})\]'
+)
+_COLUMNS: Final = tuple(name for name in STORED if name not in ("citations", "why", "sealing_month"))
+
+
+def check_by_headers(
+    store: Store,
+    log_id: str,
+    end: int,
+    salt_key: bytes,
+    trees: Trees,
+    findings: Findings,
+    progress: Callable[[int], None],
+) -> None:
+    """Check the leaves ``[0, end)`` of a log, which the journal no longer gives.
+
+    Found is every stored byte that is not what a header says: payload, salt, facts, typed columns. A header itself is
+    held against the kept nodes and the signed trees, which name it within 256 leaves.
+    """
+    odd: list[Difference] = []
+    for run in runs(store.columns(log_id, 0, end, _COLUMNS), 0, end, odd):
+        report(findings, odd)
+        odd.clear()
+        headers = run.rows.column("header").cast(pa.binary())
+        read = read_headers(headers)
+        for row, why in read.malformed.items():
+            findings.add("leaf.differs", run.begin + row, "a header of version 1", why, column="header")
+        good = np.ones(len(headers), np.bool_)
+        good[list(read.malformed)] = False
+        _report(findings, run, read.columns, HEADER_COLUMNS.names, good)
+        payloads = run.rows.column("payload").cast(pa.binary())
+        given = pc.if_else(pc.greater(pc.binary_length(payloads), 0), payloads, pa.scalar(None, pa.binary()))
+        _report(findings, run, from_payloads(given), PAYLOAD_COLUMNS.names, good)
+        _check_hashes(findings, run, log_id, salt_key, headers, given)
+        while trees.size < run.begin:
+            # The hole is a fault already; the tree goes on so that later leaves keep their places.
+            trees.extend([bytes(32)] * min(run.begin - trees.size, 1 << 16))
+        trees.extend(bytes_of.leaf_hashes(pa.chunked_array([headers])))
+        progress(len(run.rows))
+    report(findings, odd)
+
+
+def _report(findings: Findings, run: Run, derived: pa.Table, names: list[str], good: np.ndarray) -> None:
+    report(findings, (one for one in differences(run, derived, names) if good[one.leaf - run.begin]))
+
+
+def _check_hashes(
+    findings: Findings, run: Run, log_id: str, salt_key: bytes, headers: pa.Array, payloads: pa.Array
+) -> None:
+    """Salts against the key, payloads and facts against the hashes in the headers."""
+    said = pc.extract_regex(headers, pattern=_HASHES)
+    events = np.flatnonzero(said.is_valid().to_numpy(zero_copy_only=False))
+    logs_own = np.setdiff1d(np.arange(len(headers)), events)
+    for name in ("payload", "salt", "facts"):
+        stored = run.rows.column(name).cast(pa.binary())
+        for row in logs_own[pc.binary_length(stored).to_numpy()[logs_own] > 0].tolist():
+            findings.add(f"{name}.differs", run.begin + row, "nothing: the log originated the leaf", "something")
+    if not len(events):
+        return
+    choice = pa.array(events)
+    fields = pc.struct_field(said, [2]).take(choice), pc.struct_field(said, [3]).take(choice)
+    offsets, ordinals = (field.cast(pa.string()).cast(pa.int64()).to_numpy() for field in fields)
+    salts = bytes_of.salts(salt_key, log_id, offsets, ordinals.astype(np.int32))
+    stored_salts = run.rows.column("salt").cast(pa.binary()).take(choice).to_pylist()
+    payload_list, facts = payloads.take(choice).to_pylist(), run.rows.column("facts").cast(pa.binary()).take(choice)
+    hashes = pc.struct_field(said, [1]).take(choice).to_pylist()
+    facts_hashes = pc.struct_field(said, [0]).take(choice).to_pylist()
+    rows = zip(events.tolist(), salts, stored_salts, payload_list, hashes, facts.to_pylist(), facts_hashes, strict=True)
+    for row, salt, stored_salt, payload, payload_hash, document, facts_hash in rows:
+        leaf = run.begin + row
+        if stored_salt != salt:
+            findings.add("salt.differs", leaf, "the salt of its position", "another", column="salt")
+        if _hash(b"\x02", salt, payload or b"") != payload_hash:
+            findings.add(
+                "payload.differs", leaf, f"a payload of hash {payload_hash.decode()}", "another", column="payload"
+            )
+        if (_hash(b"\x03", salt, document) if document else b"") != (facts_hash or b""):
+            findings.add("facts.differs", leaf, "facts of the hash in the header", "others", column="facts")
+
+
+def _hash(prefix: bytes, salt: bytes, data: bytes) -> bytes:
+    return hashlib.sha256(prefix + salt + data).hexdigest().encode()
