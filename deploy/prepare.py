@@ -10,22 +10,17 @@ import argparse
 import base64
 import hashlib
 import os
+import re
 import secrets
 import uuid
 from pathlib import Path
 
 HERE = Path(__file__).parent
 
-ROLES = {
-    # The schema alone; only the init job uses it.
-    "owner": ["GRANT ALL ON auditspan.*"],
-    # Seals: no ALTER, no TRUNCATE, no DROP.
-    "writer": ["GRANT SELECT, INSERT ON auditspan.*"],
-    "reader": ["GRANT SELECT ON auditspan.*"],
-}
-"""Users of ClickHouse, each with its grants."""
-
-READER_LIMITS = {"max_execution_time": 300, "max_memory_usage": 2_000_000_000}
+ROLES_SQL = HERE / "clickhouse" / "roles.sql"
+"""Who may do what on a ClickHouse server: here as XML, since passwords of this deployment go with it."""
+USERS = ("owner", "writer", "reader")
+"""Only the job `init` uses the owner."""
 
 
 def main() -> None:
@@ -45,35 +40,47 @@ def prepare(folder: Path, deployment: str) -> None:
     kept = folder / "secrets"
     kept.mkdir(mode=0o700, exist_ok=True)
     kept.chmod(0o700)
-    passwords = {role: _secret(kept / f"store_{role}") for role in ROLES}
+    passwords = {role: _secret(kept / f"store_{role}") for role in USERS}
     _write(kept / "clickhouse_users.xml", users_xml(passwords))
     # 16 random bytes as the 22 characters that Kafka takes.
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
     _write(folder / ".env", f"AUDITSPAN_DEPLOYMENT={deployment}\nKAFKA_CLUSTER_ID={cluster}\n")
 
 
+def rights() -> dict[str, tuple[list[str], dict[str, str]]]:
+    """The grants and the settings of each user, as ``clickhouse/roles.sql`` has them."""
+    text = re.sub(r"--.*", "", ROLES_SQL.read_text())
+    found: dict[str, tuple[list[str], dict[str, str]]] = {user: ([], {}) for user in USERS}
+    for grant, user in re.findall(r"(GRANT [^;]*?) TO auditspan_(\w+)\s*;", text):
+        found[user][0].append(" ".join(grant.split()))
+    for settings, user in re.findall(r"SETTINGS PROFILE[^;]*? SETTINGS\s+([^;]*?)\s+TO auditspan_(\w+)\s*;", text):
+        pairs = (setting.partition("=") for setting in settings.split(","))
+        found[user][1].update((name.strip(), value.strip().strip("'")) for name, _, value in pairs)
+    return found
+
+
 def users_xml(passwords: dict[str, str]) -> str:
-    """Configuration of ClickHouse's users: the roles alone, and no user without a password."""
-    users = []
-    for role, grants in ROLES.items():
-        digest = hashlib.sha256(passwords[role].encode()).hexdigest()
+    """Configuration of ClickHouse's users: ours alone, and none without a password."""
+    users, profiles = [], []
+    for user, (grants, settings) in rights().items():
+        digest = hashlib.sha256(passwords[user].encode()).hexdigest()
         queries = "".join(f"<query>{grant}</query>" for grant in grants)
-        profile = "auditspan_reader" if role == "reader" else "default"
+        lines = "".join(f"<{name}>{value}</{name}>" for name, value in settings.items())
+        profiles.append(f"    <auditspan_{user}>{lines}</auditspan_{user}>")
         users.append(
-            f"    <{role}>\n"
+            f"    <{user}>\n"
             f"      <password_sha256_hex>{digest}</password_sha256_hex>\n"
             f"      <networks><ip>::/0</ip></networks>\n"
-            f"      <profile>{profile}</profile>\n"
+            f"      <profile>auditspan_{user}</profile>\n"
             f"      <quota>default</quota>\n"
             f"      <grants>{queries}</grants>\n"
-            f"    </{role}>"
+            f"    </{user}>"
         )
-    limits = "".join(f"<{name}>{value}</{name}>" for name, value in READER_LIMITS.items())
     return "\n".join(
         [
             "<clickhouse>",
             "  <profiles>",
-            f"    <auditspan_reader>{limits}</auditspan_reader>",
+            *profiles,
             "  </profiles>",
             "  <users>",
             '    <default remove="remove"/>',

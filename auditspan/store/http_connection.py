@@ -8,7 +8,7 @@ the batch that it then sends again can come in only once: docs/decisions/0003-co
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, cast
@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import clickhouse_connect
 import pyarrow as pa
-from clickhouse_connect.driver.exceptions import DatabaseError, Error
+from clickhouse_connect.driver.exceptions import DatabaseError, Error, ProgrammingError
 from clickhouse_connect.driver.httpclient import HttpClient
 from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout
@@ -34,6 +34,7 @@ from auditspan.store.insert_statement import (
 
 __all__ = ["HttpConnection"]
 
+_EVENTS: Final = "auditspan.events"
 _PAGE_ROWS: Final = 16_384
 _TOO_MUCH: Final = frozenset({241, 396})
 """ClickHouse's MEMORY_LIMIT_EXCEEDED and TOO_MANY_ROWS_OR_BYTES."""
@@ -41,8 +42,6 @@ _FAILURES: Final = (Error, HTTPError, pa.ArrowException, OSError)
 """What a call raises when the server refuses, goes away, or breaks off: also an Arrow stream that ends in an error."""
 _EXCEPTION_CODE: Final = "X-ClickHouse-Exception-Code"
 _LONGEST_ERROR: Final = 64 * 1024
-_MARGIN: Final = 15.0
-"""Seconds that an insert's answer may come after the server must have given the insert up."""
 
 # On replicas a read must see every insert that was acknowledged, or the next leaf is not the next one.
 _REPLICATED_SETTINGS: Final = {
@@ -66,6 +65,7 @@ class HttpConnection:
     Args:
         insert_seconds: bound of an insert on the server. One that its client has given up ends by then, so it cannot
             come in long after another writer has taken over.
+        answer_seconds: how long the answer may come after the server must have given the insert up.
         compression: of the rows of an insert.
         options: of ``clickhouse_connect.get_client``.
 
@@ -73,8 +73,16 @@ class HttpConnection:
         StoreUnavailable: the server cannot be reached, or refuses.
     """
 
-    def __init__(self, *, insert_seconds: int = 30, compression: BodyCompression = "none", **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        insert_seconds: int = 30,
+        answer_seconds: float = 15.0,
+        compression: BodyCompression = "none",
+        **options: Any,
+    ) -> None:
         self._insert_seconds = insert_seconds
+        self._answer_seconds = answer_seconds
         self._compression: BodyCompression = compression
         self._tables: dict[str, _Table] = {}
         self._sent: tuple[str, int, int] | None = None
@@ -92,6 +100,7 @@ class HttpConnection:
             raise _unavailable(error) from error
         assert isinstance(client, HttpClient)
         self._client = client
+        self._replicated(_EVENTS)
 
     def command(self, sql: str, parameters: Parameters | None = None) -> Any:
         """Run a statement; its only value, if it has one."""
@@ -190,9 +199,6 @@ class HttpConnection:
             found = self.query(
                 "SELECT name, type FROM system.columns WHERE database || '.' || table = {table:String}", {"table": name}
             )
-            engine = self.query(
-                "SELECT engine FROM system.tables WHERE database || '.' || name = {table:String}", {"table": name}
-            )
             types = dict(zip(found["name"].to_pylist(), found["type"].to_pylist(), strict=True))
             missing = sorted(set(columns) - set(types))
             if missing:
@@ -201,12 +207,20 @@ class HttpConnection:
                     remedy="Its schema is older than this version: start the new version's `auditspan store serve`, or "
                     "apply deploy/clickhouse as the owner of the schema.",
                 )
-            replicated = any(kind.startswith(("Replicated", "Shared")) for kind in engine["engine"].to_pylist())
-            known = self._tables[name] = _Table(types, replicated)
-            if replicated:
-                # Reads of this client too: the next leaf must be the last one of any replica.
-                self._client.set_client_setting("select_sequential_consistency", "1")
+            known = self._tables[name] = _Table(types, self._replicated(name))
         return known
+
+    def _replicated(self, table: str) -> bool:
+        """Whether the table has replicas; then the reads of this client see what any of them acknowledged."""
+        engine = self.query(
+            "SELECT engine FROM system.tables WHERE database || '.' || name = {table:String}", {"table": table}
+        )
+        replicated = any(kind.startswith(("Replicated", "Shared")) for kind in engine["engine"].to_pylist())
+        if replicated:
+            # A reader may set nothing; what it reads is not sealed upon.
+            with suppress(ProgrammingError):
+                self._client.set_client_setting("select_sequential_consistency", "1")
+        return replicated
 
     def _send(self, statement: str, rows: pa.Table, settings: Mapping[str, str], parameters: Mapping[str, str]) -> None:
         """Send an insert once; return when it is durable.
@@ -237,7 +251,7 @@ class HttpConnection:
                 headers=headers,
                 retries=False,
                 redirect=False,
-                timeout=Timeout(connect=connect, read=self._insert_seconds + _MARGIN),
+                timeout=Timeout(connect=connect, read=self._insert_seconds + self._answer_seconds),
             )
         except (HTTPError, OSError) as error:
             raise _unavailable(error) from error

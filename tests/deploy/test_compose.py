@@ -257,8 +257,18 @@ def test_prepare_draws_what_the_services_mount(tmp_path: Path) -> None:
         assert len(password) >= 32
         digest = users.findtext(f"{role}/password_sha256_hex")
         assert digest == hashlib.sha256(password.encode()).hexdigest()
-    writer = {query.text for query in users.iterfind("writer/grants/query")}
-    assert writer == {"GRANT SELECT, INSERT ON auditspan.*"}
+    roles = (DEPLOY / "clickhouse" / "roles.sql").read_text()
+    for role in ("owner", "writer", "reader"):
+        grants = [query.text for query in users.iterfind(f"{role}/grants/query")]
+        assert grants
+        assert all(f"{grant} TO auditspan_{role};" in roles for grant in grants)
+        assert sum(f"TO auditspan_{role};" in line and line.startswith("GRANT") for line in roles.splitlines()) == len(
+            grants
+        )
+        assert users.findtext(f"{role}/profile") == f"auditspan_{role}"
+    said = ET.parse(tmp_path / "secrets" / "clickhouse_users.xml").getroot()
+    assert said.findtext("profiles/auditspan_writer/async_insert") == "0"
+    assert said.findtext("profiles/auditspan_reader/readonly") == "1"
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     module.prepare(tmp_path, "another.example.org")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
