@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "kafka"))
 
 from broker import Kafka, missing, running
+
+from auditspan.config import KafkaSettings
+
+_numbers = itertools.count()
+KEY = b"k" * 32
+"""The journal key of the tests."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,3 +44,42 @@ def kafka(request, tmp_path_factory):
     request.getfixturevalue("kafka_here")
     with running(tmp_path_factory.mktemp("kafka")) as started:
         yield started
+
+
+@pytest.fixture
+def kafka_settings(kafka):
+    """Settings with topics of the test's own: ``kafka_settings(partitions=…, make=…, **settings)``."""
+    from auditspan.journal.kafka_topics import make_topics
+
+    def prepare(partitions: int = 1, *, make: bool = True, **settings) -> KafkaSettings:
+        chosen = KafkaSettings(
+            **{
+                "topic": f"test-{os.getpid()}-{next(_numbers)}",
+                "group": f"test-{os.getpid()}-{next(_numbers)}",
+                "replication_factor": 1,
+                "min_insync_replicas": 1,
+                **settings,
+            }
+        )
+        if make:
+            make_topics(kafka.url, chosen, partitions)
+        return chosen
+
+    return prepare
+
+
+@pytest.fixture
+def kafka_journal(kafka, kafka_settings):
+    """Open journals on the running Kafka: ``kafka_journal(partitions, settings=None, key=KEY, **settings)``."""
+    from auditspan.journal.kafka import KafkaJournal
+
+    opened = []
+
+    def start(partitions: int = 1, settings: KafkaSettings | None = None, *, key: bytes = KEY, **given) -> KafkaJournal:
+        chosen = settings or kafka_settings(partitions, **given)
+        opened.append(KafkaJournal(kafka.url, chosen, partitions, key))
+        return opened[-1]
+
+    yield start
+    for journal in opened:
+        journal.close()

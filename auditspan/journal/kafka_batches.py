@@ -35,6 +35,17 @@ _LOG_APPEND_TIME: Final = 0x08
 _CONTROL: Final = 0x20
 _GZIP, _SNAPPY, _LZ4, _ZSTD = 1, 2, 3, 4
 _LONGEST_VARINT: Final = 10
+# What the decompressors and the parser raise on bytes that are none of theirs.
+_NOT_A_BATCH: Final = (
+    ValueError,
+    IndexError,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    OSError,
+    zlib.error,
+    zstandard.ZstdError,
+)
 
 
 class CorruptBatch(Exception):
@@ -79,7 +90,7 @@ class Batch:
         try:
             content = _unpacked(self.content, self.attributes & _CODEC, limit)
             found = list(self._parsed(content)) if content is not None else None
-        except (ValueError, IndexError, struct.error, RuntimeError, zlib.error, zstandard.ZstdError, EOFError):
+        except _NOT_A_BATCH:
             found = None
         if found is not None and not self.control:
             yield from found

@@ -134,7 +134,10 @@ class Cursor:
         """Batches from the brokers; false when none came in time."""
         try:
             if self._asked is None:
-                self._ask()
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._ask(min(int(left * 1000), _WAIT_MS))
             answer = self.link.answer(self._asked, deadline - time.monotonic())
             if answer is None:
                 return False
@@ -153,11 +156,11 @@ class Cursor:
                 remedy="Compare the replicas of the partition: one of the brokers' disks, or the network, alters data.",
             ) from error
 
-    def _ask(self) -> None:
+    def _ask(self, wait_ms: int) -> None:
         self._asked = self.link.fetch(
             self._partition,
             self._fetch_at,
-            wait_ms=_WAIT_MS if self._ahead else 0,
+            wait_ms=wait_ms,
             max_bytes=self._fetch_bytes,
             last_epoch=self._epoch,
         )
@@ -182,8 +185,9 @@ class Cursor:
         self._batches = iter(came)
         self._fetch_at = came[-1].next_offset
         self._epoch = came[-1].leader_epoch
-        if self._ahead:
-            self._ask()
+        # Not at the end: there the request would wait at the broker, and everything after it on this connection too.
+        if self._ahead and self._fetch_at < answer.high_watermark:
+            self._ask(0)
         return True
 
     def _out_of_range(self) -> bool:

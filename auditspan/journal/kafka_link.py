@@ -58,7 +58,12 @@ class Link:
         largest_answer: int,
     ) -> None:
         self._request_seconds = request_seconds
-        self._client = KafkaNetClient(**options, receive_message_max_bytes=largest_answer + _FRAME_ROOM)
+        self._client = KafkaNetClient(
+            **options,
+            receive_message_max_bytes=largest_answer + _FRAME_ROOM,
+            # It warns of each large answer, as of a task that takes too long.
+            slow_task_threshold_secs=0,
+        )
         self._manager = self._client._manager
         self._cluster = self._manager.cluster
         # Asking about a topic must never make it: it would get whatever defaults the brokers have.

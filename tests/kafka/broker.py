@@ -140,6 +140,8 @@ class Kafka:
 
     bootstrap: str
     brokers: list[Broker] = field(default_factory=list)
+    secured: dict[str, str] = field(default_factory=dict)
+    """Addresses of further listeners, by security protocol."""
 
     @property
     def url(self) -> str:
@@ -157,7 +159,7 @@ def running(
     folder: Path,
     brokers: int = 1,
     *,
-    protocol: str = "PLAINTEXT",
+    secured: Sequence[str] = (),
     properties: Mapping[str, object] | None = None,
     scram: Sequence[tuple[str, str]] = (),
 ) -> Iterator[Kafka]:
@@ -166,17 +168,19 @@ def running(
     Args:
         folder: for data, configuration and logs.
         brokers: 1 or 3; each is also a controller.
-        protocol: security protocol of the clients' listener.
+        secured: security protocols of further listeners, of a single broker.
         properties: further lines of ``server.properties``.
         scram: (user, password) that exist from the start, for both SCRAM mechanisms.
     """
     resolve()
-    ports = free_ports(2 * brokers)
+    *ports, last = free_ports(2 * brokers + len(secured) + 1)
+    del last
+    further = {protocol: f"127.0.0.1:{port}" for protocol, port in zip(secured, ports[2 * brokers :], strict=True)}
     nodes = [Broker(i + 1, folder / f"broker-{i + 1}", ports[2 * i], ports[2 * i + 1]) for i in range(brokers)]
     cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "x")
     for node in nodes:
-        _format(node, nodes, cluster, protocol, properties or {}, scram)
-    kafka = Kafka(",".join(node.address for node in nodes), nodes)
+        _format(node, nodes, cluster, further, properties or {}, scram)
+    kafka = Kafka(",".join(node.address for node in nodes), nodes, further)
     try:
         for node in nodes:
             node.start(wait=False)
@@ -191,21 +195,22 @@ def _format(
     node: Broker,
     nodes: Sequence[Broker],
     cluster: str,
-    protocol: str,
+    secured: Mapping[str, str],
     properties: Mapping[str, object],
     scram: Sequence[tuple[str, str]],
 ) -> None:
     node.folder.mkdir(parents=True)
     replicas = min(3, len(nodes))
-    # Brokers speak to each other on a plain listener of their own when the clients' is secured.
+    listeners = [f"CLIENT://{node.address}", *(f"{name}://{address}" for name, address in secured.items())]
+    protocols = ["CLIENT:PLAINTEXT", "CONTROLLER:PLAINTEXT", *(f"{name}:{name}" for name in secured)]
     lines: dict[str, object] = {
         "process.roles": "broker,controller",
         "node.id": node.number,
         "controller.quorum.voters": ",".join(f"{one.number}@127.0.0.1:{one.controller_port}" for one in nodes),
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"CLIENT://{node.address},CONTROLLER://127.0.0.1:{node.controller_port}",
-        "advertised.listeners": f"CLIENT://{node.address}",
-        "listener.security.protocol.map": f"CLIENT:{protocol},CONTROLLER:PLAINTEXT",
+        "listeners": ",".join([*listeners, f"CONTROLLER://127.0.0.1:{node.controller_port}"]),
+        "advertised.listeners": ",".join(listeners),
+        "listener.security.protocol.map": ",".join(protocols),
         "inter.broker.listener.name": "CLIENT",
         "log.dirs": node.folder / "data",
         "auto.create.topics.enable": "false",
@@ -218,6 +223,7 @@ def _format(
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
         "log.cleaner.dedupe.buffer.size": 16 << 20,
+        "log.cleaner.backoff.ms": 500,
         "num.network.threads": 2,
         "num.io.threads": 4,
         "broker.session.timeout.ms": 3000,
