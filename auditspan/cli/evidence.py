@@ -17,19 +17,20 @@ from auditspan.cli.moments import nanoseconds
 from auditspan.cli.output import JsonOption, console, errors, plain, print_json, reports_errors, reports_errors_with
 from auditspan.data_directory import DataDirectory
 
-__all__ = ["EXIT_USAGE", "Verdict", "app"]
+__all__ = ["EXIT_USAGE", "Verdict", "app", "progress_bar"]
 
 app = typer.Typer(no_args_is_help=True, help="Evidence packages: export them, and verify them offline.")
 
 EXIT_USAGE = 3
-"""``evidence verify`` was used wrongly: 1 and 2 speak of the package."""
+"""``evidence verify`` or ``replay`` was used wrongly, or could not be done: 1 and 2 speak of what was verified."""
 
 
 class Verdict(SystemExit):
-    """End of ``evidence verify`` with the status of its report."""
+    """End of ``evidence verify`` or ``replay`` with the status of its report."""
 
 
-def _progress() -> Progress:
+def progress_bar() -> Progress:
+    """How far a long command is, for whoever watches."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -79,7 +80,7 @@ def export(
 
     with ExitStack() as stack:
         reading = stack.enter_context(open_reader(data, None))
-        bar = stack.enter_context(_progress()) if not as_json else None
+        bar = stack.enter_context(progress_bar()) if not as_json else None
         task = bar.add_task("exporting", total=None) if bar is not None else None
 
         def progress(done: int, total: int) -> None:
@@ -164,7 +165,7 @@ def verify(
     from auditspan.ledger.keys import load_trust
 
     with ExitStack() as stack:
-        bar = stack.enter_context(_progress()) if not as_json else None
+        bar = stack.enter_context(progress_bar()) if not as_json else None
         task = bar.add_task("verifying", total=None) if bar is not None else None
 
         def progress(done: int, total: int) -> None:

@@ -1,0 +1,8 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), *(str(HERE.parent / folder) for folder in ("service", "kafka", "faults"))]
+"""For the slow deriver, the final checks, the brokers and the proxy."""
