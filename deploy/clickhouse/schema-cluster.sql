@@ -72,7 +72,7 @@ SETTINGS
     min_bytes_for_wide_part = 268435456,
 
 
-    merge_selector_base = 20,
+    merge_selector_base = 100,
 
     fsync_after_insert = 1,
     fsync_part_directory = 1;
@@ -110,3 +110,56 @@ ORDER BY (log_id, size, note)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 INSERT INTO auditspan.migrations (version, name) SELECT 2, '0002_tree' WHERE 2 NOT IN (SELECT version FROM auditspan.migrations);
+
+CREATE TABLE IF NOT EXISTS auditspan.reference_artifacts ON CLUSTER '{cluster}'
+(
+    sha256 String,
+    content String CODEC(ZSTD(1))
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{database}/{table}', '{replica}')
+ORDER BY sha256
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+INSERT INTO auditspan.migrations (version, name) SELECT 3, '0003_reference' WHERE 3 NOT IN (SELECT version FROM auditspan.migrations);
+
+CREATE TABLE IF NOT EXISTS auditspan.suppressed ON CLUSTER '{cluster}'
+(
+    log_id LowCardinality(String),
+    first_leaf UInt64,
+    emitter LowCardinality(String),
+    stream LowCardinality(String),
+    records UInt64
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{database}/{table}', '{replica}')
+ORDER BY (log_id, emitter, stream, first_leaf);
+
+CREATE VIEW IF NOT EXISTS auditspan.streams ON CLUSTER '{cluster}' AS
+SELECT
+    log_id, emitter, stream,
+    sum(leaves_) AS leaves,
+    min(first_) AS first_sequence,
+    max(last_) AS last_sequence,
+    sum(suppressed_) AS suppressed_duplicates,
+    sum(suspects_) AS duplicate_suspects,
+    sum(conflicts_) AS conflicts,
+    sum(quarantined_) AS quarantined,
+    max(newest_) AS last_arrival
+FROM
+(
+    SELECT
+        log_id, emitter, stream, count() AS leaves_, min(sequence) AS first_, max(sequence) AS last_,
+        toUInt64(0) AS suppressed_, countIf(has(faults, 'duplicate_suspect')) AS suspects_,
+        countIf(class = 'audit.conflict') AS conflicts_, countIf(class = 'audit.quarantined') AS quarantined_,
+        max(arrival_time) AS newest_
+    FROM auditspan.events
+    WHERE payload != ''
+    GROUP BY log_id, emitter, stream
+    UNION ALL
+    SELECT
+        log_id, emitter, stream, 0, NULL, NULL, sum(records), 0, 0, 0, NULL
+    FROM auditspan.suppressed FINAL
+    GROUP BY log_id, emitter, stream
+)
+GROUP BY log_id, emitter, stream;
+
+INSERT INTO auditspan.migrations (version, name) SELECT 4, '0004_streams' WHERE 4 NOT IN (SELECT version FROM auditspan.migrations);
