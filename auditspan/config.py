@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -116,6 +117,57 @@ class Sql(_Section):
     max_concurrent: int = Field(default=8, ge=1, description="queries that run at once; more wait, then are refused")
 
 
+class StoreSettings(_Section):
+    """Where sealed events are kept: in this process, or in a ClickHouse server."""
+
+    url: str = Field(
+        default="embedded",
+        description="embedded (ClickHouse in this process, in DIR/store), or http(s)://HOST:PORT of a ClickHouse "
+        "server or of `auditspan store serve`",
+    )
+    user: str = Field(default="writer", min_length=1, description="who seals; may INSERT and SELECT")
+    password_file: Path | None = Field(
+        default=None, description="file with the password of store.user; default DIR/write.token"
+    )
+    read_user: str = Field(default="reader", min_length=1, description="who the commands read as")
+    read_password_file: Path | None = Field(
+        default=None, description="file with the password of store.read_user; default DIR/read.token"
+    )
+    ca_file: Path | None = Field(
+        default=None, description="PEM file of the authority that an https server's certificate is checked against"
+    )
+    client_certificate: Path | None = Field(default=None, description="PEM file, where the server asks for one")
+    client_key: Path | None = Field(default=None, description="PEM file of the certificate's private key")
+    connect_seconds: int = Field(default=10, ge=1, le=300, description="to reach the server")
+    insert_seconds: int = Field(
+        default=30, ge=5, le=600, description="bound of one insert on the server; then the batch is tried again"
+    )
+    query_seconds: int = Field(
+        default=300, ge=5, le=3600, description="without a byte of a result, a query is given up"
+    )
+    compression: Literal["auto", "none", "lz4", "zstd"] = Field(
+        default="auto", description="of inserted rows; auto: none to this machine, lz4 to another"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_store(cls, value: str) -> str:
+        if value == "embedded":
+            return value
+        try:
+            parts = urlsplit(value)
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        if parts.username is not None or parts.password is not None:
+            # The value itself is not repeated: it holds a password.
+            raise ValueError("no user or password may stand in it: use store.user and store.password_file")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise ValueError(f"{value!r} is neither `embedded` nor http://HOST:PORT or https://HOST:PORT")
+        default = 8443 if parts.scheme == "https" else 8123
+        return f"{parts.scheme}://{Address(host=parts.hostname, port=port or default)}"
+
+
 class Settings(BaseSettings):
     """All settings of ``auditspan up``."""
 
@@ -134,6 +186,7 @@ class Settings(BaseSettings):
     journal: JournalSettings = JournalSettings()
     processor: Processor = Processor()
     sql: Sql = Sql()
+    store: StoreSettings = StoreSettings()
 
 
 def load_settings(file: Path | None, overrides: dict[str, Any] | None = None) -> Settings:

@@ -6,17 +6,20 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 from auditspan.errors import AuditSpanError
 
-__all__ = ["SERVICE", "DataDirectory", "DataDirectoryBusy"]
+__all__ = ["SERVICE", "STORE_SERVICE", "DataDirectory", "DataDirectoryBusy"]
 
 SERVICE: Final = "auditspan up"
 """Purpose for which a service holds its directory."""
+STORE_SERVICE: Final = "auditspan store serve"
+"""The same of the store as a service of its own."""
+_SERVICES: Final = frozenset({SERVICE, STORE_SERVICE})
 _POLL: Final = 0.05
 _ENDPOINTS: Final = ("otlp_http", "otlp_grpc", "sql")
 
@@ -54,6 +57,11 @@ class DataDirectory:
     def read_token(self) -> Path:
         """The token that reads the store through the SQL endpoint, 0600."""
         return self.root / "read.token"
+
+    @property
+    def write_token(self) -> Path:
+        """The password of the user ``writer`` of `auditspan store serve`, 0600."""
+        return self.root / "write.token"
 
     @property
     def tokens(self) -> Path:
@@ -126,7 +134,7 @@ class DataDirectory:
         while not _locked(handle):
             handle.seek(0)
             process, _, held_for = handle.read().strip().partition(" ")
-            if held_for == SERVICE or time.monotonic() >= deadline:
+            if held_for in _SERVICES or time.monotonic() >= deadline:
                 handle.close()
                 raise DataDirectoryBusy(
                     f"Process {process or 'unknown'} ({held_for or 'starting'}) already runs on {self.root}.",
@@ -146,15 +154,15 @@ class DataDirectory:
         temporary.write_text(json.dumps(dict(endpoints), indent=2) + "\n")
         temporary.replace(self.endpoints)
 
-    def read_endpoints(self) -> dict[str, str]:
-        """What a running service wrote: URLs by ``otlp_http``, ``otlp_grpc`` and ``sql``.
+    def read_endpoints(self, names: Sequence[str] = _ENDPOINTS) -> dict[str, str]:
+        """What a running service wrote: URLs by ``otlp_http``, ``otlp_grpc`` and ``sql``, of which each has its own.
 
         Raises:
             AuditSpanError: no service has written it, or something else did.
         """
         try:
             read = json.loads(self.endpoints.read_text())
-            return {name: str(read[name]) for name in _ENDPOINTS}
+            return {name: str(read[name]) for name in names}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise AuditSpanError(
                 f"No service has said where it listens in {self.endpoints}.",

@@ -15,7 +15,7 @@ from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.keys import init_keys, write_secret_file
 
-__all__ = ["app", "make_keys", "make_read_token"]
+__all__ = ["app", "make_keys", "make_read_token", "make_write_token"]
 
 app = typer.Typer(no_args_is_help=True, help="Signing key, salt key, read token and the public trust.json.")
 
@@ -47,6 +47,11 @@ def make_keys(directory: DataDirectory, deployment: str) -> None:
 def make_read_token(directory: DataDirectory) -> None:
     """Make the token that reads the store through the SQL endpoint."""
     write_secret_file(directory.read_token, "asr_" + secrets.token_urlsafe(32) + "\n")
+
+
+def make_write_token(directory: DataDirectory) -> None:
+    """Make the password of the user ``writer`` of the store as a service."""
+    write_secret_file(directory.write_token, "asw_" + secrets.token_urlsafe(32) + "\n")
 
 
 @app.command()

@@ -14,7 +14,7 @@ import uvicorn
 from auditspan.config import Address
 from auditspan.errors import AuditSpanError
 
-__all__ = ["HttpServer", "bind", "bind_unix"]
+__all__ = ["HttpServer", "address_of", "bind", "bind_unix"]
 
 
 def bind(address: Address, what: str) -> socket.socket:
@@ -35,6 +35,12 @@ def bind(address: Address, what: str) -> socket.socket:
             remedy="Choose another address; port 0 takes a free one.",
         ) from error
     return bound
+
+
+def address_of(bound: socket.socket) -> Address:
+    """Where a TCP socket listens."""
+    host, port, *_ = bound.getsockname()
+    return Address(host=host, port=port)
 
 
 def bind_unix(path: Path) -> socket.socket:

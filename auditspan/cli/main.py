@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from auditspan import __version__
-from auditspan.cli import config, evidence, keys, spool, token
+from auditspan.cli import config, evidence, keys, spool, store, token
 from auditspan.cli.doctor import doctor
 from auditspan.cli.events import events
 from auditspan.cli.output import print_json
@@ -40,6 +40,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(token.app, name="token")
 app.add_typer(spool.app, name="spool")
 app.add_typer(evidence.app, name="evidence")
+app.add_typer(store.app, name="store")
 app.add_typer(config.app, name="config")
 
 

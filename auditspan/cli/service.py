@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from auditspan.cli.control_socket import control_app
 from auditspan.cli.keys import make_keys, make_read_token
-from auditspan.cli.listening import HttpServer, bind, bind_unix
+from auditspan.cli.listening import HttpServer, address_of, bind, bind_unix
 from auditspan.collectors.admission import AdmissionLimits, build_admission
 from auditspan.collectors.disk import DiskWatermark
 from auditspan.collectors.grpc import serve_grpc
@@ -37,7 +37,7 @@ from auditspan.processors.pipeline import Pipeline
 from auditspan.store.clickhouse import ClickHouseStore
 from auditspan.tokens import TokenRegistry
 
-__all__ = ["run_service"]
+__all__ = ["run_service", "told_to_end"]
 
 _log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ async def _serve(
             "logs": [dataclasses.asdict(log) for log in pipeline.status()],
         }
 
-    told = _told_to_end()
+    told = told_to_end()
     limits = SqlLimits(
         memory_bytes=settings.sql.max_memory_bytes,
         seconds=settings.sql.max_seconds,
@@ -161,9 +161,9 @@ async def _serve(
         stack.push_async_callback(grpc.stop, 5.0)
         await _start(stack, HttpServer(http_app(admission, health), sockets.otlp_http))
         endpoints = {
-            "otlp_http": f"http://{_where(sockets.otlp_http.getsockname())}",
+            "otlp_http": f"http://{address_of(sockets.otlp_http)}",
             "otlp_grpc": f"http://{Address(host=grpc_address.host, port=grpc.port)}",
-            "sql": f"http://{_where(sockets.sql.getsockname())}",
+            "sql": f"http://{address_of(sockets.sql)}",
         }
         directory.write_endpoints(endpoints)
         stack.callback(directory.endpoints.unlink, missing_ok=True)
@@ -178,7 +178,7 @@ async def _start(stack: AsyncExitStack, server: HttpServer) -> None:
     stack.push_async_callback(stop)
 
 
-def _told_to_end() -> asyncio.Event:
+def told_to_end() -> asyncio.Event:
     """Set by SIGTERM or SIGINT from now on: before anybody can know that the service is there."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -234,7 +234,3 @@ def _parties(directory: DataDirectory, settings: Settings) -> bytes | None:
         raise AuditSpanError(
             f"The party registry {path} cannot be read: {error.strerror}.", remedy="Correct the setting `parties`."
         ) from error
-
-
-def _where(name: tuple[Any, ...]) -> str:
-    return str(Address(host=name[0], port=name[1]))

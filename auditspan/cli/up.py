@@ -15,7 +15,7 @@ from auditspan.cli.config import settings_of
 from auditspan.cli.output import JsonOption, console, print_json, reports_errors
 from auditspan.data_directory import DataDirectory
 
-__all__ = ["up"]
+__all__ = ["log_to_standard_error", "up"]
 
 
 @reports_errors
@@ -60,13 +60,14 @@ def up(
     settings = settings_of(data, config, overrides)
     # The C core of gRPC writes to standard error by itself, before Python can say the same as an error of ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    _log_to_standard_error()
+    log_to_standard_error()
     from auditspan.cli.service import run_service
 
     run_service(DataDirectory(data), settings, ready)
 
 
-def _log_to_standard_error() -> None:
+def log_to_standard_error() -> None:
+    """Log as a service does: with the time in UTC, and without a word of the libraries below a warning."""
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler()

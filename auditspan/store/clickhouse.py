@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from auditspan.store.connection import Connection, EmbeddedConnection, HttpConnection
-from auditspan.store.contract import Fenced, SealedBatch, StoredCheckpoint, StoreUnavailable
+from auditspan.store.connection import Connection, EmbeddedConnection
+from auditspan.store.contract import Fenced, Overtaken, SealedBatch, StoredCheckpoint, StoreUnavailable
+from auditspan.store.http_connection import HttpConnection
 from auditspan.store.migrate import apply_migrations
 from auditspan.store.raw import RawReader
+from auditspan.store.raw_writer import RawWriter
 from auditspan.store.schema import EVENTS
 
 __all__ = ["ClickHouseStore"]
@@ -61,7 +63,7 @@ class ClickHouseStore:
 
     @classmethod
     def http(cls, **options: Any) -> Self:
-        """A ClickHouse server; ``options`` are those of ``clickhouse_connect.get_client``.
+        """A ClickHouse server, or `auditspan store serve`; ``options`` are those of `HttpConnection`.
 
         Raises:
             StoreUnavailable: the server cannot be reached.
@@ -82,11 +84,22 @@ class ClickHouseStore:
             raise ValueError("a ClickHouse server answers its own HTTP protocol")
         return RawReader(self._path, settings)
 
+    def raw_writer(self) -> RawWriter:
+        """A client that inserts what came over HTTP, in turn with this store's own inserts, embedded only.
+
+        Raises:
+            StatementFailed: it cannot be opened.
+        """
+        if self._path is None:
+            raise ValueError("a ClickHouse server answers its own HTTP protocol")
+        return RawWriter(self._path, self._lock)
+
     def migrate(self) -> None:
         """Bring the schema to this version.
 
         Raises:
             SchemaTooNew: a newer version wrote the store.
+            SchemaTooOld: it must be brought to this version first, by somebody who may.
         """
         apply_migrations(self._connection.command)
 
@@ -108,19 +121,34 @@ class ClickHouseStore:
         with self._lock:
             following = self.next_leaf(batch.log_id, batch.first_leaf)
             if following == batch.first_leaf:
-                self._connection.append(
-                    "auditspan.events", rows, log_id=batch.log_id, column="leaf_index", first=batch.first_leaf
-                )
+                appended = self._append(batch, rows)
                 following = self.next_leaf(batch.log_id, batch.first_leaf)
-                if following == batch.first_leaf:
+                if appended and following == batch.first_leaf:
                     # The client reports rows as written that the engine dropped as a repetition.
                     raise StoreUnavailable(
                         f"ClickHouse took the batch at leaf {following} of log {batch.log_id} and does not show it.",
                         remedy="Something removed leaves from the store: run `auditspan doctor`.",
                     )
-                if following == end:
+                if appended and following == end and self._ours(batch, end - 1):
                     return
         self._prove(batch, following, end)
+
+    def _append(self, batch: SealedBatch, rows: pa.Table) -> bool:
+        """Whether the insert was taken: another writer may have come between the look and it."""
+        try:
+            self._connection.append(
+                "auditspan.events", rows, log_id=batch.log_id, column="leaf_index", first=batch.first_leaf
+            )
+        except Overtaken:
+            return False
+        return True
+
+    def _ours(self, batch: SealedBatch, last: int) -> bool:
+        """Whether the batch that came in is this one: of two that race for a place, a server drops one in silence."""
+        if self._path is not None:
+            return True  # the lock kept the other one out
+        found = pa.Table.from_batches(self.leaves(batch.log_id, last, last + 1))
+        return bool(found["header"].equals(batch.leaves["header"].slice(batch.leaves.num_rows - 1)))
 
     def _prove(self, batch: SealedBatch, following: int, end: int) -> None:
         """Read the leaves back: the acknowledgement of an insert does not say which rows stand there."""
@@ -166,6 +194,10 @@ class ClickHouseStore:
         )
         for block in self._connection.pages(sql, {"log_id": log_id}, begin, end):
             yield _verbatim(block)
+
+    def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Any:
+        """Run a statement; its only value, if it has one."""
+        return self._connection.command(sql, parameters)
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Rows of a SELECT with ``{name:Type}`` parameters, which are never formatted into the text."""

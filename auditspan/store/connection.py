@@ -1,13 +1,12 @@
-"""Arrow in and out of ClickHouse through clickhouse-connect, embedded (chDB) or served (HTTP).
+"""Arrow in and out of ClickHouse through clickhouse-connect: what a store needs, and the embedded engine (chDB).
 
-The two differ in three places only: where an insert reads its rows from, how rows are streamed, and who keeps two
-writers apart.
+A server (`auditspan.store.http_connection`) differs in three places only: where an insert reads its rows from, how rows
+are streamed, and who keeps two writers apart.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
@@ -17,23 +16,16 @@ from clickhouse_connect.driver.exceptions import Error
 
 from auditspan.store.contract import StoreUnavailable
 from auditspan.store.handover import Handover
+from auditspan.store.insert_statement import INSERT_SETTINGS, settings_clause
 from auditspan.store.pipe import query_pipe
 
-__all__ = ["Connection", "EmbeddedConnection", "HttpConnection", "conditional_insert"]
+__all__ = ["Connection", "EmbeddedConnection"]
 
 _BLOCK_ROWS: Final = 16_384
 _BLOCK_BYTES: Final = 16 * 2**20
 # Of a stream: no block is larger, so a reader's memory does not grow with the result.
 _STREAM_SETTINGS: Final = f"max_block_size = {_BLOCK_ROWS}, preferred_block_size_bytes = {_BLOCK_BYTES}"
-# Rows of one insert must stay one block, or the insert is not atomic and its token names half of it.
-_INSERT_SETTINGS: Final = (
-    "async_insert = 0, max_insert_threads = 1, min_insert_block_size_rows = 10000000, min_insert_block_size_bytes = 0, "
-    "max_insert_block_size = 10000000"
-)
-
-_PAGE_ROWS: Final = 16_384
-_TOO_MUCH: Final = frozenset({241, 396})
-"""ClickHouse's MEMORY_LIMIT_EXCEEDED and TOO_MANY_ROWS_OR_BYTES."""
+_INSERT_SETTINGS: Final = settings_clause(INSERT_SETTINGS)
 
 Parameters = Mapping[str, Any]
 
@@ -73,37 +65,9 @@ def _unavailable(error: Exception) -> StoreUnavailable:
     )
 
 
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
 def _one_block(rows: pa.Table) -> pa.Table:
     """The same rows as one record batch: ClickHouse reads one batch as one block."""
     return rows.unify_dictionaries().combine_chunks()
-
-
-def _write(rows: pa.Table, sink: Any) -> None:
-    with pa.ipc.new_file(sink, rows.schema) as writer:
-        writer.write_table(rows)
-
-
-def _token(log_id: str, first: int) -> str:
-    return f"insert_deduplicate = 1, insert_deduplication_token = {_quoted(f'{log_id}/{first}')}"
-
-
-def conditional_insert(table: str, columns: Sequence[str], source: str, log_id: str, column: str, first: int) -> str:
-    """An INSERT of the rows of ``source`` that fails as a whole unless ``first`` follows the log's greatest ``column``.
-
-    Tokens alone do not keep two writers apart: they belong to one partition and expire.
-    """
-    names = ", ".join(f"`{name}`" for name in columns)
-    greatest = f"SELECT if(count() = 0, 0, max({column}) + 1) FROM {table} WHERE log_id = {_quoted(log_id)}"  # noqa: S608
-    return (
-        f"INSERT INTO {table} ({names})\n"
-        f"SETTINGS {_INSERT_SETTINGS}, {_token(log_id, first)}\n"
-        f"SELECT {names} FROM {source} WHERE throwIf(({greatest}) != {first:d}, 'another writer owns this log') = 0"
-    )
 
 
 class EmbeddedConnection:
@@ -188,80 +152,3 @@ class EmbeddedConnection:
         """Let go of the client; the engine goes with the last one."""
         self._client.close()
         self._handover.close()
-
-
-class HttpConnection:
-    """A ClickHouse server."""
-
-    def __init__(self, **options: Any) -> None:
-        try:
-            self._client = clickhouse_connect.get_client(interface="http", **options)
-        except Error as error:
-            raise _unavailable(error) from error
-
-    def command(self, sql: str, parameters: Parameters | None = None) -> Any:
-        """Run a statement; its only value, if it has one."""
-        try:
-            return self._client.command(sql, parameters=dict(parameters or {}))
-        except Error as error:
-            raise _unavailable(error) from error
-
-    def query(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
-        """All rows of a SELECT."""
-        try:
-            return self._client.query_arrow(sql, parameters=dict(parameters or {}))
-        except Error as error:
-            raise _unavailable(error) from error
-
-    def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows of a SELECT, block by block."""
-        try:
-            # Blocks of the server's own size: a read-only endpoint lets nobody choose.
-            with self._client.query_arrow_stream(sql, dict(parameters or {})) as blocks:
-                for block in blocks:
-                    yield from block.to_batches() if isinstance(block, pa.Table) else [block]
-        except Error as error:
-            raise _unavailable(error) from error
-
-    def pages(self, sql: str, parameters: Parameters, begin: int, end: int) -> Iterator[pa.RecordBatch]:
-        """The rows of a SELECT over ``[begin, end)``, page by page: a read-only endpoint bounds every result."""
-        rows = _PAGE_ROWS
-        while begin < end:
-            upto = min(begin + rows, end)
-            try:
-                page = self.query(sql, {**parameters, "begin": begin, "end": upto})
-            except StoreUnavailable as error:
-                if getattr(error.__cause__, "code", None) not in _TOO_MUCH or rows == 1:
-                    raise
-                rows = max(rows // 4, 1)
-                continue
-            yield from page.to_batches()
-            begin = upto
-
-    def insert(self, table: str, rows: pa.Table) -> None:
-        """Insert rows as one block."""
-        columns = ", ".join(f"`{name}`" for name in rows.column_names)
-        self._send(f"INSERT INTO {table} ({columns})\nSETTINGS {_INSERT_SETTINGS}", rows)
-
-    def append(self, table: str, rows: pa.Table, *, log_id: str, column: str, first: int) -> None:
-        """Insert rows of a log as one block, once, if ``first`` follows the log's greatest ``column``."""
-        columns = self.query(
-            "SELECT name, type FROM system.columns WHERE database || '.' || table = {table:String}", {"table": table}
-        )
-        types = dict(zip(columns["name"].to_pylist(), columns["type"].to_pylist(), strict=True))
-        structure = ", ".join(f"`{name}` {types[name]}" for name in rows.column_names)
-        source = f"input({_quoted(structure)})"
-        self._send(conditional_insert(table, rows.column_names, source, log_id, column, first), rows)
-
-    def _send(self, statement: str, rows: pa.Table) -> None:
-        body = io.BytesIO(f"{statement}\nFORMAT Arrow\n".encode())
-        body.seek(0, io.SEEK_END)
-        _write(_one_block(rows), body)
-        try:
-            self._client.raw_insert("", insert_block=body.getvalue())
-        except Error as error:
-            raise _unavailable(error) from error
-
-    def close(self) -> None:
-        """Let go of the client."""
-        self._client.close()

@@ -10,11 +10,24 @@ import pyarrow as pa
 
 from auditspan.errors import AuditSpanError
 
-__all__ = ["Fenced", "SchemaTooNew", "SealedBatch", "Store", "StoreUnavailable", "StoredCheckpoint"]
+__all__ = [
+    "Fenced",
+    "Overtaken",
+    "SchemaTooNew",
+    "SchemaTooOld",
+    "SealedBatch",
+    "Store",
+    "StoreUnavailable",
+    "StoredCheckpoint",
+]
 
 
 class StoreUnavailable(AuditSpanError):
     """The store cannot be reached or refused for a reason that may pass; trying again is safe."""
+
+
+class Overtaken(StoreUnavailable):
+    """A conditional insert was refused, as its rows do not follow the log's last one: they are there, or others are."""
 
 
 class Fenced(AuditSpanError):
@@ -23,6 +36,10 @@ class Fenced(AuditSpanError):
 
 class SchemaTooNew(AuditSpanError):
     """A newer version wrote this store; an older one must not touch it."""
+
+
+class SchemaTooOld(AuditSpanError):
+    """The store must be migrated first, and this client may not do it."""
 
 
 @dataclass(frozen=True, slots=True)

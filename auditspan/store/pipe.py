@@ -7,12 +7,13 @@ Here the engine writes into a pipe, from a thread, and waits while the pipe is f
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Final
+from typing import Final
 
 __all__ = ["QueryPipe", "query_pipe"]
 
@@ -22,7 +23,7 @@ _PIPE_BYTES: Final = 2**20
 class QueryPipe:
     """The reading end. After its end of file, `failure` says whether the query failed."""
 
-    def __init__(self, source: IO[bytes], worker: threading.Thread, failures: list[Exception]) -> None:
+    def __init__(self, source: io.BufferedReader, worker: threading.Thread, failures: list[Exception]) -> None:
         self.source = source
         self._worker = worker
         self._failures = failures

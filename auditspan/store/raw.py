@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ from clickhouse_connect.driver.exceptions import Error
 from auditspan.store.pipe import query_pipe
 from auditspan.store.schema import DATABASE
 
-__all__ = ["EscapedText", "RawReader", "StatementFailed"]
+__all__ = ["EscapedText", "RawReader", "StatementFailed", "statement_failed"]
 
 _TOO_LARGE: Final = 396
 """ClickHouse's TOO_MANY_ROWS_OR_BYTES."""
@@ -51,7 +52,7 @@ class RawReader:
             # The last setting: from here on the engine refuses every other one.
             self._client.set_client_setting("readonly", "1")
         except Error as error:
-            raise _failed(error) from error
+            raise statement_failed(error) from error
 
     def run(self, statement: str, parameters: Mapping[str, str | EscapedText] | None = None) -> bytes:
         """The small result of one statement that names its own FORMAT.
@@ -63,7 +64,7 @@ class RawReader:
         try:
             return bytes(self._client.raw_query(statement, parameters=used or None))
         except Error as error:
-            raise _failed(error) from error
+            raise statement_failed(error) from error
 
     def result(
         self, statement: str, format_name: str, parameters: Mapping[str, str | EscapedText], largest: int
@@ -75,11 +76,9 @@ class RawReader:
         Raises:
             StatementFailed: the engine says no, or the result is larger.
         """
-        with query_pipe(
-            lambda into: self.run(f"{statement}\n{into}\nFORMAT {format_name}", parameters), self._cancel
-        ) as pipe:
-            body = bytearray()
-            while chunk := pipe.source.read(_CHUNK):
+        body = bytearray()
+        with closing(self.chunks(statement, format_name, parameters)) as chunks:
+            for chunk in chunks:
                 body += chunk
                 if len(body) > largest:
                     raise StatementFailed(
@@ -87,10 +86,22 @@ class RawReader:
                         f"Code: {_TOO_LARGE}. DB::Exception: Limit for result exceeded, max bytes: {largest}. "
                         "(TOO_MANY_ROWS_OR_BYTES)",
                     )
+        return bytes(body)
+
+    def chunks(self, statement: str, format_name: str, parameters: Mapping[str, str | EscapedText]) -> Generator[bytes]:
+        """The result of one statement without FORMAT clause, while the engine writes it. Closing it stops the query.
+
+        Raises:
+            StatementFailed: the engine says no, perhaps after it wrote a part.
+        """
+        with query_pipe(
+            lambda into: self.run(f"{statement}\n{into}\nFORMAT {format_name}", parameters), self._cancel
+        ) as pipe:
+            while chunk := pipe.source.read1(_CHUNK):
+                yield chunk
             failure = pipe.failure()
             if failure:
                 raise failure
-        return bytes(body)
 
     def _cancel(self, name: str) -> None:
         with clickhouse_connect.get_client(interface="chdb", path=str(self._path)) as other:
@@ -101,6 +112,7 @@ class RawReader:
         self._client.close()
 
 
-def _failed(error: Error) -> StatementFailed:
+def statement_failed(error: Error) -> StatementFailed:
+    """What the engine said, with its code."""
     # 1002 is ClickHouse's UNKNOWN_EXCEPTION.
     return StatementFailed(int(getattr(error, "code", None) or 1002), str(error))
