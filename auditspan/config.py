@@ -18,8 +18,11 @@ from pydantic_settings import (
 
 from auditspan.errors import AuditSpanError
 
-__all__ = ["Address", "Settings", "SettingsInvalid", "load_settings"]
+__all__ = ["EMBEDDED", "Address", "Settings", "SettingsInvalid", "load_settings"]
 
+
+EMBEDDED: Final = "embedded"
+"""As `store.url`: ClickHouse in this process."""
 
 _LAST_PORT: Final = 65_535
 _REMEDY: Final = "`auditspan config show` lists what there is, and the variable that sets each."
@@ -121,7 +124,7 @@ class StoreSettings(_Section):
     """Where sealed events are kept: in this process, or in a ClickHouse server."""
 
     url: str = Field(
-        default="embedded",
+        default=EMBEDDED,
         description="embedded (ClickHouse in this process, in DIR/store), or http(s)://HOST:PORT of a ClickHouse "
         "server or of `auditspan store serve`",
     )
@@ -152,7 +155,7 @@ class StoreSettings(_Section):
     @field_validator("url")
     @classmethod
     def _is_store(cls, value: str) -> str:
-        if value == "embedded":
+        if value == EMBEDDED:
             return value
         try:
             parts = urlsplit(value)

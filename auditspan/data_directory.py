@@ -162,7 +162,10 @@ class DataDirectory:
         """
         try:
             read = json.loads(self.endpoints.read_text())
-            return {name: str(read[name]) for name in names}
+            missing = [name for name in names if name not in read]
+            if missing:
+                raise KeyError(missing)
+            return {str(name): str(where) for name, where in read.items()}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise AuditSpanError(
                 f"No service has said where it listens in {self.endpoints}.",

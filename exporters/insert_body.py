@@ -6,29 +6,42 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
+
+from auditspan.store.insert_statement import END
 
 from .sql_guard import Refused
 
-__all__ = ["received_body"]
+__all__ = ["ReceivedInsert", "received_insert"]
 
 _TOO_LARGE: Final = 396
 _TIMEOUT_EXCEEDED: Final = 159
+_LONGEST_STATEMENT: Final = 64 * 1024
+_END: Final = END.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedInsert:
+    """A statement, and a descriptor of the rows that followed it."""
+
+    statement: str
+    descriptor: int
 
 
 @asynccontextmanager
-async def received_body(request: Request, largest: int, deadline: float) -> AsyncIterator[int]:
-    """A descriptor of the whole body, which lives in memory alone and ends with the block.
+async def received_insert(request: Request, largest: int, deadline: float) -> AsyncIterator[ReceivedInsert]:
+    """The body of a request: a statement that ends in `END`, then its rows, which live in memory until the block ends.
 
     Args:
         request: whose body has not been read.
         largest: bytes.
-        deadline: on the loop's clock, which is the monotonic one; a body that is not there by then is given up.
+        deadline: on the monotonic clock; a body that is not there by then is given up.
 
     Raises:
-        Refused: the body is too large, too late, or compressed as a whole.
+        Refused: the body is too large, too late, or no such statement.
         ClientDisconnect: the client went away, and the body is not whole.
     """
     if request.headers.get("content-encoding", "identity") != "identity":
@@ -39,31 +52,44 @@ async def received_body(request: Request, largest: int, deadline: float) -> Asyn
     descriptor = os.memfd_create("auditspan-insert")
     try:
         try:
+            # The loop's clock is the monotonic one.
             async with asyncio.timeout_at(deadline):
-                received = await _receive(request, descriptor, largest)
+                statement = await _receive(request, descriptor, largest)
         except TimeoutError:
             raise Refused(
                 "Timeout exceeded: the rows did not come in the time of the insert.",
                 _TIMEOUT_EXCEEDED,
                 "TIMEOUT_EXCEEDED",
             ) from None
-        if promised.isdigit() and received != int(promised):
-            raise ClientDisconnect
-        yield descriptor
+        yield ReceivedInsert(statement, descriptor)
     finally:
         os.close(descriptor)
 
 
-async def _receive(request: Request, descriptor: int, largest: int) -> int:
+async def _receive(request: Request, descriptor: int, largest: int) -> str:
+    """Write the rows into ``descriptor``; the statement before them. The server checks what Content-Length promised."""
+    head = bytearray()
+    statement: str | None = None
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
         if received > largest:
             raise _too_large(largest)
-        left = memoryview(chunk)
+        rows = chunk
+        if statement is None:
+            head += chunk
+            before, end, rows = bytes(head).partition(_END)
+            if not end:
+                if len(head) > _LONGEST_STATEMENT:
+                    break
+                continue
+            statement = (before + end).decode(errors="replace")
+        left = memoryview(rows)
         while left:
             left = left[os.write(descriptor, left) :]
-    return received
+    if statement is None:
+        raise Refused("An insert is a statement that ends in FORMAT Arrow, a line feed, and an Arrow file.")
+    return statement
 
 
 def _too_large(largest: int) -> Refused:

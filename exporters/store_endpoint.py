@@ -28,7 +28,7 @@ from auditspan.store.raw import StatementFailed
 from auditspan.store.raw_writer import RawWriter
 
 from .clickhouse_http import authentication_failure, credentials, failure, read_query, result, result_headers
-from .insert_body import received_body
+from .insert_body import received_insert
 from .sql_guard import Refused
 from .sql_pool import Connect, QueryPool, ResultStream
 from .sql_settings import SqlLimits, client_settings
@@ -96,7 +96,7 @@ def store_app(connect: Connect, writer: RawWriter, tokens: Tokens, limits: Store
                 "the password of the user writer is the write token, of every other user the read token."
             )
         try:
-            if request.query_params.get("query", "").lstrip()[:6].upper() == "INSERT":
+            if request.headers.get("content-type") == "application/octet-stream":
                 if not is_writer:
                     raise Refused("Only the user writer may insert.")
                 await inserts.run(request)
@@ -177,19 +177,19 @@ class _Inserts:
             StatementFailed: the engine says no, or the condition does not hold.
             ClientDisconnect: the body is not whole.
         """
-        statement = self._writer.recognise(request.query_params["query"])
-        if statement is None:
-            raise Refused("The writer may insert here as AuditSpan does, of the same version, and in no other way.")
         if self._taken >= self._limits.inserts:
             raise Refused("Too many inserts at once; try again later.", _TOO_MANY, "TOO_MANY_SIMULTANEOUS_QUERIES")
-        log_id, first = _condition(request, statement)
         deadline = time.monotonic() + _seconds(request, self._limits.insert_seconds)
         self._taken += 1
         try:
-            async with received_body(request, self._limits.insert_bytes, deadline) as descriptor:
+            async with received_insert(request, self._limits.insert_bytes, deadline) as received:
+                statement = self._writer.recognise(received.statement)
+                if statement is None:
+                    raise Refused("The writer may insert as AuditSpan of this version does, and in no other way.")
+                log_id, first = _condition(request, statement)
                 work = asyncio.get_running_loop().run_in_executor(
                     self._thread,
-                    partial(self._writer.insert, statement, descriptor, deadline, log_id=log_id, first=first),
+                    partial(self._writer.insert, statement, received.descriptor, deadline, log_id=log_id, first=first),
                 )
                 await _to_its_end(work)
         finally:

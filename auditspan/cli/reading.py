@@ -15,7 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
-from auditspan.data_directory import SERVICE, DataDirectory, DataDirectoryBusy
+from auditspan.cli.config import settings_of
+from auditspan.config import EMBEDDED, Settings
+from auditspan.data_directory import SERVICE, STORE_SERVICE, DataDirectory, DataDirectoryBusy
 from auditspan.errors import AuditSpanError
 
 if TYPE_CHECKING:
@@ -66,7 +68,9 @@ def existing(data: Path) -> DataDirectory:
 def service_is_ready(data: DataDirectory, timeout: float = 2.0) -> bool:
     """Whether the service that runs on this directory says that it is ready."""
     try:
-        endpoint = data.read_endpoints()["otlp_http"]
+        endpoints = data.read_endpoints(("sql",))
+        # A store that is a service of its own answers for itself.
+        endpoint = endpoints.get("otlp_http", endpoints["sql"])
         with urllib.request.urlopen(f"{endpoint}/readyz", timeout=timeout) as answer:  # noqa: S310 - our own address
             return bool(answer.status == 200)
     except (AuditSpanError, OSError, urllib.error.URLError):
@@ -77,8 +81,9 @@ def service_is_ready(data: DataDirectory, timeout: float = 2.0) -> bool:
 def open_reader(data: Path | None, url: str | None) -> Iterator[Reading]:
     """A store that only reads, closed at the end.
 
-    With ``url`` it speaks to that endpoint. With ``data`` it speaks to the service that runs there; when none does, it
-    opens the store itself and holds the directory meanwhile, since the embedded store allows one process.
+    With ``url`` it speaks to that endpoint. With ``data`` it speaks to the server of the setting ``store.url``, or to the
+    service that runs there; when none does, it opens the store itself and holds the directory meanwhile, since the
+    embedded store allows one process.
 
     Raises:
         AuditSpanError: neither or both were given, or there is nothing to read.
@@ -91,10 +96,15 @@ def open_reader(data: Path | None, url: str | None) -> Iterator[Reading]:
         return
     assert data is not None
     directory = existing(data)
+    settings = settings_of(data, None)
+    if settings.store.url != EMBEDDED:
+        with _of_settings(directory, settings) as reading:
+            yield reading
+        return
     try:
         held = directory.lock(_PURPOSE)
     except DataDirectoryBusy as busy:
-        if busy.purpose != SERVICE:
+        if busy.purpose not in (SERVICE, STORE_SERVICE):
             raise
         with _served(_options_of_service(directory)) as reading:
             yield reading
@@ -134,11 +144,22 @@ def _served(options: dict[str, Any]) -> Iterator[Reading]:
         store.close()
 
 
+@contextmanager
+def _of_settings(directory: DataDirectory, settings: Settings) -> Iterator[Reading]:
+    from auditspan.store.opening import open_store
+
+    store = open_store(directory, settings, reading=True)
+    try:
+        yield Reading(store, True, settings.store.url)
+    finally:
+        store.close()
+
+
 def _options_of_service(directory: DataDirectory) -> dict[str, Any]:
     deadline = time.monotonic() + _PATIENCE
     while not directory.endpoints.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    endpoint = urlsplit(directory.read_endpoints()["sql"])
+    endpoint = urlsplit(directory.read_endpoints(("sql",))["sql"])
     return {
         "host": endpoint.hostname or "127.0.0.1",
         "port": endpoint.port or _PORT,

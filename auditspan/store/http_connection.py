@@ -8,7 +8,9 @@ the batch that it then sends again can come in only once: docs/decisions/0003-co
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, cast
 from urllib.parse import urlencode
 
@@ -38,6 +40,7 @@ _TOO_MUCH: Final = frozenset({241, 396})
 _FAILURES: Final = (Error, HTTPError, pa.ArrowException, OSError)
 """What a call raises when the server refuses, goes away, or breaks off: also an Arrow stream that ends in an error."""
 _EXCEPTION_CODE: Final = "X-ClickHouse-Exception-Code"
+_LONGEST_ERROR: Final = 64 * 1024
 _MARGIN: Final = 15.0
 """Seconds that an insert's answer may come after the server must have given the insert up."""
 
@@ -108,9 +111,14 @@ class HttpConnection:
         """The rows of a SELECT, block by block."""
         try:
             # Blocks of the server's own size: a read-only endpoint lets nobody choose.
-            with self._client.query_arrow_stream(sql, dict(parameters or {})) as blocks:
-                for block in blocks:
-                    yield from block.to_batches() if isinstance(block, pa.Table) else [block]
+            answer = self._client.raw_stream(sql, dict(parameters or {}), fmt="ArrowStream")
+            with closing(answer):
+                with pa.ipc.open_stream(answer) as blocks:
+                    yield from blocks
+                # A query that fails half-way ends its stream in good order: that it failed stands behind it.
+                said = _rest(answer)
+                if said:
+                    raise DatabaseError(said)
         except _FAILURES as error:
             raise _unavailable(error) from error
 
@@ -127,10 +135,19 @@ class HttpConnection:
                 rows = max(rows // 4, 1)
                 continue
             yield from page.to_batches()
-            if not page.num_rows and begin:
-                # Positions are contiguous: after an empty page there is nothing, however far the caller asked.
-                return
-            begin = upto
+            begin = upto if page.num_rows else self._behind_nothing(sql, parameters, upto, end)
+
+    def _behind_nothing(self, sql: str, parameters: Parameters, begin: int, end: int) -> int:
+        """Skip what is not there in steps that grow: who asks for all leaves asks far beyond the last one."""
+        step = _PAGE_ROWS
+        while begin < end:
+            upto = min(begin + step, end)
+            counted = f"SELECT count() AS rows FROM ({sql})"  # noqa: S608 - a statement of ours
+            found = self.query(counted, {**parameters, "begin": begin, "end": upto})
+            if found["rows"][0].as_py():
+                break
+            begin, step = upto, 16 * step
+        return begin
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Insert rows as one block."""
@@ -197,7 +214,7 @@ class HttpConnection:
         Not by the client's own `raw_insert`: that one throws away the body of an answer, where an exception may stand
         behind a status of 200, and sends again by itself what the server may have taken already.
         """
-        body = ArrowBody(rows, self._compression)
+        head, body = statement.encode(), ArrowBody(rows, self._compression)
         query = {
             **self._client.params,
             **INSERT_SETTINGS,
@@ -205,19 +222,18 @@ class HttpConnection:
             "timeout_overflow_mode": "throw",
             **settings,
             **{f"param_{name}": value for name, value in parameters.items()},
-            "query": statement,
         }
         headers = {
             **self._client.headers,
             "Content-Type": "application/octet-stream",
-            "Content-Length": str(body.size),
+            "Content-Length": str(len(head) + body.size),
         }
         connect = self._client.timeout.connect_timeout
         try:
             answer = self._client.http.request(
                 "POST",
                 f"{self._client.url}/?{urlencode(query)}",
-                body=cast("Iterable[bytes]", iter(body)),  # a socket takes any buffer
+                body=cast("Iterable[bytes]", chain((head,), body)),  # a socket takes any buffer
                 headers=headers,
                 retries=False,
                 redirect=False,
@@ -237,6 +253,18 @@ class HttpConnection:
     def close(self) -> None:
         """Let go of the client and its connections."""
         self._client.close()
+
+
+def _rest(answer: Any) -> str:
+    """What stands behind the last row: nothing, or why the query failed, before a connection that breaks off."""
+    rest = b""
+    try:
+        while len(rest) < _LONGEST_ERROR and (piece := answer.read1(_LONGEST_ERROR)):
+            rest += piece
+    except HTTPError:
+        if not rest:
+            raise
+    return rest.decode(errors="replace").strip()
 
 
 def _is_not_next(code: int | None, said: str) -> bool:

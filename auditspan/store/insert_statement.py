@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 __all__ = [
+    "END",
     "INSERT_SETTINGS",
     "NOT_NEXT",
     "InsertStatement",
@@ -32,6 +33,9 @@ INSERT_SETTINGS: Final[Mapping[str, str]] = {
 }
 """Rows of one insert must stay one block, or the insert is not atomic and its token names half of it."""
 
+END: Final = "\nFORMAT Arrow\n"
+"""What every statement here ends in; the rows follow."""
+
 NOT_NEXT: Final = 395
 """ClickHouse's FUNCTION_THROW_IF_VALUE_IS_NON_ZERO: how a conditional insert says that its condition does not hold."""
 
@@ -51,7 +55,7 @@ class InsertStatement:
 
 def plain_insert(table: str, columns: Sequence[str]) -> str:
     """An INSERT of an Arrow body."""
-    return f"INSERT INTO {table} ({_listed(columns)})\nFORMAT Arrow"
+    return f"INSERT INTO {table} ({_listed(columns)}){END}"
 
 
 def conditional_insert(table: str, columns: Sequence[str], source: str, position: str) -> str:
@@ -65,8 +69,7 @@ def conditional_insert(table: str, columns: Sequence[str], source: str, position
     return (
         f"INSERT INTO {table} ({names})\n"
         f"SELECT {names} FROM {source}\n"
-        f"WHERE throwIf(({greatest}) != {{first:UInt64}}, 'another writer owns this log') = 0\n"
-        "FORMAT Arrow"
+        f"WHERE throwIf(({greatest}) != {{first:UInt64}}, 'another writer owns this log') = 0{END}"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from auditspan.config import Settings, StoreSettings
+from auditspan.config import EMBEDDED, Settings, StoreSettings
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
 from auditspan.store.clickhouse import ClickHouseStore
@@ -43,7 +43,7 @@ def open_store(directory: DataDirectory, settings: Settings, *, reading: bool = 
         OtherDeployment: it holds the logs of another deployment than ``settings.deployment``.
         AuditSpanError: a file of the settings cannot be read.
     """
-    if settings.store.url == "embedded":
+    if settings.store.url == EMBEDDED:
         store = ClickHouseStore.embedded(directory.store)
     else:
         store = _served(directory, settings.store, reading)
