@@ -81,8 +81,8 @@ def service_is_ready(data: DataDirectory, timeout: float = 2.0) -> bool:
 def open_reader(data: Path | None, url: str | None) -> Iterator[Reading]:
     """A store that only reads, closed at the end.
 
-    With ``url`` it speaks to that endpoint. With ``data`` it speaks to the server of the setting ``store.url``, or to the
-    service that runs there; when none does, it opens the store itself and holds the directory meanwhile, since the
+    With ``url`` it speaks to that endpoint. With ``data`` it speaks to the server of the setting ``store.url``, or to
+    the service that runs there; when none does, it opens the store itself and holds the directory meanwhile, since the
     embedded store allows one process.
 
     Raises:

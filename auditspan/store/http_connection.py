@@ -41,8 +41,6 @@ _FAILURES: Final = (Error, HTTPError, pa.ArrowException, OSError)
 """What a call raises when the server refuses, goes away, or breaks off: also an Arrow stream that ends in an error."""
 _EXCEPTION_CODE: Final = "X-ClickHouse-Exception-Code"
 _LONGEST_ERROR: Final = 64 * 1024
-_MARGIN: Final = 15.0
-"""Seconds that an insert's answer may come after the server must have given the insert up."""
 
 # On replicas a read must see every insert that was acknowledged, or the next leaf is not the next one.
 _REPLICATED_SETTINGS: Final = {
@@ -66,6 +64,7 @@ class HttpConnection:
     Args:
         insert_seconds: bound of an insert on the server. One that its client has given up ends by then, so it cannot
             come in long after another writer has taken over.
+        answer_seconds: how long the answer may come after the server must have given the insert up.
         compression: of the rows of an insert.
         options: of ``clickhouse_connect.get_client``.
 
@@ -73,8 +72,16 @@ class HttpConnection:
         StoreUnavailable: the server cannot be reached, or refuses.
     """
 
-    def __init__(self, *, insert_seconds: int = 30, compression: BodyCompression = "none", **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        insert_seconds: int = 30,
+        answer_seconds: float = 15.0,
+        compression: BodyCompression = "none",
+        **options: Any,
+    ) -> None:
         self._insert_seconds = insert_seconds
+        self._answer_seconds = answer_seconds
         self._compression: BodyCompression = compression
         self._tables: dict[str, _Table] = {}
         self._sent: tuple[str, int, int] | None = None
@@ -237,7 +244,7 @@ class HttpConnection:
                 headers=headers,
                 retries=False,
                 redirect=False,
-                timeout=Timeout(connect=connect, read=self._insert_seconds + _MARGIN),
+                timeout=Timeout(connect=connect, read=self._insert_seconds + self._answer_seconds),
             )
         except (HTTPError, OSError) as error:
             raise _unavailable(error) from error

@@ -43,6 +43,8 @@ def test_the_commands_that_scripts_lean_on_are_there() -> None:
         ("evidence", "export"),
         ("evidence", "verify"),
         ("config", "show"),
+        ("store", "serve"),
+        ("store", "check"),
     }
 
 

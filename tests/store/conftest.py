@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "faults"))
+
 from store_backends import Backend, embedded, served, server
 
 from auditspan.store.clickhouse import ClickHouseStore
