@@ -23,7 +23,8 @@ from auditspan.store.raw import StatementFailed, statement_failed
 __all__ = ["RawWriter"]
 
 _TIMEOUT_EXCEEDED: Final = 159
-_CONDITIONAL: Final = frozenset({"auditspan.events"})
+_CONDITIONAL: Final[Mapping[str, str]] = {"auditspan.events": "leaf_index"}
+"""Tables whose rows must go on without a hole, and by which column."""
 _PLAIN: Final = frozenset({"auditspan.tree_nodes", "auditspan.checkpoints"})
 """Tables in which a row again is the same row."""
 
@@ -41,7 +42,7 @@ class RawWriter:
         try:
             self._client = clickhouse_connect.get_client(interface="chdb", path=str(path))
             self._types: Mapping[str, Mapping[str, str]] = {
-                table: self._columns(table) for table in _CONDITIONAL | _PLAIN
+                table: self._columns(table) for table in _PLAIN | _CONDITIONAL.keys()
             }
         except Error as error:
             raise statement_failed(error) from error
@@ -49,10 +50,9 @@ class RawWriter:
     def recognise(self, statement: str) -> InsertStatement | None:
         """The insert that ``statement`` is, if it is one that may be done here."""
         insert = recognise(statement, self._types)
-        if insert is None:
+        if insert is None or insert.position != _CONDITIONAL.get(insert.table):
             return None
-        allowed = _CONDITIONAL if insert.position is not None else _PLAIN
-        return insert if insert.table in allowed else None
+        return insert
 
     def insert(
         self, statement: InsertStatement, descriptor: int, deadline: float, *, log_id: str = "", first: int = 0
