@@ -60,8 +60,10 @@ class StoreLimits:
     reader: SqlLimits = field(default_factory=SqlLimits)
     writer: SqlLimits = field(
         default_factory=lambda: SqlLimits(
-            memory_bytes=2 * 2**30,
+            memory_bytes=2**30,
             seconds=600,
+            # Processors that start read their state all at once.
+            waiting=256,
             result_rows=0,
             result_bytes=0,
             temporary_bytes=8 * 2**30,

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import dataclasses
 import logging
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -16,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from auditspan.cli.control_socket import control_app
 from auditspan.cli.keys import make_keys, make_read_token
-from auditspan.cli.listening import HttpServer, address_of, bind, bind_unix
+from auditspan.cli.listening import HttpServer, address_of, bind, bind_unix, told_to_end
 from auditspan.collectors.admission import AdmissionLimits, build_admission
 from auditspan.collectors.disk import DiskWatermark
 from auditspan.collectors.grpc import serve_grpc
@@ -37,7 +36,7 @@ from auditspan.processors.pipeline import Pipeline
 from auditspan.store.clickhouse import ClickHouseStore
 from auditspan.tokens import TokenRegistry
 
-__all__ = ["run_service", "told_to_end"]
+__all__ = ["run_service"]
 
 _log = logging.getLogger(__name__)
 
@@ -176,15 +175,6 @@ async def _start(stack: AsyncExitStack, server: HttpServer) -> None:
     await server.start()
     stop: Callable[[], Awaitable[None]] = server.stop
     stack.push_async_callback(stop)
-
-
-def told_to_end() -> asyncio.Event:
-    """Set by SIGTERM or SIGINT from now on: before anybody can know that the service is there."""
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    return told
 
 
 async def _until_told(told: asyncio.Event, pipeline: Pipeline) -> None:
