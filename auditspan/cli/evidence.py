@@ -123,16 +123,17 @@ def export(
 
 def _record(directory: DataDirectory, running: bool, body: dict[str, Any]) -> None:
     """Have the export sealed in the control log: by the service, or by the next one to start."""
-    if running:
+    from auditspan.journal.opening import is_kafka, open_journal
+
+    settings = settings_of(directory.root, None)
+    if running and not is_kafka(settings):
         from auditspan.cli.control_socket import ask
 
         ask(directory.control_socket, "POST", "/evidence/exported", {"actor": _actor(), "body": body})
         return
-    from auditspan.journal.opening import open_journal
     from auditspan.processors.control_entries import ControlLog
     from auditspan.semconv import EventClass
 
-    settings = settings_of(directory.root, None)
     with closing(open_journal(directory, settings, read_only=True)) as journal:
         # The number is fixed for the life of a journal, whatever the settings have come to say.
         partitions = len(journal.own_partitions)

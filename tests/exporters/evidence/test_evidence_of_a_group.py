@@ -1,4 +1,4 @@
-"""Evidence of what happens where many processes share a journal: entries that were lost, logs that were opened twice."""
+"""Evidence of what happens where many share a journal: entries that were lost, logs that were opened twice."""
 
 from __future__ import annotations
 
