@@ -1,4 +1,4 @@
-"""The collectors of one process, wired to a journal; and how a service is told to end."""
+"""The collectors of one process, wired to a journal."""
 
 from __future__ import annotations
 
