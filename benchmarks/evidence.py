@@ -113,6 +113,7 @@ def event_rows(first_leaf: int, offset: int, count: int) -> Any:
     import numpy as np
     import pyarrow as pa
 
+    from auditspan.ledger.commitments import facts_hash
     from auditspan.ledger.header import HEADER_INPUT, event_headers
     from auditspan.ledger.typed_columns import from_header_input, from_payloads
     from auditspan.store.schema import EVENTS
@@ -145,7 +146,7 @@ def event_rows(first_leaf: int, offset: int, count: int) -> Any:
         "flagged": flagged,
         "rule_ids": [["us-ear.0", "us-ear.1", "us-ear.2"] if each else [] for each in flagged],
         "faults": [[]] * count,
-        "facts_hash": [hashlib.sha256(b"\x03" + s + d).digest() for s, d in zip(salts, documents, strict=True)],
+        "facts_hash": [bytes.fromhex(facts_hash(s, d)) for s, d in zip(salts, documents, strict=True)],
         "reference_epoch": [1] * count,
         "payload_hash": [hashlib.sha256(b"\x02" + s + p).digest() for s, p in zip(salts, bodies, strict=True)],
         "payload_length": [len(body) for body in bodies],

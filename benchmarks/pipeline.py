@@ -49,8 +49,9 @@ _STAGES: dict[str, list[tuple[Any, str]]] = {
     "class, identity": [(batch, "classify"), (Identities, "judge")],
     "determine": [(batch, "_judge")],
     "payloads, salts, hashes": [
-        *((payloads, name) for name in ("payloads", "salts", "leaf_hashes")),
+        *((payloads, name) for name in ("payloads", "salts")),
         *((leaves, name) for name in ("payload_hashes", "facts_hashes")),
+        (batch, "leaf_hashes"),
     ],
     "headers": [(leaves, "event_headers")],
     "insert": [(ClickHouseStore, "append_batch")],

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from auditspan.canonical import JsonValue
 from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import Entry, EntryKind
+from auditspan.ledger.hashing import Digests, leaf_hashes
 from auditspan.ledger.header import header_text, log_leaf
 from auditspan.semconv import EventClass, class_is_determined
 from auditspan.store.schema import EVENTS
@@ -119,7 +120,7 @@ class Derived:
     """A batch ready to be sealed, and what the state becomes once it is in the store."""
 
     leaves: pa.Table
-    leaf_hashes: list[bytes]
+    leaf_hashes: Digests
     counts: Counts
     first_leaf: int
     next_offset: int
@@ -195,7 +196,7 @@ def derive(
     leaves = _numbered(pa.concat_tables([*pieces, log_leaves(tail)]), state.next_leaf, sealing_month(watermark))
     return Derived(
         leaves=leaves,
-        leaf_hashes=bytes_of.leaf_hashes(leaves["header"]),
+        leaf_hashes=leaf_hashes(leaves["header"]),
         counts=counts,
         first_leaf=state.next_leaf,
         next_offset=next_offset,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from auditspan.ledger.hashing import Digests, equal_width
 from auditspan.ledger.header import event_headers
 from auditspan.ledger.typed_columns import from_decoded, from_header_input, from_headers
 from auditspan.semconv import EventClass, class_is_determined
@@ -18,7 +19,7 @@ from auditspan.store.schema import EVENTS
 
 from .classify import QUARANTINE, Classified, fault, fault_lists, map_dictionary
 from .identity import Verdict
-from .payloads import facts_hashes, fixed_binary, payload_hashes
+from .payloads import facts_hashes, payload_hashes
 
 __all__ = ["OUTCOMES", "EntryColumns", "Judged", "determinations", "event_leaves", "log_leaves"]
 
@@ -86,7 +87,7 @@ def event_leaves(
     verdicts: npt.NDArray[np.int8],
     judged: Judged,
     payloads: pa.Array,
-    salts: Sequence[bytes],
+    salts: Digests,
     *,
     log_id: str,
     epoch: int,
@@ -132,7 +133,7 @@ def event_leaves(
     columns = {
         "header": headers,
         "payload": payloads,
-        "salt": fixed_binary(salts),
+        "salt": equal_width(salts),
         "facts": judged.facts,
         **_columns(from_header_input(described)),
         **_columns(from_decoded(spans)),

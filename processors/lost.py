@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from auditspan.canonical import JsonValue
 from auditspan.journal.contract import Entry
+from auditspan.ledger.hashing import leaf_hashes
 from auditspan.ledger.header import log_leaf
 from auditspan.semconv import EventClass
 from auditspan.store.schema import EVENTS
 
-from . import payloads as bytes_of
 from .batch import Counts, Derived, LogContext, LogState, sealing_month
 from .identity import Judgement
 from .leaves import log_leaves
@@ -57,7 +57,7 @@ def derive_lost(first_kept: Entry, state: LogState, context: LogContext) -> Deri
     leaves = _numbered(log_leaves(own), state.next_leaf, sealing_month(watermark))
     return Derived(
         leaves=leaves,
-        leaf_hashes=bytes_of.leaf_hashes(leaves["header"]),
+        leaf_hashes=leaf_hashes(leaves["header"]),
         counts=counts,
         first_leaf=state.next_leaf,
         next_offset=end,

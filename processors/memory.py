@@ -15,11 +15,9 @@ __all__ = ["keep_buffers"]
 
 # Parameters of mallopt(3), from malloc.h of glibc.
 _TRIM_THRESHOLD: Final = -1
-_MMAP_THRESHOLD: Final = -3
+_MMAP_MAX: Final = -4
 _ARENA_MAX: Final = -8
 
-_LARGEST_IN_HEAP: Final = 32 << 20
-"""The most that glibc accepts; larger buffers are mapped and given back one by one."""
 _KEPT: Final = 512 << 20
 """Free bytes at the end of the heap that stay with the process."""
 
@@ -36,6 +34,6 @@ def keep_buffers() -> None:
         return
     mallopt = ctypes.CDLL(None).mallopt
     mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
-    for parameter, value in ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _LARGEST_IN_HEAP), (_TRIM_THRESHOLD, _KEPT)):
+    for parameter, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, _KEPT)):
         mallopt(parameter, value)
     pa.set_memory_pool(pa.system_memory_pool())

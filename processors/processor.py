@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import Journal, JournalUnavailable, PositionLost
+from auditspan.ledger.hashing import Digests, from_binary
 from auditspan.ledger.merkle import CompactRange
 from auditspan.ledger.subtrees import TILE_LEVELS
 from auditspan.store.contract import SealedBatch, Store, StoreUnavailable
@@ -234,28 +236,26 @@ class LogProcessor:
         """The tree with the batch, and the nodes to keep."""
         nodes: list[tuple[int, int, bytes]] = []
 
-        def keep(level: int, index: int, digest: bytes) -> None:
+        def keep(level: int, first: int, digests: Digests) -> None:
             if level % TILE_LEVELS == 0:
-                nodes.append((level, index, digest))
+                nodes.extend((level, first + place, digest.tobytes()) for place, digest in enumerate(digests))
 
         grown = self._range.copy()
-        grown.extend(derived.leaf_hashes, keep)
+        grown.extend_column(derived.leaf_hashes, keep)
         return grown, nodes
 
     def _read_back(self, derived: Derived) -> None:
-        """Compare what the store gives with what was sealed: a client's word is not enough to sign over it."""
-        begin, sealed = derived.first_leaf, derived.leaves["header"]
+        """Compare what the store holds with what was sealed: a client's word is not enough to sign over it."""
+        begin, sealed = derived.first_leaf, derived.leaf_hashes
         place = 0
-        for found in self._store.leaves(self.log_id, begin, begin + len(sealed)):
+        for found in self._store.leaf_hashes(self.log_id, begin, begin + len(sealed)):
             rows = len(found)
-            same = (
-                sealed.slice(place, rows)
-                .combine_chunks()
-                .cast(pa.binary())
-                .equals(found.column("header").cast(pa.binary()))
-            )
-            index = found.column("leaf_index").cast(pa.uint64())
-            if not same or not index.equals(derived.leaves["leaf_index"].slice(place, rows).combine_chunks()):
+            index = found.column("leaf_index").to_numpy(zero_copy_only=False)
+            expected = np.arange(begin + place, begin + place + rows, dtype=np.uint64)
+            if not (
+                np.array_equal(index, expected)
+                and np.array_equal(from_binary(found.column("leaf_hash")), sealed[place : place + rows])
+            ):
                 break
             place += rows
         if place != len(sealed):

@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.checkpoint import CheckpointInvalid, log_origin, open_checkpoint
+from auditspan.ledger.hashing import leaf_hashes
 from auditspan.ledger.merkle import EMPTY_ROOT, CompactRange
 from auditspan.store.contract import Store
 
-from .payloads import leaf_hashes
 from .restore import store_subtrees
 
 __all__ = ["CheckpointDoubtful", "SignedTree", "StoredTree", "Tree", "contains", "last_kept"]
@@ -153,12 +154,11 @@ class StoredTree:
         for block in self._store.leaves(self.log_id, grown.end, size):
             if not len(block):
                 continue
-            index = block.column("leaf_index").cast(pa.uint64())
-            expected = pa.array(range(grown.end, grown.end + len(block)), pa.uint64())
-            if not index.equals(expected):
+            index = block.column("leaf_index").to_numpy(zero_copy_only=False)
+            if not np.array_equal(index, np.arange(grown.end, grown.end + len(block), dtype=np.uint64)):
                 raise self._broken(f"leaf {grown.end} is missing or there twice")
             headers = block.column("header").cast(pa.binary())
-            grown.extend(leaf_hashes(pa.chunked_array([headers])))
+            grown.extend_column(leaf_hashes(headers))
             header = headers[-1].as_py()
         if grown.end != size or header != last:
             raise self._broken(f"its last batch should end at leaf {size - 1}, and does not")

@@ -20,8 +20,9 @@ from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
 from auditspan.journal.sqlite import SqliteJournal
 from auditspan.ledger.checkpoint import Checkpoint, CheckpointInvalid, log_origin, open_checkpoint
+from auditspan.ledger.hashing import Digests, leaf_hashes
 from auditspan.ledger.keys import load_salt_key, load_signing_key, load_trust
-from auditspan.ledger.merkle import CompactRange, leaf_hash
+from auditspan.ledger.merkle import CompactRange
 from auditspan.ledger.signer import last_signed
 from auditspan.ledger.subtrees import TILE_LEVELS
 from auditspan.store.contract import Store, StoreUnavailable
@@ -257,16 +258,16 @@ def _fault_in_leaves(store: Store, log_id: str, checkpoint: Checkpoint) -> str |
     tree = CompactRange()
     tiles: list[bytes] = []
 
-    def keep(level: int, _index: int, digest: bytes) -> None:
+    def keep(level: int, _first: int, digests: Digests) -> None:
         if level == TILE_LEVELS:
-            tiles.append(digest)
+            tiles.extend(digest.tobytes() for digest in digests)
 
     for batch in store.leaves(log_id, 0, checkpoint.size):
         indices = batch.column("leaf_index").to_pylist()
         for expected, index in enumerate(indices, tree.end):
             if index != expected:
                 return f"leaf {min(expected, index):,} of log {log_id} is missing or there twice"
-        tree.extend([leaf_hash(header) for header in batch.column("header").to_pylist()], keep)
+        tree.extend_column(leaf_hashes(batch.column("header")), keep)
     if tree.end != checkpoint.size:
         return f"leaf {tree.end:,} of log {log_id} is missing"
     if tree.root() == checkpoint.root:

@@ -42,5 +42,5 @@ def payload_hash(salt: bytes, payload: bytes) -> str:
 
 
 def facts_hash(salt: bytes, facts: bytes) -> str:
-    """``hex(SHA-256(0x03 ‖ salt ‖ facts))``."""
-    return hashlib.sha256(_FACTS + salt + facts).hexdigest()
+    """``hex(SHA-256(0x03 ‖ salt ‖ SHA-256(facts)))``."""
+    return hashlib.sha256(_FACTS + salt + hashlib.sha256(facts).digest()).hexdigest()

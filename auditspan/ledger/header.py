@@ -28,7 +28,6 @@ __all__ = [
     "header_text",
     "is_log_id",
     "is_time_basis",
-    "leaf_hashes",
     "log_leaf",
     "parse_header",
 ]
@@ -162,12 +161,6 @@ def log_leaf(
     if len(leaf) > LARGEST_LEAF:
         raise ValueError(f"a leaf of class {class_} of {len(leaf)} bytes is longer than a leaf may be ({LARGEST_LEAF})")
     return leaf
-
-
-def leaf_hashes(leaves: pa.Array) -> list[bytes]:
-    """`auditspan.ledger.merkle.leaf_hash` of each of ``leaves`` (binary)."""
-    sha256 = hashlib.sha256
-    return [sha256(b"\x00" + leaf).digest() for leaf in leaves.to_pylist()]
 
 
 def parse_header(leaf: bytes) -> dict[str, Any]:

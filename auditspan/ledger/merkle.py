@@ -10,6 +10,10 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import numpy as np
+
+from auditspan.ledger.hashing import Digests, hash_rows
+
 __all__ = [
     "EMPTY_ROOT",
     "CompactRange",
@@ -83,22 +87,41 @@ class CompactRange:
         self._push(leaf, 0, on_node)
 
     def extend(self, leaves: Iterable[bytes], on_node: Callable[[int, int, bytes], None] | None = None) -> None:
-        """Append leaf hashes in order; the same as `append` for each, with less overhead."""
-        sha256, roots, levels = hashlib.sha256, self._roots, self._levels
-        begin, end = self.begin, self.end
+        """Append leaf hashes in order; the same as `append` for each."""
         for leaf in leaves:
-            digest, level = leaf, 0
-            # A subtree joins its left neighbour when both have one size and the left one sits at an even place.
-            while levels and levels[-1] == level and (end >> level) & 1 and ((end >> level) - 1) << level >= begin:
-                digest = sha256(b"\x01" + roots.pop() + digest).digest()
-                levels.pop()
-                level += 1
-                if on_node is not None:
-                    on_node(level, end >> level, digest)
-            roots.append(digest)
-            levels.append(level)
-            end += 1
-        self.end = end
+            self._push(leaf, 0, on_node)
+
+    def extend_column(self, leaves: Digests, on_nodes: Callable[[int, int, Digests], None] | None = None) -> None:
+        """Append a column of leaf hashes; the same as `append` for each, hashed level by level.
+
+        ``on_nodes(level, first index, hashes)`` is told the perfect subtrees of a level that this completes, in order.
+        """
+        level, start, nodes = 0, self.end, leaves
+        self.end += len(leaves)
+        left: list[tuple[int, bytes]] = []
+        right: list[tuple[int, bytes]] = []
+        while len(nodes):
+            if start & 1:
+                # The left sibling is the last root there is, or lies before the range.
+                if self._levels and self._levels[-1] == level and not left:
+                    self._levels.pop()
+                    nodes = np.concatenate((np.frombuffer(self._roots.pop(), np.uint8)[np.newaxis], nodes))
+                    start -= 1
+                else:
+                    left.append((level, nodes[0].tobytes()))
+                    nodes, start = nodes[1:], start + 1
+            if len(nodes) & 1:
+                right.append((level, nodes[-1].tobytes()))
+            pairs = len(nodes) // 2
+            joined = np.empty((pairs, 65), np.uint8)
+            joined[:, 0] = 1
+            joined[:, 1:] = nodes[: 2 * pairs].reshape(pairs, 64)
+            level, start, nodes = level + 1, start >> 1, hash_rows(joined)
+            if on_nodes is not None and pairs:
+                on_nodes(level, start, nodes)
+        for at, digest in (*left, *reversed(right)):
+            self._roots.append(digest)
+            self._levels.append(at)
 
     def append_subtree(self, root: bytes, level: int) -> None:
         """Append a perfect subtree of ``2**level`` leaves.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -119,10 +120,10 @@ class ClickHouseStore:
         rows = _table_rows(batch)
         end = batch.first_leaf + rows.num_rows
         with self._lock:
-            following = self.next_leaf(batch.log_id)
+            following = self.next_leaf(batch.log_id, batch.first_leaf)
             if following == batch.first_leaf:
                 appended = self._append(batch, rows)
-                following = self.next_leaf(batch.log_id)
+                following = self.next_leaf(batch.log_id, batch.first_leaf)
                 if appended and following == batch.first_leaf:
                     # The client reports rows as written that the engine dropped as a repetition.
                     raise StoreUnavailable(
@@ -162,17 +163,26 @@ class ClickHouseStore:
             remedy="Another processor owns the log, or the store was restored: let only one run, then start it again.",
         )
 
-    def next_leaf(self, log_id: str) -> int:
-        """Index that the next leaf of the log gets: the number of leaves sealed."""
-        last = self._connection.query(
-            "SELECT leaf_index FROM auditspan.events WHERE log_id = {log_id:String} ORDER BY leaf_index DESC LIMIT 1",
-            {"log_id": log_id},
+    def next_leaf(self, log_id: str, known: int = 0) -> int:
+        """Index that the next leaf of the log gets: the number of leaves sealed; see the contract for ``known``."""
+        sql = (
+            "SELECT leaf_index FROM auditspan.events WHERE log_id = {log_id:String} AND leaf_index >= {last:UInt64} "
+            "ORDER BY leaf_index DESC LIMIT 1"
         )
-        return int(last["leaf_index"][0].as_py()) + 1 if last.num_rows else 0
+        # With a bound the engine opens the part that holds the last leaves, and none of the others.
+        for last in sorted({max(known - 1, 0), 0}, reverse=True):
+            found = self._connection.query(sql, {"log_id": log_id, "last": last})
+            if found.num_rows:
+                return int(found["leaf_index"][0].as_py()) + 1
+        return 0
 
     def leaves(self, log_id: str, begin: int, end: int) -> Iterator[pa.RecordBatch]:
         """``leaf_index`` and ``header`` of leaves ``[begin, end)`` in order, in batches of bounded size."""
         return self.columns(log_id, begin, end, ("leaf_index", "header"))
+
+    def leaf_hashes(self, log_id: str, begin: int, end: int) -> Iterator[pa.RecordBatch]:
+        """``leaf_index`` and ``leaf_hash`` of leaves ``[begin, end)`` in order, hashed by the engine."""
+        return self.columns(log_id, begin, end, ("leaf_index", "leaf_hash"))
 
     def columns(self, log_id: str, begin: int, end: int, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """These columns of leaves ``[begin, end)`` in order, in batches of bounded size."""
@@ -379,8 +389,8 @@ def _table_rows(batch: SealedBatch) -> pa.Table:
     if not leaves.num_rows:
         raise ValueError("a batch has at least its audit.batch leaf")
     index = leaves["leaf_index"]
-    expected = pa.array(range(batch.first_leaf, batch.first_leaf + leaves.num_rows), pa.uint64())
-    if not pc.all(pc.equal(index, expected)).as_py():
+    expected = np.arange(batch.first_leaf, batch.first_leaf + leaves.num_rows, dtype=np.uint64)
+    if not np.array_equal(index.to_numpy(), expected):
         raise ValueError("the leaves of a batch must be numbered from first_leaf on without holes")
     if pc.count_distinct(leaves["sealing_month"]).as_py() != 1:
         raise ValueError("a batch must lie in one sealing month: an insert into two partitions is not atomic")

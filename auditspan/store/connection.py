@@ -6,7 +6,6 @@ are streamed, and who keeps two writers apart.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -16,6 +15,7 @@ import pyarrow as pa
 from clickhouse_connect.driver.exceptions import Error
 
 from auditspan.store.contract import StoreUnavailable
+from auditspan.store.handover import Handover
 from auditspan.store.insert_statement import INSERT_SETTINGS, settings_clause
 from auditspan.store.pipe import query_pipe
 
@@ -81,6 +81,7 @@ class EmbeddedConnection:
     def __init__(self, path: Path, settings: Mapping[str, Any] | None = None) -> None:
         self._path = path
         self._settings = dict(settings or {})
+        self._handover = Handover()
         try:
             self._client = clickhouse_connect.get_client(interface="chdb", path=str(path), settings=self._settings)
         except Error as error:
@@ -141,19 +142,10 @@ class EmbeddedConnection:
         self._insert(table, rows, f"{_INSERT_SETTINGS}, deduplicate_insert = 'disable'")
 
     def _insert(self, table: str, rows: pa.Table, settings: str) -> None:
-        # Handed over in memory: the client's own way is a temporary file, which a kill leaves behind.
-        rows = _one_block(rows)
+        self._handover.write(_one_block(rows))
         columns = ", ".join(f"`{name}`" for name in rows.column_names)
-        descriptor = os.memfd_create("auditspan-insert")
-        try:
-            with os.fdopen(os.dup(descriptor), "wb") as sink:
-                _write(rows, sink)
-            self.command(
-                f"INSERT INTO {table} ({columns}) FROM INFILE '/proc/self/fd/{descriptor}'\n"
-                f"SETTINGS {settings}\nFORMAT Arrow"
-            )
-        finally:
-            os.close(descriptor)
+        source = f"INFILE '{self._handover.path}'"
+        self.command(f"INSERT INTO {table} ({columns}) FROM {source}\nSETTINGS {settings}\nFORMAT ArrowStream")
 
     def __enter__(self) -> Self:
         return self
@@ -164,3 +156,4 @@ class EmbeddedConnection:
     def close(self) -> None:
         """Let go of the client; the engine goes with the last one."""
         self._client.close()
+        self._handover.close()

@@ -82,11 +82,21 @@ class Store(Protocol):
             StoreUnavailable: it is not known whether it got in.
         """
 
-    def next_leaf(self, log_id: str) -> int:
-        """Index that the next leaf of the log gets: the number of leaves sealed."""
+    def next_leaf(self, log_id: str, known: int = 0) -> int:
+        """Index that the next leaf of the log gets: the number of leaves sealed.
+
+        ``known``: how many leaves the caller believes it to have, which makes the answer cheap where it is so.
+        """
 
     def leaves(self, log_id: str, begin: int, end: int) -> Iterator[pa.RecordBatch]:
         """``leaf_index`` and ``header`` of leaves ``[begin, end)`` in order, in batches of bounded size."""
+
+    def leaf_hashes(self, log_id: str, begin: int, end: int) -> Iterator[pa.RecordBatch]:
+        """``leaf_index`` and ``leaf_hash`` (32 bytes) of leaves ``[begin, end)`` in order.
+
+        The store computes the RFC 6962 hash from the header that it keeps: as good as the header to compare with, and a
+        twentieth of its bytes.
+        """
 
     def columns(self, log_id: str, begin: int, end: int, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """These columns of leaves ``[begin, end)`` in order, in batches of bounded size.

@@ -10,11 +10,13 @@ CREATE ROLE IF NOT EXISTS auditspan_reader;
 -- The owner applies the schema, and is used for nothing else. Expiring what a retention rule lets go is its work too.
 GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, ALTER, SELECT, INSERT ON auditspan.* TO auditspan_owner;
 
--- The writer seals. It can add to three tables, and change or remove nothing. A table function needs the right to
+-- The writer seals. It can add to these tables, and change or remove nothing. A table function needs the right to
 -- create temporary tables: its inserts read their rows by input().
 GRANT SELECT ON auditspan.* TO auditspan_writer;
 GRANT INSERT ON auditspan.events TO auditspan_writer;
 GRANT INSERT ON auditspan.tree_nodes TO auditspan_writer;
+GRANT INSERT ON auditspan.reference_artifacts TO auditspan_writer;
+GRANT INSERT ON auditspan.suppressed TO auditspan_writer;
 GRANT INSERT ON auditspan.checkpoints TO auditspan_writer;
 GRANT CREATE TEMPORARY TABLE ON *.* TO auditspan_writer;
 

@@ -69,7 +69,7 @@ SETTINGS
     min_bytes_for_wide_part = 268435456,
 
 
-    merge_selector_base = 20,
+    merge_selector_base = 100,
 
     fsync_after_insert = 1,
     fsync_part_directory = 1;

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.checkpoint import Checkpoint, CheckpointInvalid, log_origin, open_checkpoint
+from auditspan.ledger.hashing import leaf_hashes
 from auditspan.ledger.keys import Trust
 from auditspan.ledger.merkle import verify_consistency
 
@@ -31,7 +32,7 @@ from .report import Faults, Report, shown
 from .statement import LogEvidence, Manifest, ManifestInvalid, key_id, open_envelope, parse_manifest
 from .verify_batches import BatchCheck
 from .verify_control import ControlState, check_included, check_logs
-from .verify_leaves import LeafCheck, leaf_hashes
+from .verify_leaves import LeafCheck
 from .verify_tree import KnownRoots, TreeCheck
 from .windows import Window, merge
 
@@ -250,7 +251,8 @@ class _Verification:
             unreadable = absent or any(side.unreadable for side in sides)
             holes = self._holes(log.log_id, expected, window.index, quiet=unreadable)
             tree.broken = tree.broken or holes or unreadable
-            tree.extend(leaf_hashes(window.headers) if not tree.broken else [])
+            if not tree.broken:
+                tree.extend(leaf_hashes(window.headers))
             parsed = checks.window(window)
             if window.index[0] == log.begin:
                 first_is_batch = self._first_leaf(manifest, log, parsed)

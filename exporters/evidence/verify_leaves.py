@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from auditspan.ledger import typed_columns
+from auditspan.ledger.hashing import Digests, as_binary, equal_width, hash_values
 
 from .columns import differing_rows, plain_columns
 from .headers import ParsedHeaders, parse_headers
@@ -22,9 +21,8 @@ from .report import Faults
 from .verify_facts import FactsCheck
 from .windows import Window
 
-__all__ = ["LeafCheck", "digests", "leaf_hashes"]
+__all__ = ["LeafCheck"]
 
-_LEAF: Final = b"\x00"
 _PAYLOAD: Final = b"\x02"
 _FACTS: Final = b"\x03"
 _SALT_LENGTH: Final = 32
@@ -125,9 +123,8 @@ class LeafCheck:
             self._fault("salt.missing", index[row].as_py(), f"a salt of {_SALT_LENGTH} bytes", salts[row])
         payloads = rows["payload"]
         salts = pc.fill_null(salts, b"")
-        self._check_hashes(
-            "payload", _PAYLOAD, index, salts, payloads, table["payload_hash"].combine_chunks(), unsalted
-        )
+        wanted = table["payload_hash"].combine_chunks()
+        self._check_hashes("payload", _PAYLOAD, index, salts, payloads, wanted, unsalted)
         lengths = pc.binary_length(pc.fill_null(payloads, b"")).cast(pa.int64())
         if not lengths.equals(table["payload_length"].combine_chunks()):
             for row in differing_rows(lengths, table["payload_length"].combine_chunks()):
@@ -136,8 +133,8 @@ class LeafCheck:
                         "payload.hash", index[row].as_py(), f"{table['payload_length'][row]} bytes", f"{lengths[row]}"
                     )
         facts = rows["facts"]
-        plain = facts.cast(pa.binary())
-        self._check_hashes("facts", _FACTS, index, salts, plain, table["facts_hash"].combine_chunks(), unsalted)
+        wanted = table["facts_hash"].combine_chunks()
+        self._check_hashes("facts", _FACTS, index, salts, _documents(facts), wanted, unsalted)
         self._facts.rows(index, table, facts)
         derived = plain_columns(typed_columns.from_payloads(payloads))
         self._check_columns(rows, derived, PAYLOAD_NAMES)
@@ -157,7 +154,7 @@ class LeafCheck:
         joined = pc.binary_join_element_wise(
             pa.scalar(prefix, pa.binary()), salts, pc.fill_null(values, b""), pa.scalar(b"", pa.binary())
         )
-        found = pa.array(digests(joined), pa.binary(32))
+        found = as_binary(hash_values(joined))
         if values.null_count:
             found = pc.if_else(pc.is_valid(values), found, pa.scalar(None, pa.binary(32)))
         for row in differing_rows(wanted, found):
@@ -175,22 +172,14 @@ class LeafCheck:
         self._faults.add(code, (self._log_id, int(leaf)), expected, actual)
 
 
-def digests(values: pa.Array) -> list[bytes]:
-    """SHA-256 of each value."""
-    bounds, data = _pieces(values)
-    sha256 = hashlib.sha256
-    return [sha256(data[begin:end]).digest() for begin, end in pairwise(bounds)]
+def _documents(facts: pa.DictionaryArray) -> pa.Array:
+    """The hash of each row's facts document, null where it has none; each distinct document is hashed once."""
+    return equal_width(_distinct(facts.dictionary)).take(facts.indices)
 
 
-def leaf_hashes(headers: pa.Array) -> list[bytes]:
-    """RFC 6962 leaf hash of each header."""
-    return digests(pc.binary_join_element_wise(pa.scalar(_LEAF, pa.binary()), headers, pa.scalar(b"", pa.binary())))
+def _distinct(documents: pa.Array) -> Digests:
+    return hash_values(documents.cast(pa.binary()).fill_null(b""))
 
 
 def _hex(value: pa.Scalar) -> str:
     return value.as_py().hex() if value.is_valid else "none"
-
-
-def _pieces(values: pa.Array) -> tuple[list[int], memoryview]:
-    bounds = np.frombuffer(values.buffers()[1], np.int32, len(values) + 1, values.offset * 4).tolist()
-    return bounds, memoryview(values.buffers()[2] or b"")

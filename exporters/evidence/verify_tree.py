@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Mapping
 
 from auditspan.ledger.checkpoint import Checkpoint
+from auditspan.ledger.hashing import Digests
 from auditspan.ledger.merkle import CompactRange, range_boundaries
 
 from .report import Faults
 from .statement import LogEvidence
 
 __all__ = ["KnownRoots", "TreeCheck"]
-
-_LEVEL: Final = 10
 
 KnownRoots = Mapping[int, tuple[bytes, int]]
 """By tree size: the root that a leaf of the control log states, and the index of that leaf."""
@@ -37,17 +34,17 @@ class TreeCheck:
         except ValueError as error:
             faults.add("range.root", None, f"a proof of what comes before leaf {log.begin}", error)
 
-    def extend(self, hashes: Sequence[bytes]) -> None:
+    def extend(self, hashes: Digests) -> None:
         """Append the hashes of the next leaves."""
         if self.tree is None or self.broken:
             return
         start = 0
         while self._sizes and self._sizes[0] <= self.tree.end + len(hashes) - start:
             stop = start + self._sizes[0] - self.tree.end
-            _append(self.tree, hashes[start:stop])
+            self.tree.extend_column(hashes[start:stop])
             start = stop
             self._compare(self._sizes.pop(0), self.tree.root())
-        _append(self.tree, hashes[start:] if start else hashes)
+        self.tree.extend_column(hashes[start:])
 
     def finish(self) -> bytes | None:
         """Compare with the signed root; what was computed, if it could be."""
@@ -84,23 +81,3 @@ class TreeCheck:
                 f"the root of the first {size} leaves of {self._log.log_id}: {root.hex()}",
                 stated.hex(),
             )
-
-
-def _append(tree: CompactRange, hashes: Sequence[bytes]) -> None:
-    """Append leaf hashes; whole aligned runs are folded level by level, which costs half as much as one by one."""
-    run, start = 1 << _LEVEL, 0
-    while start < len(hashes):
-        ahead = run - tree.end % run
-        if ahead == run and len(hashes) - start >= run:
-            tree.append_subtree(_folded(hashes[start : start + run]), _LEVEL)
-            start += run
-        else:
-            tree.extend(hashes[start : start + ahead])
-            start += ahead
-
-
-def _folded(hashes: Sequence[bytes]) -> bytes:
-    sha256 = hashlib.sha256
-    while len(hashes) > 1:
-        hashes = [sha256(b"\x01" + a + b).digest() for a, b in zip(hashes[::2], hashes[1::2], strict=True)]
-    return hashes[0]

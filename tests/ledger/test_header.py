@@ -16,11 +16,9 @@ from auditspan.ledger.header import (
     HEADER_INPUT,
     event_headers,
     header_text,
-    leaf_hashes,
     log_leaf,
     parse_header,
 )
-from auditspan.ledger.merkle import leaf_hash
 
 TEXTS = st.one_of(
     st.sampled_from(
@@ -175,11 +173,6 @@ def test_a_header_longer_than_a_leaf_may_be_is_refused() -> None:
 
 def test_no_rows_give_no_headers() -> None:
     assert len(event_headers(HEADER_INPUT.empty_table())) == 0
-
-
-def test_leaf_hashes_are_those_of_the_tree() -> None:
-    leaves = [one(), one(offset=8)]
-    assert leaf_hashes(pa.array(leaves, pa.binary())) == [leaf_hash(leaf) for leaf in leaves]
 
 
 def test_a_log_leaf_is_the_object_of_section_9() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,6 +86,27 @@ def test_extending_is_appending_and_tells_the_same_nodes(begin: int, count: int)
     for level, index, digest in told[0]:
         first = (index << level) - begin
         assert digest == root(hashes[first : first + (1 << level)])
+
+
+@settings(deadline=None)
+@given(st.sampled_from([0, 0, 1, 6, 37]), st.lists(st.integers(0, 70), max_size=4))
+def test_extending_by_columns_is_appending_and_tells_the_same_nodes(begin: int, counts: list[int]) -> None:
+    one, by_columns = CompactRange(begin), CompactRange(begin)
+    told: list[list[tuple[int, int, bytes]]] = [[], []]
+
+    def tell(level: int, first: int, digests: np.ndarray) -> None:
+        told[1].extend((level, first + place, digest.tobytes()) for place, digest in enumerate(digests))
+
+    for count in counts:
+        column = leaves(count)
+        one.extend(column, lambda *node: told[0].append(node))
+        by_columns.extend_column(np.frombuffer(b"".join(column), np.uint8).reshape(-1, 32), tell)
+        assert (one.roots, one.end) == (by_columns.roots, by_columns.end)
+    assert sorted(told[0]) == sorted(told[1])
+    # What was appended so can be appended to as well.
+    one.extend(leaves(5))
+    by_columns.extend(leaves(5))
+    assert one.roots == by_columns.roots
 
 
 @settings(deadline=None)

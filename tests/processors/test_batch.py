@@ -19,6 +19,7 @@ from sealing_inputs import CONTEXT, LOG_ID, NOW, SALT_KEY, SECOND, access, attri
 
 from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import Entry, EntryKind
+from auditspan.ledger.commitments import facts_hash
 from auditspan.ledger.merkle import leaf_hash
 from auditspan.ledger.typed_columns import from_headers, from_payloads
 from auditspan.store.schema import EVENTS, HEADER_COLUMNS, PAYLOAD_COLUMNS
@@ -120,7 +121,9 @@ def test_salt_and_hashes_are_those_of_the_format() -> None:
     assert row["salt"] == salt
     assert header["payload_hash"] == hashlib.sha256(b"\x02" + salt + row["payload"]).hexdigest()
     assert header["payload_length"] == len(row["payload"])
-    assert derived.leaf_hashes == [leaf_hash(leaf) for leaf in derived.leaves["header"].to_pylist()]
+    assert [digest.tobytes() for digest in derived.leaf_hashes] == [
+        leaf_hash(leaf) for leaf in derived.leaves["header"].to_pylist()
+    ]
 
 
 def test_what_stands_beside_a_leaf_is_what_a_verifier_derives() -> None:
@@ -431,7 +434,7 @@ class TestDetermination:
         first = headers[1]
         assert (first["destination"], first["eccn"], first["rule_ids"]) == ("CN", "4E091", ["a", "b"])
         assert rows[1]["facts"] == b'{"v":1,"n":0}'
-        assert first["facts_hash"] == hashlib.sha256(b"\x03" + rows[1]["salt"] + rows[1]["facts"]).hexdigest()
+        assert first["facts_hash"] == facts_hash(rows[1]["salt"], rows[1]["facts"])
         assert rows[1]["citations"] == "15 CFR 744.23; 15 CFR 746.8"
         assert [h["facts_hash"] is None for h in headers[1:-1]] == [False, True, True, False, True, True]
         assert headers[2]["rule_ids"] == []

@@ -96,10 +96,11 @@ def test_a_batch_of_many_is_published_in_parts_and_in_order(tmp_path: Path) -> N
 
 
 def test_a_record_id_that_the_header_shortened_is_the_key_by_its_digest() -> None:
-    header = {name: None for name in (
-        "class", "event_time", "arrival_time", "action", "outcome", "asset", "eccn", "destination", "determination",
-        "rule_ids", "faults", "emitter", "authentication", "stream", "sequence", "log_id", "reference_epoch",
-    )}  # fmt: skip
+    names = (
+        "class event_time arrival_time action outcome asset eccn destination determination rule_ids faults emitter "
+        "authentication stream sequence log_id reference_epoch"
+    )
+    header = dict.fromkeys(names.split())
     row = {"leaf_index": 4, "header": json.dumps(header | {"record_id": {"length": 300, "sha256": "ab" * 32}}).encode()}
     ((key, document),) = flagged_documents([row])
     assert key == b"ab" * 32

@@ -340,7 +340,7 @@ class Deriver:
             governing = max(governing, OUTCOMES.index("review"))
         salt = salt_of(self.salt_key, self.log.log_id, offset, ordinal)
         return {
-            "facts_hash": hashlib.sha256(b"\x03" + salt + facts).hexdigest(),
+            "facts_hash": hashlib.sha256(b"\x03" + salt + hashlib.sha256(facts).digest()).hexdigest(),
             "destination": text_or_null(documents[-1]["destination"]),
             "eccn": text_or_null(documents[-1]["eccn"]),
             "determination": OUTCOMES[governing],

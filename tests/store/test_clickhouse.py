@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from sealed_batches import ARRIVAL, LOG, OTHER_LOG, batch_row, event_row, sealed, table_of
 
+from auditspan.ledger.merkle import leaf_hash
 from auditspan.store.clickhouse import ClickHouseStore
 from auditspan.store.contract import Fenced, SchemaTooNew, SealedBatch, StoredCheckpoint, StoreUnavailable
 from auditspan.store.insert_statement import END, conditional_insert
@@ -153,6 +154,24 @@ def test_leaves_come_in_bounded_blocks(store: ClickHouseStore) -> None:
     assert max(block.num_rows for block in blocks) <= 16_384
     assert blocks[0]["leaf_index"][0].as_py() == 10
     assert list(store.leaves(LOG, 5, 5)) == [] or sum(b.num_rows for b in store.leaves(LOG, 5, 5)) == 0
+
+
+def test_the_store_hashes_the_leaves_that_it_keeps(store: ClickHouseStore) -> None:
+    rows = [event_row(index, header=b"\xff\0%d" % index * 40) for index in range(20_000)]
+    store.append_batch(SealedBatch(LOG, 0, table_of([*rows, batch_row(20_000)])))
+    found = pa.Table.from_batches(store.leaf_hashes(LOG, 10, 20_001))
+    headers = [row["header"] for row in [*rows, batch_row(20_000)]]
+    assert found["leaf_index"].to_pylist() == list(range(10, 20_001))
+    assert found["leaf_hash"].to_pylist() == [leaf_hash(header) for header in headers[10:]]
+
+
+@pytest.mark.parametrize("known", [0, 1, 2, 3, 4, 1000])
+def test_the_next_leaf_is_the_same_whatever_one_believes(store: ClickHouseStore, known: int) -> None:
+    assert store.next_leaf(LOG, known) == 0
+    store.append_batch(sealed(0, 2))
+    store.append_batch(sealed(3, 1))
+    assert store.next_leaf(LOG, known) == store.next_leaf(LOG)
+    assert store.next_leaf(OTHER_LOG, known) == 0
 
 
 def test_a_stream_that_is_left_early_lets_the_next_call_on(store: ClickHouseStore) -> None:

@@ -17,6 +17,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from auditspan.ledger.checkpoint import Checkpoint, log_origin, sign_checkpoint
+from auditspan.ledger.commitments import facts_hash
 from auditspan.ledger.keys import Trust
 from auditspan.ledger.merkle import CompactRange
 from auditspan.store.contract import SealedBatch, StoredCheckpoint
@@ -199,7 +200,7 @@ class Log:
             "flagged": bool(document) and flagged,
             "rule_ids": ["us-ear.744.6"] if document and flagged else [],
             "faults": faults or [],
-            "facts_hash": hashlib.sha256(b"\x03" + salt + encoded).hexdigest() if encoded else None,
+            "facts_hash": facts_hash(salt, encoded) if encoded else None,
             "reference_epoch": self.epoch,
             "payload_hash": hashlib.sha256(b"\x02" + salt + payload).hexdigest(),
             "payload_length": len(payload),
