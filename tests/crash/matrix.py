@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,7 +192,7 @@ class Totals:
 
     kills: int
     faults: Counter[str]
-    ends: Counter[tuple[str, int]]
+    ends: Counter[tuple[str, int, str]]
     payloads: int
     recorded: int
     lost_answers: int
@@ -202,7 +202,9 @@ class Totals:
 
     def __str__(self) -> str:
         faults = ", ".join(f"{count} × {name}" for name, count in sorted(self.faults.items()))
-        ends = ", ".join(f"{count} × {name} with {status}" for (name, status), count in sorted(self.ends.items()))
+        ends = ", ".join(
+            f"{count} × {name} with {status} ({why})" for (name, status, why), count in sorted(self.ends.items())
+        )
         return (
             f"{self.kills} kills ({faults}); ended by themselves and started again: {ends or 'none'}; "
             f"{self.payloads} spans acknowledged, {self.recorded} recorded, {self.lost_answers} acknowledgements lost, "
@@ -210,7 +212,22 @@ class Totals:
         )
 
 
-def run_matrix(topology: Topology, folder: Path, seed: int, faults: Iterable[Fault], settle_seconds: float) -> Totals:
+More = Callable[[Topology, Load, Supervisor, Witness], Counter[str]]
+"""Further kills under the same load; how many there were of each kind."""
+
+
+def _no_more(_topology: Topology, _load: Load, _supervisor: Supervisor, _witness: Witness) -> Counter[str]:
+    return Counter()
+
+
+def run_matrix(
+    topology: Topology,
+    folder: Path,
+    seed: int,
+    faults: Iterable[Fault],
+    settle_seconds: float,
+    more: More = _no_more,
+) -> Totals:
     """Start everything, do all of it, wait until all is sealed and signed, and check the whole."""
     with ExitStack() as stack:
         for member in topology.members.values():
@@ -223,6 +240,7 @@ def run_matrix(topology: Topology, folder: Path, seed: int, faults: Iterable[Fau
         with witness:
             runner = Runner(topology, load, supervisor, witness)
             runner.run(_with_killed_loads(faults, load, seed))
+            struck = more(topology, load, supervisor, witness)
             supervisor.all_ready()
             load.finish()
             settle(topology, settle_seconds)
@@ -238,8 +256,8 @@ def run_matrix(topology: Topology, folder: Path, seed: int, faults: Iterable[Fau
         status, text = topology.run("replay", "--verify", "--data", topology.data)
         assert status == 0, text
         return Totals(
-            kills=runner.kills,
-            faults=runner.done,
+            kills=runner.kills + struck.total(),
+            faults=runner.done + struck,
             ends=supervisor.ends,
             payloads=sum(map(len, delivered.acknowledged.values())),
             recorded=sum(map(len, delivered.recorded.values())),

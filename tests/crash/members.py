@@ -137,7 +137,8 @@ class Supervisor:
         self._guards = {name: threading.RLock() for name in members}
         self._enough = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor")
-        self.ends: Counter[tuple[str, int]] = Counter()
+        self.ends: Counter[tuple[str, int, str]] = Counter()
+        """By kind of member, exit status, and the last thing it said of itself."""
 
     def __enter__(self) -> Supervisor:
         self._thread.start()
@@ -165,7 +166,8 @@ class Supervisor:
                 try:
                     status = member.ended_with()
                     if status is not None:
-                        self.ends[name.rpartition("-")[0] or name, status] += 1
+                        lines = [line for line in member.said().splitlines() if "Error: " in line] or [""]
+                        self.ends[name.rpartition("-")[0] or name, status, lines[-1][:200]] += 1
                         time.sleep(0.1)
                         member.start()
                 finally:
