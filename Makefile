@@ -6,7 +6,7 @@ DEMO_INSTALLED := $(VENV)/.installed-demo
 TEST_INSTALLED := $(VENV)/.installed-test
 COMPONENTS := collectors exporters instrumentation processors
 
-.PHONY: help demo test lint format docs kafka bench clean
+.PHONY: help demo test crash lint format docs kafka bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -27,6 +27,9 @@ demo: $(DEMO_INSTALLED)  ## the whole way on this machine: call, kill, flag, exp
 
 test: $(TEST_INSTALLED)  ## the test suite
 	$(BIN)/python -m pytest
+
+crash: $(TEST_INSTALLED)  ## the crash matrix in its long form: 210 kills on real Kafka (needs Java and Maven; about an hour)
+	$(BIN)/python tests/crash
 
 lint: $(TEST_INSTALLED) build/typecheck  ## ruff, mypy strict, generated pages up to date
 	$(BIN)/ruff check .

@@ -167,9 +167,8 @@ class DataDirectory:
         """
         try:
             read = json.loads(self.endpoints.read_text())
-            missing = [name for name in names if name not in read]
-            if missing:
-                raise KeyError(missing)
+            if not all(isinstance(read[name], str) for name in names):
+                raise TypeError("an address is text")
             return {str(name): str(where) for name, where in read.items()}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise AuditSpanError(

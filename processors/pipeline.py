@@ -122,7 +122,7 @@ class Pipeline:
         self._guard = threading.Lock()
         self._roles: dict[str, Role] = {}
         self._owned: frozenset[str] | None = None
-        self._failure: BaseException | None = None
+        self._failure: tuple[str, BaseException] | None = None
         self._ending = threading.Event()
         self._end = threading.Event()
         self._changed = threading.Event()
@@ -151,7 +151,7 @@ class Pipeline:
             self._changed.wait(0.02)
             self._changed.clear()
         if self._failure is not None:
-            failure = self._failure
+            _, failure = self._failure
             self.stop(timeout=0.0)
             raise failure
 
@@ -159,15 +159,17 @@ class Pipeline:
         """End within about ``timeout`` seconds. What is left is taken up by the next start or owner: nothing is lost.
 
         A process that has the journal to itself seals and signs what the journal holds: stop what appends to it first.
-        Others end after the batch at hand, sign once more where they sign, and leave the group.
+        Others end after the batch at hand, sign once more where they sign, and leave the group. One in which something
+        failed ends at once.
         """
         deadline = time.monotonic() + timeout
         self._ending.set()
         with self._guard:
             roles = list(self._roles.values())
+        failed = self._first_failure() is not None
         for role in roles:
             role.finish()
-            if not self._alone and role.partition != CONTROL_PARTITION:
+            if failed or (not self._alone and role.partition != CONTROL_PARTITION):
                 role.stop()
         for role in roles:
             role.join(max(0.0, deadline - time.monotonic()))
@@ -272,9 +274,7 @@ class Pipeline:
         for role in roles:
             if role.failure is not None:
                 return f"{role.partition} stopped: {role.failure}", role.failure
-        if self._failure is not None:
-            return f"the assignment stopped: {self._failure}", self._failure
-        return None
+        return self._failure
 
     # The thread that follows the assignment
 
@@ -293,7 +293,7 @@ class Pipeline:
                     self._apply(assignment, owned)
                 self._confirm(assignment)
         except BaseException as error:  # without it the process would keep partitions that it does not serve
-            self._failure = error
+            self._failure = f"the assignment stopped: {error}", error
             _log.critical("The assignment stopped: %s", error, exc_info=not isinstance(error, AuditSpanError))
         finally:
             if assignment is not None:
@@ -314,23 +314,24 @@ class Pipeline:
             if not role.alive:
                 self._forget(role)
                 assignment.released(partition)
+        self._failure = self._first_failure()
+        if self._failure is not None:
+            self._changed.set()
+            return  # The process ends: it must not begin anything more.
         control = roles.get(CONTROL_PARTITION)
         for partition in sorted(owned - roles.keys()):
-            if partition != CONTROL_PARTITION and CONTROL_PARTITION in owned and not (control and control.running):
+            if self._alone and partition != CONTROL_PARTITION and not (control and control.running):
                 continue  # The epoch that this process brings into force must judge from its first batch on.
             role = self._role(partition)
             with self._guard:
                 self._roles[partition] = role
             role.start()
-        if self._failure is None:
-            found = self._first_failure()
-            self._failure = found[1] if found is not None else None
         self._changed.set()
 
     def _forget(self, role: Role) -> None:
         """A role that ended because its partition went to another. What made it fail stays known."""
         if role.failure is not None and self._failure is None:
-            self._failure = role.failure
+            self._failure = f"{role.partition} stopped: {role.failure}", role.failure
         with self._guard:
             self._roles.pop(role.partition, None)
         self._metrics.forget(role.partition)

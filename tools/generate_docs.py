@@ -1,4 +1,4 @@
-"""Write, or check, the pages that are generated from code: semantic conventions and the command reference.
+"""Write, or check, what is generated from code: semantic conventions, command reference, DDL of a ClickHouse server.
 
 ``python -m tools.generate_docs`` writes them; ``--check`` exits 1 when one is stale, which CI does.
 """
@@ -15,6 +15,7 @@ import typer.main
 
 from auditspan import semconv
 from auditspan.cli.main import app
+from tools.clickhouse_ddl import cluster_schema, server_schema
 
 # Click keeps the lines of a paragraph that starts with a backspace: here they are the examples.
 _EXAMPLES = re.compile(r"\x08\n((?:.+\n?)+)")
@@ -88,7 +89,12 @@ def command_reference() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"semantic-conventions.md": semantic_conventions, "cli.md": command_reference}
+PAGES = {
+    "semantic-conventions.md": semantic_conventions,
+    "cli.md": command_reference,
+    "../deploy/clickhouse/schema.sql": server_schema,
+    "../deploy/clickhouse/schema-cluster.sql": cluster_schema,
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -13,23 +13,25 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from auditspan.cli.config import settings_of
 from auditspan.cli.moments import nanoseconds
 from auditspan.cli.output import JsonOption, console, errors, plain, print_json, reports_errors, reports_errors_with
 from auditspan.data_directory import DataDirectory
 
-__all__ = ["EXIT_USAGE", "Verdict", "app"]
+__all__ = ["EXIT_USAGE", "Verdict", "app", "progress_bar"]
 
 app = typer.Typer(no_args_is_help=True, help="Evidence packages: export them, and verify them offline.")
 
 EXIT_USAGE = 3
-"""``evidence verify`` was used wrongly: 1 and 2 speak of the package."""
+"""``evidence verify`` or ``replay`` was used wrongly, or could not be done: 1 and 2 speak of what was verified."""
 
 
 class Verdict(SystemExit):
-    """End of ``evidence verify`` with the status of its report."""
+    """End of ``evidence verify`` or ``replay`` with the status of its report."""
 
 
-def _progress() -> Progress:
+def progress_bar() -> Progress:
+    """How far a long command is, for whoever watches."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -79,7 +81,7 @@ def export(
 
     with ExitStack() as stack:
         reading = stack.enter_context(open_reader(data, None))
-        bar = stack.enter_context(_progress()) if not as_json else None
+        bar = stack.enter_context(progress_bar()) if not as_json else None
         task = bar.add_task("exporting", total=None) if bar is not None else None
 
         def progress(done: int, total: int) -> None:
@@ -122,18 +124,22 @@ def export(
 
 def _record(directory: DataDirectory, running: bool, body: dict[str, Any]) -> None:
     """Have the export sealed in the control log: by the service, or by the next one to start."""
-    if running:
+    from auditspan.journal.opening import is_kafka, open_journal
+
+    settings = settings_of(directory.root, None)
+    if running and not is_kafka(settings):
         from auditspan.cli.control_socket import ask
 
         ask(directory.control_socket, "POST", "/evidence/exported", {"actor": _actor(), "body": body})
         return
-    from auditspan.journal.sqlite import SqliteJournal
     from auditspan.processors.control_entries import ControlLog
     from auditspan.semconv import EventClass
 
-    with closing(SqliteJournal(directory.journal, read_only=True)) as journal:
-        partitions = len(journal.partitions)
-    with closing(SqliteJournal(directory.journal, partitions)) as journal:
+    with closing(open_journal(directory, settings, read_only=True)) as journal:
+        # The number is fixed for the life of a journal, whatever the settings have come to say.
+        partitions = len(journal.own_partitions)
+    counted = settings.journal.model_copy(update={"partitions": partitions})
+    with closing(open_journal(directory, settings.model_copy(update={"journal": counted}))) as journal:
         ControlLog(journal).append(EventClass.EVIDENCE_EXPORTED, _actor(), body)
 
 
@@ -164,7 +170,7 @@ def verify(
     from auditspan.ledger.keys import load_trust
 
     with ExitStack() as stack:
-        bar = stack.enter_context(_progress()) if not as_json else None
+        bar = stack.enter_context(progress_bar()) if not as_json else None
         task = bar.add_task("verifying", total=None) if bar is not None else None
 
         def progress(done: int, total: int) -> None:

@@ -1,7 +1,8 @@
 """The program ``auditspan``.
 
 Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``process`` adds 3:
-another processor owns its log. ``evidence verify`` has its own: 0 valid, 1 invalid, 2 incomplete, 3 usage.
+another processor owns its log. ``evidence verify`` and ``replay --verify`` have their own: 0 valid, 1 invalid,
+2 incomplete, 3 usage.
 
 Modules that load pyarrow, ClickHouse or a server are imported by the commands that need them, when they run.
 """
@@ -20,6 +21,7 @@ from auditspan.cli.doctor import doctor
 from auditspan.cli.events import events
 from auditspan.cli.output import print_json
 from auditspan.cli.process import process
+from auditspan.cli.replay import replay
 from auditspan.cli.status import status
 from auditspan.cli.up import up
 
@@ -40,6 +42,7 @@ app.command()(process)
 app.command()(status)
 app.command()(events)
 app.command()(doctor)
+app.command()(replay)
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(keys.app, name="keys")
 app.add_typer(token.app, name="token")
@@ -70,9 +73,9 @@ def main() -> None:
     try:
         _run(arguments)
     except SystemExit as ending:
-        # A wrong command line is 2 everywhere, but `evidence verify` has given 2 another meaning.
+        # A wrong command line is 2 everywhere, but what verifies has given 2 another meaning.
         wrong = ending.code == _WRONG_COMMAND_LINE and not isinstance(ending, evidence.Verdict)
-        if wrong and arguments[:2] == ["evidence", "verify"]:
+        if wrong and (arguments[:2] == ["evidence", "verify"] or arguments[:1] == ["replay"]):
             raise SystemExit(evidence.EXIT_USAGE) from None
         raise
 

@@ -78,12 +78,12 @@ def service_is_ready(data: DataDirectory, timeout: float = 2.0) -> bool:
 
 
 @contextmanager
-def open_reader(data: Path | None, url: str | None) -> Iterator[Reading]:
+def open_reader(data: Path | None, url: str | None, settings: Settings | None = None) -> Iterator[Reading]:
     """A store that only reads, closed at the end.
 
-    With ``url`` it speaks to that endpoint. With ``data`` it speaks to the server of the setting ``store.url``, or to
-    the service that runs there; when none does, it opens the store itself and holds the directory meanwhile, since the
-    embedded store allows one process.
+    With ``url`` it speaks to that endpoint. With ``data`` it speaks to the server of the setting ``store.url`` (of
+    ``settings``, or else those of the directory), or to the service that runs there; when none does, it opens the store
+    itself and holds the directory meanwhile, since the embedded store allows one process.
 
     Raises:
         AuditSpanError: neither or both were given, or there is nothing to read.
@@ -96,7 +96,7 @@ def open_reader(data: Path | None, url: str | None) -> Iterator[Reading]:
         return
     assert data is not None
     directory = existing(data)
-    settings = settings_of(data, None)
+    settings = settings or settings_of(data, None)
     if settings.store.url != EMBEDDED:
         with _of_settings(directory, settings) as reading:
             yield reading

@@ -80,5 +80,8 @@ def log_to_standard_error() -> None:
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
-    for noisy in ("uvicorn", "clickhouse_connect", "asyncio", "chdb", "kafka"):
+    for noisy in ("urllib3", "clickhouse_connect"):
+        # What they warn of, we say ourselves, once and with a remedy.
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    for noisy in ("uvicorn", "asyncio", "chdb", "kafka"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

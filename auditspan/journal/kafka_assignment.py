@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 _ROUND_MS: Final = 200
 _PAUSE: Final = 0.5
 _COMMIT_SECONDS: Final = 1.0
-_HEARTBEATS: Final = 5
-"""Heartbeats in a session timeout."""
+_HEARTBEAT_MS: Final = 500
+"""By which a member comes to know of a rebalance, of which a move takes two."""
 _CLOSE_MS: Final = 3000
 _LOOK: Final = 0.02
 
@@ -61,7 +61,7 @@ class KafkaAssignment:
                 # Nothing is read, so it does not matter where; it must only not be an error.
                 auto_offset_reset="latest",
                 session_timeout_ms=int(self._session * 1000),
-                heartbeat_interval_ms=int(self._session * 1000 / _HEARTBEATS),
+                heartbeat_interval_ms=_HEARTBEAT_MS,
                 max_poll_interval_ms=int(self._session * 1000 * 2),
                 allow_auto_create_topics=False,
                 bootstrap_timeout_ms=int(settings.connect_timeout_seconds * 1000),
@@ -69,9 +69,7 @@ class KafkaAssignment:
             )
         except (kafka_errors.KafkaError, OSError) as error:
             raise unreachable(url, settings, error) from error
-        self._consumer.subscribe(
-            sorted({place.topic for place in places.values()}), listener=_Listener(self, self._consumer)
-        )
+        self._join()
         self._thread = threading.Thread(target=self._keep, name="auditspan-kafka-group", daemon=True)
         self._thread.start()
 
@@ -117,6 +115,10 @@ class KafkaAssignment:
             self._owned = frozenset()
         self._consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
 
+    def _join(self) -> None:
+        topics = sorted({place.topic for place in self._names})
+        self._consumer.subscribe(topics, listener=_Listener(self, self._consumer))
+
     def _current(self) -> frozenset[str]:
         if self._closed or time.monotonic() - self._alive_at > self._session:
             return frozenset()
@@ -125,14 +127,23 @@ class KafkaAssignment:
     def _keep(self) -> None:
         """Keep the membership alive for as long as `poll` is called: what is stuck must not stay an owner."""
         committed_at = time.monotonic()
+        member = True
         while not self._closed:
-            with self._changed:
-                now = time.monotonic()
-                if now - self._asked_at > self._session:
-                    self._changed.wait(_PAUSE)
-                    continue
+            asked = time.monotonic() - self._asked_at <= self._session
             try:
-                self._consumer.poll(_ROUND_MS)
+                if asked and not member:
+                    self._join()
+                elif member and not asked:
+                    _log.warning("The partitions go to others: nothing asked for them within %g s.", self._session)
+                    self._given_up(frozenset(self._places), orderly=False)
+                    self._consumer.unsubscribe()
+                member = asked
+                if member:
+                    self._consumer.poll(_ROUND_MS)
+                    self._finish_joining()
+                else:
+                    with self._changed:
+                        self._changed.wait(_PAUSE)
             except kafka_errors.AuthorizationError as error:
                 with self._changed:
                     self._refused = explained(error, "Joining the consumer group")
@@ -143,10 +154,19 @@ class KafkaAssignment:
                 time.sleep(_PAUSE)
                 continue
             self._alive_at = time.monotonic()
-            if self._alive_at - committed_at >= _COMMIT_SECONDS:
+            if member and self._alive_at - committed_at >= _COMMIT_SECONDS:
                 committed_at = self._alive_at
                 self._commit(wait=False)
         self._commit(wait=True)
+
+    def _finish_joining(self) -> None:
+        """Let the next round of polling take up a join that this one had no time to finish.
+
+        kafka-python 3.0 forgets one that new metadata had caused: it would neither own anything nor send heartbeats.
+        """
+        coordinator = self._consumer._coordinator
+        if coordinator.rejoining:
+            coordinator.request_rejoin()
 
     def _commit(self, *, wait: bool) -> None:
         with self._changed:
@@ -207,6 +227,8 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
                 _log.warning("%s go to another processor before this one has let go.", ", ".join(sorted(names)))
                 self._assignment._forget(names)
                 return
+            # Heartbeats go on meanwhile: what stays is still owned.
+            self._assignment._alive_at = time.monotonic()
             await self._consumer._net.sleep(_LOOK)
 
     async def on_partitions_lost(self, lost: set[TopicPartition]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kafka import errors as kafka_errors
+from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from auditspan.config import KafkaSettings
@@ -68,6 +69,8 @@ def unreachable(url: str, settings: KafkaSettings, error: BaseException) -> Audi
     """Why the cluster could not be reached at start, as exactly as can be found out, with the setting to look at."""
     if isinstance(error, AuditSpanError):
         return error
+    if settings.security_protocol.startswith("SASL_"):
+        error = _authentication_error(url, settings) or error
     if isinstance(error, kafka_errors.SaslAuthenticationFailedError | kafka_errors.UnsupportedSaslMechanismError):
         return explained(error, "The connection")
     found = [_reason(server, settings) for server in bootstrap_of(url)]
@@ -102,13 +105,43 @@ def explained(error: BaseException, what: str) -> AuditSpanError:
             remedy="Make it with: auditspan kafka init, or correct kafka.topic.",
         )
     return JournalUnavailable(
-        f"{what} failed: {type(error).__name__}: {_short(error)}.",
+        f"{what} failed: {_short(error)}.",
         remedy="See that the Kafka brokers of journal.url run; senders keep retrying.",
     )
 
 
 def _short(error: BaseException) -> str:
+    if isinstance(error, kafka_errors.KafkaTimeoutError | kafka_errors.RequestTimedOutError):
+        return "the Kafka brokers did not answer in time"
     return str(error).splitlines()[0][:200].rstrip(".") if str(error) else "no reason given"
+
+
+def _authentication_error(url: str, settings: KafkaSettings) -> BaseException | None:
+    """What the first server says to the credentials: the library tries on until its time is up, and forgets why."""
+    client = KafkaNetClient(**client_options(url, settings))
+    manager = client._manager
+    timeout_ms = settings.connect_timeout_seconds * 1000
+    connections: list[Any] = []
+
+    async def connect() -> None:
+        server = manager.cluster.bootstrap_brokers()[0]
+        connections.append(manager.get_connection(server.node_id, timeout_ms=timeout_ms, refresh_metadata_on_err=False))
+        await connections[0]
+
+    client._net.start()
+    try:
+        client._net.run(manager.wait_for, manager.call_soon(connect), timeout_ms)
+    except kafka_errors.KafkaConnectionError as error:
+        # A broker that told its version and then hung up has refused the credentials: the library drops its last words.
+        told = bool(connections) and connections[0].broker_version_data is not None
+        refused: BaseException = kafka_errors.SaslAuthenticationFailedError() if told else error
+        return refused
+    except (kafka_errors.KafkaError, OSError) as error:
+        return error
+    finally:
+        client._net.stop(1000)
+        client.close()
+    return None
 
 
 def _reason(server: str, settings: KafkaSettings) -> str:

@@ -36,7 +36,6 @@ _IN_FLIGHT: Final = 5
 _GRACE: Final = 0.5
 """Our own deadline comes after the library's, so that its reason is heard."""
 _RENEW_AFTER: Final = 10.0
-_CLOSE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +96,7 @@ class Producer:
         self._failed_at = float("-inf")
         self._reason: JournalUnavailable | None = None
         self._renewed = time.monotonic()
+        self._renewing: threading.Thread | None = None
         self._closed = False
         self._producer = KafkaProducer(**self._options)
         self._watch = threading.Thread(target=self._watch_deadlines, name="auditspan-kafka-deadlines", daemon=True)
@@ -140,7 +140,9 @@ class Producer:
             self._closed = True
             self._changed.notify_all()
         self._watch.join()
-        _end(self._producer, _CLOSE_SECONDS)
+        with self._sending:
+            producer = self._producer
+        _end(producer, self._timeout)
         self._expire(float("inf"))
 
     def _refusal(self, size: int) -> JournalUnavailable | None:
@@ -218,8 +220,10 @@ class Producer:
                     self._changed.wait(until)
                 renew = self._failing_since is not None and now - max(self._failing_since, self._renewed) > _RENEW_AFTER
             self._expire(time.monotonic())
-            if renew:
-                self._renew()
+            if renew and (self._renewing is None or not self._renewing.is_alive()):
+                # Of its own: it waits for the brokers, and deadlines do not.
+                self._renewing = threading.Thread(target=self._renew, name="auditspan-kafka-renewal", daemon=True)
+                self._renewing.start()
 
     def _expire(self, now: float) -> None:
         expired: list[_Append] = []
@@ -246,8 +250,9 @@ class Producer:
             return
         _log.warning("Appending to Kafka has failed for a while: a new producer takes over.")
         with self._sending:
-            stuck, self._producer = self._producer, fresh
-        _end(stuck, 0.0)
+            if not self._closed:
+                fresh, self._producer = self._producer, fresh
+        _end(fresh, 0.0)
 
 
 def _end(producer: KafkaProducer, patience: float) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "hash_rows",
     "hash_values",
     "leaf_hashes",
+    "listed",
 ]
 
 DIGEST_LENGTH: Final = 32
@@ -79,6 +80,12 @@ def from_binary(digests: pa.Array) -> Digests:
     _, *buffers = digests.buffers()
     begin = digests.offset * DIGEST_LENGTH
     return np.frombuffer(buffers[-1], np.uint8, len(digests) * DIGEST_LENGTH, begin).reshape(-1, DIGEST_LENGTH)
+
+
+def listed(digests: Digests) -> list[bytes]:
+    """Digests one by one."""
+    data = digests.tobytes()
+    return [data[at : at + DIGEST_LENGTH] for at in range(0, len(data), DIGEST_LENGTH)]
 
 
 def _hash_few(values: pa.Array) -> Digests:

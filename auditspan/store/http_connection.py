@@ -8,7 +8,7 @@ the batch that it then sends again can come in only once: docs/decisions/0003-co
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, cast
@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import clickhouse_connect
 import pyarrow as pa
-from clickhouse_connect.driver.exceptions import DatabaseError, Error
+from clickhouse_connect.driver.exceptions import DatabaseError, Error, ProgrammingError
 from clickhouse_connect.driver.httpclient import HttpClient
 from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout
@@ -27,6 +27,7 @@ from auditspan.store.insert_statement import (
     INSERT_SETTINGS,
     NOT_NEXT,
     conditional_insert,
+    conditions,
     deduplication_token,
     input_source,
     plain_insert,
@@ -34,6 +35,7 @@ from auditspan.store.insert_statement import (
 
 __all__ = ["HttpConnection"]
 
+_EVENTS: Final = "auditspan.events"
 _PAGE_ROWS: Final = 16_384
 _TOO_MUCH: Final = frozenset({241, 396})
 """ClickHouse's MEMORY_LIMIT_EXCEEDED and TOO_MANY_ROWS_OR_BYTES."""
@@ -99,6 +101,7 @@ class HttpConnection:
             raise _unavailable(error) from error
         assert isinstance(client, HttpClient)
         self._client = client
+        self._replicated(_EVENTS)
 
     def command(self, sql: str, parameters: Parameters | None = None) -> Any:
         """Run a statement; its only value, if it has one."""
@@ -177,7 +180,7 @@ class HttpConnection:
             "insert_deduplication_token": deduplication_token(log_id, first, attempt),
             **(_REPLICATED_SETTINGS if described.replicated else {}),
         }
-        self._send(statement, rows, settings, {"log_id": log_id, "first": str(first)})
+        self._send(statement, rows, settings, conditions(log_id, first))
         self._sent = (log_id, first, attempt)
 
     def _attempt(self, log_id: str, first: int, table: _Table) -> int:
@@ -197,9 +200,6 @@ class HttpConnection:
             found = self.query(
                 "SELECT name, type FROM system.columns WHERE database || '.' || table = {table:String}", {"table": name}
             )
-            engine = self.query(
-                "SELECT engine FROM system.tables WHERE database || '.' || name = {table:String}", {"table": name}
-            )
             types = dict(zip(found["name"].to_pylist(), found["type"].to_pylist(), strict=True))
             missing = sorted(set(columns) - set(types))
             if missing:
@@ -208,12 +208,20 @@ class HttpConnection:
                     remedy="Its schema is older than this version: start the new version's `auditspan store serve`, or "
                     "apply deploy/clickhouse as the owner of the schema.",
                 )
-            replicated = any(kind.startswith(("Replicated", "Shared")) for kind in engine["engine"].to_pylist())
-            known = self._tables[name] = _Table(types, replicated)
-            if replicated:
-                # Reads of this client too: the next leaf must be the last one of any replica.
-                self._client.set_client_setting("select_sequential_consistency", "1")
+            known = self._tables[name] = _Table(types, self._replicated(name))
         return known
+
+    def _replicated(self, table: str) -> bool:
+        """Whether the table has replicas; then the reads of this client see what any of them acknowledged."""
+        engine = self.query(
+            "SELECT engine FROM system.tables WHERE database || '.' || name = {table:String}", {"table": table}
+        )
+        replicated = any(kind.startswith(("Replicated", "Shared")) for kind in engine["engine"].to_pylist())
+        if replicated:
+            # A reader may set nothing; what it reads is not sealed upon.
+            with suppress(ProgrammingError):
+                self._client.set_client_setting("select_sequential_consistency", "1")
+        return replicated
 
     def _send(self, statement: str, rows: pa.Table, settings: Mapping[str, str], parameters: Mapping[str, str]) -> None:
         """Send an insert once; return when it is durable.

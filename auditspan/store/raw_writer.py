@@ -23,7 +23,8 @@ from auditspan.store.raw import StatementFailed, statement_failed
 __all__ = ["RawWriter"]
 
 _TIMEOUT_EXCEEDED: Final = 159
-_CONDITIONAL: Final = frozenset({"auditspan.events"})
+_CONDITIONAL: Final[Mapping[str, str]] = {"auditspan.events": "leaf_index"}
+"""Tables whose rows must go on without a hole, and by which column."""
 _PLAIN: Final = frozenset(
     {"auditspan.tree_nodes", "auditspan.checkpoints", "auditspan.reference_artifacts", "auditspan.suppressed"}
 )
@@ -43,7 +44,7 @@ class RawWriter:
         try:
             self._client = clickhouse_connect.get_client(interface="chdb", path=str(path))
             self._types: Mapping[str, Mapping[str, str]] = {
-                table: self._columns(table) for table in _CONDITIONAL | _PLAIN
+                table: self._columns(table) for table in _PLAIN | _CONDITIONAL.keys()
             }
         except Error as error:
             raise statement_failed(error) from error
@@ -51,10 +52,9 @@ class RawWriter:
     def recognise(self, statement: str) -> InsertStatement | None:
         """The insert that ``statement`` is, if it is one that may be done here."""
         insert = recognise(statement, self._types)
-        if insert is None:
+        if insert is None or insert.position != _CONDITIONAL.get(insert.table):
             return None
-        allowed = _CONDITIONAL if insert.position is not None else _PLAIN
-        return insert if insert.table in allowed else None
+        return insert
 
     def insert(
         self, statement: InsertStatement, descriptor: int, deadline: float, *, log_id: str = "", first: int = 0
@@ -75,11 +75,11 @@ class RawWriter:
             raise _too_late()
         try:
             if statement.position is not None:
-                following = self._following(statement.table, statement.position, log_id)
+                following = self._following(statement.table, statement.position, log_id, max(first - 1, 0))
                 if following != first:
                     raise StatementFailed(
                         NOT_NEXT,
-                        f"Code: {NOT_NEXT}. DB::Exception: another writer owns this log: its next leaf is {following}. "
+                        f"Code: {NOT_NEXT}. DB::Exception: another writer owns this log, its next leaf is another. "
                         "(FUNCTION_THROW_IF_VALUE_IS_NON_ZERO)",
                     )
             self._insert(statement, descriptor, deadline)
@@ -100,11 +100,12 @@ class RawWriter:
             f"max_execution_time = {left:.3f}, timeout_overflow_mode = 'throw'\nFORMAT Arrow"
         )
 
-    def _following(self, table: str, position: str, log_id: str) -> int:
+    def _following(self, table: str, position: str, log_id: str, last: int) -> int:
+        """The next position of a log that has one from ``last`` on; 0 for one that has not."""
         found = self._client.command(
             f"SELECT if(count() = 0, 0, max({position}) + 1) FROM {table} "  # noqa: S608 - both are names of ours
-            "WHERE log_id = {log_id:String}",
-            parameters={"log_id": log_id},
+            f"WHERE log_id = {{log_id:String}} AND {position} >= {{last:UInt64}}",
+            parameters={"log_id": log_id, "last": last},
         )
         return int(str(found))
 

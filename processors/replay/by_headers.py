@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Final
 
@@ -10,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from auditspan.ledger import commitments
+from auditspan.ledger.hashing import leaf_hashes, listed
 from auditspan.ledger.typed_columns import from_payloads, read_headers
 from auditspan.store.contract import Store
 from auditspan.store.schema import HEADER_COLUMNS, PAYLOAD_COLUMNS
@@ -60,7 +61,7 @@ def check_by_headers(
         while trees.size < run.begin:
             # The hole is a fault already; the tree goes on so that later leaves keep their places.
             trees.extend([bytes(32)] * min(run.begin - trees.size, 1 << 16))
-        trees.extend(bytes_of.leaf_hashes(pa.chunked_array([headers])))
+        trees.extend(listed(leaf_hashes(headers)))
         progress(len(run.rows))
     report(findings, odd)
 
@@ -85,7 +86,7 @@ def _check_hashes(
     choice = pa.array(events)
     fields = pc.struct_field(said, [2]).take(choice), pc.struct_field(said, [3]).take(choice)
     offsets, ordinals = (field.cast(pa.string()).cast(pa.int64()).to_numpy() for field in fields)
-    salts = bytes_of.salts(salt_key, log_id, offsets, ordinals.astype(np.int32))
+    salts = listed(bytes_of.salts(salt_key, log_id, offsets, ordinals.astype(np.int32)))
     stored_salts = run.rows.column("salt").cast(pa.binary()).take(choice).to_pylist()
     payload_list, facts = payloads.take(choice).to_pylist(), run.rows.column("facts").cast(pa.binary()).take(choice)
     hashes = pc.struct_field(said, [1]).take(choice).to_pylist()
@@ -95,13 +96,9 @@ def _check_hashes(
         leaf = run.begin + row
         if stored_salt != salt:
             findings.add("salt.differs", leaf, "the salt of its position", "another", column="salt")
-        if _hash(b"\x02", salt, payload or b"") != payload_hash:
+        if commitments.payload_hash(salt, payload or b"").encode() != payload_hash:
             findings.add(
                 "payload.differs", leaf, f"a payload of hash {payload_hash.decode()}", "another", column="payload"
             )
-        if (_hash(b"\x03", salt, document) if document else b"") != (facts_hash or b""):
+        if (commitments.facts_hash(salt, document).encode() if document else b"") != (facts_hash or b""):
             findings.add("facts.differs", leaf, "facts of the hash in the header", "others", column="facts")
-
-
-def _hash(prefix: bytes, salt: bytes, data: bytes) -> bytes:
-    return hashlib.sha256(prefix + salt + data).hexdigest().encode()

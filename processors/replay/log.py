@@ -10,10 +10,10 @@ from typing import Final
 import pyarrow as pa
 
 from auditspan.journal.contract import Journal
+from auditspan.ledger.hashing import leaf_hashes, listed
 from auditspan.policy.reference import software
 from auditspan.store.contract import Store
 
-from .. import payloads as bytes_of
 from ..batch import Derived, Determine, LogContext, LogState, Opening, derive
 from ..identity import Identities
 from ..intake import decode_entries
@@ -202,7 +202,7 @@ class LogReplay:
             self._batches += 1
             self._entries += derived.next_offset - before.next_offset
             before.next_offset = derived.next_offset
-            self._trees.extend(list(derived.leaf_hashes), None, derived.leaves["header"][-1].as_py())
+            self._trees.extend(listed(derived.leaf_hashes), None, derived.leaves["header"][-1].as_py())
         self._previous = last
         self._progress(rows)
         return True
@@ -285,7 +285,7 @@ class LogReplay:
         """Go on from a batch, whatever was found in it."""
         derived = chosen.derived
         report(self._findings, sorted(chosen.found, key=lambda one: one.leaf))
-        hashes = list(derived.leaf_hashes)
+        hashes = listed(derived.leaf_hashes)
         stored = None
         if any(one.column in ("header", None) for one in chosen.found):
             stored = self._stored_hashes(derived, hashes)
@@ -303,8 +303,8 @@ class LogReplay:
         found = list(hashes)
         blocks = self._store.leaves(self._log_id, begin, begin + len(hashes))
         for run in runs(blocks, begin, begin + len(hashes), []):
-            headers = pa.chunked_array([run.rows.column("header").cast(pa.binary())])
-            found[run.begin - begin : run.end - begin] = bytes_of.leaf_hashes(headers)
+            headers = run.rows.column("header").cast(pa.binary())
+            found[run.begin - begin : run.end - begin] = listed(leaf_hashes(headers))
         return found
 
     def _finish(self, state: LogState, end: int, journal_end: int) -> None:

@@ -116,6 +116,9 @@ def notes_in_control_leaf(header: bytes) -> list[tuple[str, int, str]]:
         said = json.loads(header)
         if said["class"] != EventClass.CHECKPOINT:
             return []
-        return [(str(one["log_id"]), int(one["size"]), str(one["note"])) for one in said["body"]["body"]["checkpoints"]]
+        body = said["body"]["body"]
+        # Processors that share the signing journal the control log's own checkpoint as well.
+        listed = [*body["checkpoints"], *filter(None, [body.get("control")])]
+        return [(str(one["log_id"]), int(one["size"]), str(one["note"])) for one in listed]
     except (ValueError, KeyError, TypeError):
         return []

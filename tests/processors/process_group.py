@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from sealing_inputs import access, request
 from auditspan.cli.keys import make_keys
 from auditspan.config import Settings, load_settings
 from auditspan.data_directory import DataDirectory
-from auditspan.journal.contract import EntryKind, Journal, NewEntry
+from auditspan.journal.contract import EntryKind, Journal, JournalUnavailable, NewEntry
 from auditspan.journal.kafka_topics import make_topics
 from auditspan.journal.opening import open_journal
 from auditspan.ledger.checkpoint import Checkpoint, log_origin, open_checkpoint
@@ -54,16 +53,16 @@ class Process:
             self.popen = subprocess.Popen(
                 [*PROGRAM, *arguments, "--json"], stdout=subprocess.PIPE, stderr=errors, text=True
             )
-        self._lines: queue.Queue[str] = queue.Queue()
         self.said: list[str] = []
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         self.endpoints: dict[str, str] = {}
 
     def _listen(self) -> None:
         assert self.popen.stdout is not None
-        for line in self.popen.stdout:
-            self.said.append(line)
-            self._lines.put(line)
+        with self.popen.stdout as lines:
+            for line in lines:
+                self.said.append(line)
 
     def wait_started(self, seconds: float = 60.0) -> None:
         def document() -> Any:
@@ -167,8 +166,24 @@ class Group:
         """Journal ``count`` records of a stream from sequence ``begin`` on, acknowledged when it returns."""
         body = request(*(access(begin + i, **attributes) for i in range(count)), stream=stream)
         entry = NewEntry(EntryKind.OTLP, "gateway", "bearer", time.time_ns(), "otlp_proto", body)
-        self.journal.append([(f"events-{partition}", entry)]).result(60)
+        self._last = (f"events-{partition}", entry)
+        self._append(self._last)
         self.sent.update((stream, begin + i) for i in range(count))
+
+    def send_again(self) -> None:
+        """The last request once more, as a sender does that did not hear the acknowledgement."""
+        self._append(self._last)
+
+    def _append(self, entry: tuple[str, NewEntry]) -> None:
+        """Until it is acknowledged, as senders do."""
+
+        def acknowledged() -> bool:
+            try:
+                return bool(self.journal.append([entry]).result(60))
+            except JournalUnavailable:
+                return False
+
+        until(acknowledged)
 
     def sealed(self) -> Counter[tuple[str, int]]:
         rows = self.store.query(
@@ -186,6 +201,7 @@ class Group:
             if process.popen.poll() is None:
                 process.signal(signal.SIGCONT)
                 process.kill()
+            process._listener.join(10)
         self.journal.close()
         self.store.close()
 

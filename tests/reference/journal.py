@@ -39,12 +39,12 @@ def journal_entries(path: Path, partition: str) -> list[Entry]:
 
 def opened_logs(control: Iterable[Entry]) -> dict[str, Log]:
     """The logs that the entries of the control partition open, by partition."""
-    logs = {}
+    logs: dict[str, Log] = {}
     for entry in control:
         said = json.loads(entry.body) if entry.kind == "control" else {}
         if said.get("class") == "audit.log.opened":
             body = said["body"]
-            logs[body["partition"]] = Log(
+            log = Log(
                 body["deployment"],
                 body["journal"],
                 body["log_id"],
@@ -52,4 +52,6 @@ def opened_logs(control: Iterable[Entry]) -> dict[str, Log]:
                 body["generation"],
                 entry.arrival_time,
             )
+            # Of several that race the first one counts.
+            logs.setdefault(body["partition"], log)
     return logs

@@ -5,20 +5,38 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from clickhouse_connect.driver.exceptions import Error
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from reference.derive import Log, derive, epoch_digest
-from reference.journal import batches_of, journal_entries, opened_logs
+from reference.derive import Entry, Log, derive, epoch_digest
+from reference.journal import batches_of, opened_logs
 from reference.tree import Tree
 from running_service import Service, until
+
+from auditspan.data_directory import DataDirectory
+
+
+class Checked(Protocol):
+    """A deployment that answers, whatever it is made of."""
+
+    @property
+    def directory(self) -> DataDirectory:
+        """With the keys."""
+
+    def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """What its store gives to a reader."""
+
+    def entries(self, partition: str) -> list[Entry]:
+        """What its journal has of a partition, from the first entry on, read past the product."""
+
+    def journal_ends(self) -> dict[str, int]:
+        """How many entries each partition has."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +60,7 @@ class SealedLog:
         return [header for header in self.headers if header["class"] == name]
 
 
-def opened(note: str, service: Service, deployment: str, log_id: str) -> Checkpoint:
+def opened(note: str, service: Checked, deployment: str, log_id: str) -> Checkpoint:
     """A note, read as section 12 of the evidence format says, with its signature checked."""
     text, _, signed = note.partition("\n\n")
     origin, size, root = text.split("\n")
@@ -60,7 +78,7 @@ def opened(note: str, service: Service, deployment: str, log_id: str) -> Checkpo
 class Witness:
     """Remembers every checkpoint it is shown, also those of which a kill leaves nothing else."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Checked) -> None:
         self._service = service
         self.notes: set[tuple[str, str]] = set()
         self.states: set[Checkpoint] = set()
@@ -94,20 +112,11 @@ class Witness:
             self.look()
 
 
-def journal_ends(service: Service) -> dict[str, int]:
-    with sqlite3.connect(f"file:{service.directory.journal}?mode=ro", uri=True) as journal:
-        rows = journal.execute(
-            "SELECT name, (SELECT count(*) FROM entries WHERE position >> 48 = id) FROM partitions"
-        ).fetchall()
-    journal.close()
-    return dict(rows)
-
-
-def settle(service: Service) -> None:
+def settle(service: Checked, seconds: float = 90) -> None:
     """Wait until everything in the journal is sealed and signed."""
 
     def settled() -> bool:
-        ends = journal_ends(service)
+        ends = service.journal_ends()
         logs = service.rows(
             "SELECT log_id, max(leaf_index) + 1 AS leaves, argMax(header, leaf_index) AS header, "
             "argMax(class, leaf_index) AS class FROM auditspan.events GROUP BY log_id"
@@ -119,10 +128,10 @@ def settle(service: Service) -> None:
         assert all(log["class"] == "audit.batch" for log in logs)
         return sorted(json.loads(log["header"])["body"]["to"] for log in logs) == sorted(ends.values())
 
-    until(settled, "everything to be sealed and signed", 90)
+    until(settled, "everything to be sealed and signed", seconds)
 
 
-def prove(service: Service, witness: Witness | None = None) -> dict[str, SealedLog]:
+def prove(service: Checked, witness: Witness | None = None) -> dict[str, SealedLog]:
     """Check every log of a running service against its journal; the logs by partition.
 
     Leaf indexes and journal intervals are without holes, the slow deriver makes the same leaves from the journal, and
@@ -131,8 +140,12 @@ def prove(service: Service, witness: Witness | None = None) -> dict[str, SealedL
     if witness is not None:
         witness.look()
         witness.read_signer()
+    # Before the leaves, of which a service that is still there may seal more.
+    stored = {
+        (row["log_id"], row["note"]) for row in service.rows("SELECT DISTINCT log_id, note FROM auditspan.checkpoints")
+    }
     salt_key = service.directory.salt_key.read_bytes()
-    logs = opened_logs(journal_entries(service.directory.journal, "control"))
+    logs = opened_logs(service.entries("control"))
     proven = {partition: _proven(service, log, salt_key) for partition, log in logs.items()}
     epochs = {(0, "")}
     notes: set[tuple[str, str]] = set(witness.notes) if witness is not None else set()
@@ -142,9 +155,6 @@ def prove(service: Service, witness: Witness | None = None) -> dict[str, SealedL
         if header["class"] == "audit.checkpoint":
             notes |= {(one["log_id"], one["note"]) for one in header["body"]["body"]["checkpoints"]}
     deployment = logs["control"].deployment
-    stored = {
-        (row["log_id"], row["note"]) for row in service.rows("SELECT DISTINCT log_id, note FROM auditspan.checkpoints")
-    }
     assert witness is None or witness.notes <= stored, "a checkpoint that was shown is gone"
     signed = {opened(note, service, deployment, log_id) for log_id, note in notes | stored}
     signed |= witness.states if witness is not None else set()
@@ -159,7 +169,7 @@ def prove(service: Service, witness: Witness | None = None) -> dict[str, SealedL
     return proven
 
 
-def _proven(service: Service, log: Log, salt_key: bytes) -> SealedLog:
+def _proven(service: Checked, log: Log, salt_key: bytes) -> SealedLog:
     rows = service.rows(
         "SELECT leaf_index, class, record_id, header, payload, facts, flagged, determination FROM auditspan.events "
         "WHERE log_id = {log_id:String} ORDER BY leaf_index",
@@ -171,7 +181,7 @@ def _proven(service: Service, log: Log, salt_key: bytes) -> SealedLog:
     bounds = [header["body"] for header in headers if header["class"] == "audit.batch"]
     assert [bound["from"] for bound in bounds] == [0, *(bound["to"] for bound in bounds[:-1])]
     facts = {tuple(header["position"]): row["facts"] for header, row in zip(headers, rows, strict=True) if row["facts"]}
-    entries = journal_entries(service.directory.journal, log.partition)
+    entries = service.entries(log.partition)
     derived = derive(log, entries, batches_of(leaves), salt_key, facts)
     for number, (stored, expected) in enumerate(zip(leaves, derived.leaves, strict=False)):
         assert stored == expected, (log.partition, number)

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -152,6 +153,21 @@ class Service:
             connection.close()
 
     # Asking
+
+    def entries(self, partition: str) -> list[Any]:
+        """What the journal's file has of a partition, as the slow deriver takes it."""
+        from reference.journal import journal_entries
+
+        return journal_entries(self.directory.journal, partition)
+
+    def journal_ends(self) -> dict[str, int]:
+        """How many entries each partition has."""
+        with sqlite3.connect(f"file:{self.directory.journal}?mode=ro", uri=True) as journal:
+            rows = journal.execute(
+                "SELECT name, (SELECT count(*) FROM entries WHERE position >> 48 = id) FROM partitions"
+            ).fetchall()
+        journal.close()
+        return dict(rows)
 
     def client(self, **options: Any) -> Any:
         """The ordinary client, on the read-only endpoint."""

@@ -1,0 +1,142 @@
+"""Which logs there are, when processes start at once, crash half-way, and race."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from auditspan.processors.control import Logs, find_logs, open_logs
+from auditspan.processors.control_entries import ControlLog
+from sealing_deployment import running
+from test_pipeline import until
+
+from auditspan.errors import AuditSpanError
+from auditspan.journal.contract import EntryKind, NewEntry
+from auditspan.journal.sqlite import SqliteJournal
+from auditspan.semconv import EventClass
+from auditspan.store.clickhouse import ClickHouseStore
+
+KEY = [(str(EventClass.KEY_ADDED), {"algorithm": "Ed25519", "public_key": "AA=="})]
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[SqliteJournal]:
+    made = SqliteJournal(tmp_path / "journal.sqlite", 3)
+    yield made
+    made.close()
+
+
+def opening(journal: SqliteJournal, partition: str, log_id: str) -> tuple[str, str, dict]:
+    body = {
+        "deployment": "plant",
+        "journal": journal.identity,
+        "log_id": log_id,
+        "partition": partition,
+        "generation": 1,
+    }
+    return str(EventClass.LOG_OPENED), "system:auditspan", body
+
+
+def classes(journal: SqliteJournal) -> list[str]:
+    entries = journal.read("control", 0, max_entries=1000, max_bytes=1 << 20)
+    return [entry.body.split(b'"class":"')[1].split(b'"')[0].decode() for entry in entries]
+
+
+def opened(journal: SqliteJournal, store: ClickHouseStore) -> Logs:
+    return open_logs(journal, store, "plant", actor="system:auditspan", first_entries=KEY)
+
+
+def ids(logs: Logs) -> dict[str, str]:
+    return {one.partition: one.log_id for one in (logs.control, *logs.data)}
+
+
+def test_nobody_but_the_owner_opens_logs(journal: SqliteJournal, store: ClickHouseStore) -> None:
+    assert find_logs(journal, store, "plant") is None
+    logs = opened(journal, store)
+    assert ids(find_logs(journal, store, "plant")) == ids(logs)
+    assert sorted(ids(logs)) == ["control", "events-0", "events-1", "events-2"]
+    assert opened(journal, store) == logs
+    assert classes(journal).count("audit.log.opened") == 4
+
+
+def test_the_first_opening_of_a_partition_counts(journal: SqliteJournal, store: ClickHouseStore) -> None:
+    names = ["control", "events-0", "events-1", "events-2"]
+    ControlLog(journal).append_all([opening(journal, name, f"{i:032x}") for i, name in enumerate(names)])
+    ControlLog(journal).append_all([opening(journal, name, f"{i + 100:032x}") for i, name in enumerate(names)])
+    assert ids(opened(journal, store)) == {name: f"{i:032x}" for i, name in enumerate(names)}
+
+
+def test_owners_that_open_at_once_agree(journal: SqliteJournal, store: ClickHouseStore) -> None:
+    together = threading.Barrier(4)
+    found: list[dict[str, str]] = []
+
+    def run() -> None:
+        own = store.reader()
+        together.wait()
+        found.append(ids(opened(journal, own)))
+        own.close()
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert found[0] == found[1] == found[2] == found[3] == ids(find_logs(journal, store, "plant"))
+
+
+def test_what_another_owner_began_is_completed(journal: SqliteJournal, store: ClickHouseStore) -> None:
+    ControlLog(journal).append_all([opening(journal, "control", "0" * 32), opening(journal, "events-1", "1" * 32)])
+    assert find_logs(journal, store, "plant") is None
+    logs = ids(opened(journal, store))
+    assert (logs["control"], logs["events-1"]) == ("0" * 32, "1" * 32)
+    assert classes(journal).count("audit.log.opened") == 4
+    assert classes(journal).count("audit.key.added") == 1
+
+
+def test_a_stranger_in_the_control_partition_opens_nothing(journal: SqliteJournal, store: ClickHouseStore) -> None:
+    stranger = ControlLog(journal)._entry(*opening(journal, "control", "f" * 32))[1]
+    written = NewEntry(
+        EntryKind.CONTROL, "kafka:x/auditspan.events.control", "none", stranger.arrival_time, "jcs", stranger.body
+    )
+    journal.append([("control", written)]).result()
+    with pytest.raises(AuditSpanError, match="The control log opened"):
+        opened(journal, store)
+
+
+def test_a_topic_that_grew_is_refused(tmp_path: Path, store: ClickHouseStore) -> None:
+    with running(tmp_path) as deployment:
+        until(lambda: deployment.pipeline.status()[-1].leaves > 3)
+
+    class Grown(SqliteJournal):
+        own_partitions = partitions = ("events-0", "events-1")
+
+    journal = Grown(tmp_path / "journal.sqlite")
+    try:
+        with pytest.raises(AuditSpanError, match="its number of partitions is fixed"):
+            opened(journal, store)
+    finally:
+        journal.close()
+
+
+def test_a_topic_of_others_may_come_later(tmp_path: Path) -> None:
+    with running(tmp_path) as deployment:
+        until(lambda: deployment.pipeline.status()[-1].leaves > 3)
+
+    class More(SqliteJournal):
+        partitions = ("events-0", "spans-0")
+        own_partitions = ("events-0",)
+
+    store = ClickHouseStore.embedded(tmp_path / "store")
+    journal = More(tmp_path / "journal.sqlite")
+    try:
+        assert find_logs(journal, store, "plant") is None
+        logs = ids(opened(journal, store))
+        assert sorted(logs) == ["control", "events-0", "spans-0"]
+        assert ids(opened(journal, store)) == logs
+        assert ids(find_logs(journal, store, "plant")) == logs
+    finally:
+        journal.close()
+        store.close()
