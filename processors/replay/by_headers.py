@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from auditspan.ledger import commitments
-from auditspan.ledger.hashing import leaf_hashes, listed
+from auditspan.ledger.hashing import DIGEST_LENGTH, as_binary, leaf_hashes
 from auditspan.ledger.typed_columns import from_payloads, read_headers
 from auditspan.store.contract import Store
 from auditspan.store.schema import HEADER_COLUMNS, PAYLOAD_COLUMNS
 
 from .. import payloads as bytes_of
-from .compare import STORED, Difference, Run, differences, report, runs
+from .compare import STORED, Difference, Run, differences, differing_rows, report, runs
 from .report import Findings
 from .trees import Trees
 
@@ -60,8 +59,8 @@ def check_by_headers(
         _check_hashes(findings, run, log_id, salt_key, headers, given)
         while trees.size < run.begin:
             # The hole is a fault already; the tree goes on so that later leaves keep their places.
-            trees.extend([bytes(32)] * min(run.begin - trees.size, 1 << 16))
-        trees.extend(listed(leaf_hashes(headers)))
+            trees.extend(np.zeros((min(run.begin - trees.size, 1 << 16), DIGEST_LENGTH), np.uint8))
+        trees.extend(leaf_hashes(headers))
         progress(len(run.rows))
     report(findings, odd)
 
@@ -86,19 +85,25 @@ def _check_hashes(
     choice = pa.array(events)
     fields = pc.struct_field(said, [2]).take(choice), pc.struct_field(said, [3]).take(choice)
     offsets, ordinals = (field.cast(pa.string()).cast(pa.int64()).to_numpy() for field in fields)
-    salts = listed(bytes_of.salts(salt_key, log_id, offsets, ordinals.astype(np.int32)))
-    stored_salts = run.rows.column("salt").cast(pa.binary()).take(choice).to_pylist()
-    payload_list, facts = payloads.take(choice).to_pylist(), run.rows.column("facts").cast(pa.binary()).take(choice)
-    hashes = pc.struct_field(said, [1]).take(choice).to_pylist()
-    facts_hashes = pc.struct_field(said, [0]).take(choice).to_pylist()
-    rows = zip(events.tolist(), salts, stored_salts, payload_list, hashes, facts.to_pylist(), facts_hashes, strict=True)
-    for row, salt, stored_salt, payload, payload_hash, document, facts_hash in rows:
-        leaf = run.begin + row
-        if stored_salt != salt:
-            findings.add("salt.differs", leaf, "the salt of its position", "another", column="salt")
-        if commitments.payload_hash(salt, payload or b"").encode() != payload_hash:
-            findings.add(
-                "payload.differs", leaf, f"a payload of hash {payload_hash.decode()}", "another", column="payload"
-            )
-        if (commitments.facts_hash(salt, document).encode() if document else b"") != (facts_hash or b""):
-            findings.add("facts.differs", leaf, "facts of the hash in the header", "others", column="facts")
+    salts = bytes_of.salts(salt_key, log_id, offsets, ordinals.astype(np.int32))
+    stored = {name: run.rows.column(name).cast(pa.binary()).take(choice) for name in ("payload", "salt", "facts")}
+    documents = pc.if_else(
+        pc.greater(pc.binary_length(stored["facts"]), 0), stored["facts"], pa.scalar(None, pa.binary())
+    )
+    given = {
+        "salt": (as_binary(salts), stored["salt"]),
+        "payload": (_bytes(pc.struct_field(said, [1]).take(choice)), bytes_of.payload_hashes(salts, stored["payload"])),
+        "facts": (
+            _bytes(pc.struct_field(said, [0]).take(choice)),
+            bytes_of.facts_hashes(salts, documents.dictionary_encode()),
+        ),
+    }
+    for name, (expected, actual) in given.items():
+        for place in differing_rows(actual, expected).tolist():
+            leaf = run.begin + int(events[place])
+            findings.add(f"{name}.differs", leaf, "what key, position and header say", "other bytes", column=name)
+
+
+def _bytes(digests: pa.Array) -> pa.Array:
+    """Hexadecimal as bytes, null where there is none."""
+    return pa.array([bytes.fromhex(one.decode()) if one else None for one in digests.to_pylist()], pa.binary())

@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 
 from auditspan.journal.contract import Journal
-from auditspan.ledger.hashing import leaf_hashes, listed
+from auditspan.ledger.hashing import Digests, leaf_hashes
 from auditspan.policy.reference import software
 from auditspan.store.contract import Store
 
@@ -202,7 +202,7 @@ class LogReplay:
             self._batches += 1
             self._entries += derived.next_offset - before.next_offset
             before.next_offset = derived.next_offset
-            self._trees.extend(listed(derived.leaf_hashes), None, derived.leaves["header"][-1].as_py())
+            self._trees.extend(derived.leaf_hashes, None, derived.leaves["header"][-1].as_py())
         self._previous = last
         self._progress(rows)
         return True
@@ -285,7 +285,7 @@ class LogReplay:
         """Go on from a batch, whatever was found in it."""
         derived = chosen.derived
         report(self._findings, sorted(chosen.found, key=lambda one: one.leaf))
-        hashes = listed(derived.leaf_hashes)
+        hashes = derived.leaf_hashes
         stored = None
         if any(one.column in ("header", None) for one in chosen.found):
             stored = self._stored_hashes(derived, hashes)
@@ -297,14 +297,13 @@ class LogReplay:
         derived.apply(state)
         self._previous = chosen.boundary
 
-    def _stored_hashes(self, derived: Derived, hashes: list[bytes]) -> list[bytes]:
+    def _stored_hashes(self, derived: Derived, hashes: Digests) -> Digests:
         """Hashes of what stands in the store; of what is missing, the derived ones."""
         begin = derived.first_leaf
-        found = list(hashes)
+        found = hashes.copy()
         blocks = self._store.leaves(self._log_id, begin, begin + len(hashes))
         for run in runs(blocks, begin, begin + len(hashes), []):
-            headers = run.rows.column("header").cast(pa.binary())
-            found[run.begin - begin : run.end - begin] = listed(leaf_hashes(headers))
+            found[run.begin - begin : run.end - begin] = leaf_hashes(run.rows.column("header").cast(pa.binary()))
         return found
 
     def _finish(self, state: LogState, end: int, journal_end: int) -> None:

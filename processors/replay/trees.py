@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
+from auditspan.ledger.hashing import Digests
 from auditspan.ledger.merkle import CompactRange, leaf_hash
 from auditspan.ledger.subtrees import TILE_LEVELS
 from auditspan.store.contract import Store
@@ -49,7 +52,7 @@ class Trees:
         self._derived = CompactRange()
         self._stored = self._derived
         self._good = CompactRange()
-        self._since: list[bytes] = []
+        self._since: list[Digests] = []
         self._suspects: list[_Suspect] = []
         self._softwares: set[str] = set()
         self._nodes: list[tuple[int, int, bytes]] = []
@@ -66,9 +69,7 @@ class Trees:
         """Root of the derived tree."""
         return self._derived.root()
 
-    def extend(
-        self, derived: Sequence[bytes], stored: Sequence[bytes] | None = None, batch_leaf: bytes | None = None
-    ) -> None:
+    def extend(self, derived: Digests, stored: Digests | None = None, batch_leaf: bytes | None = None) -> None:
         """Append leaf hashes; ``stored`` those of the store where they differ, ``batch_leaf`` the last leaf itself."""
         if stored is not None and self._stored is self._derived:
             self._stored = self._derived.copy()
@@ -83,7 +84,7 @@ class Trees:
                 self._compare(self._next)
             if self._next is not None:
                 upto = min(upto, self._next.size - begin)
-            self._append(derived[place:upto], (stored or derived)[place:upto])
+            self._append(derived[place:upto], (derived if stored is None else stored)[place:upto])
             place = upto
         while self._next is not None and self._next.size <= self.size:
             self._compare(self._next)
@@ -99,16 +100,16 @@ class Trees:
             )
             self._next = next(self._signed, None)
 
-    def _append(self, derived: Sequence[bytes], stored: Sequence[bytes]) -> None:
-        self._derived.extend(derived, self._keep)
+    def _append(self, derived: Digests, stored: Digests) -> None:
+        self._derived.extend_column(derived, self._keep)
         if self._stored is not self._derived:
-            self._stored.extend(stored)
-        if len(self._since) < _MOST_HASHES:
-            self._since += derived
+            self._stored.extend_column(stored)
+        if self._derived.end - self._good.end <= _MOST_HASHES:
+            self._since.append(derived)
 
-    def _keep(self, level: int, index: int, digest: bytes) -> None:
+    def _keep(self, level: int, first: int, digests: Digests) -> None:
         if level % TILE_LEVELS == 0:
-            self._nodes.append((level, index, digest))
+            self._nodes.extend((level, first + place, digest.tobytes()) for place, digest in enumerate(digests))
 
     def _compare(self, signed: SignedTree) -> None:
         self._next = next(self._signed, None)
@@ -149,8 +150,9 @@ class Trees:
 
         Nothing but this text is in a leaf and neither in the journal nor in the control log.
         """
-        if len(self._since) != signed.size - self._good.end:
+        if not self._since or sum(map(len, self._since)) != signed.size - self._good.end:
             return None
+        since = np.concatenate(self._since)
         for suspect in self._suspects:
             said = json.loads(suspect.leaf)
             for software in sorted(self._softwares - {said["body"]["software"]}):
@@ -158,10 +160,10 @@ class Trees:
                     json.dumps(text, ensure_ascii=False).encode() for text in (said["body"]["software"], software)
                 )
                 other = suspect.leaf.replace(b'"software":' + old, b'"software":' + new)
-                hashes = list(self._since)
-                hashes[suspect.index - self._good.end] = leaf_hash(other)
+                hashes = since.copy()
+                hashes[suspect.index - self._good.end] = np.frombuffer(leaf_hash(other), np.uint8)
                 tree = self._good.copy()
-                tree.extend(hashes)
+                tree.extend_column(hashes)
                 if tree.root() == signed.root:
                     return suspect.index
         return None

@@ -1,4 +1,4 @@
-"""SIGKILL at each boundary of persistence on Kafka, found from outside: by what passes through a proxy or stands still."""
+"""SIGKILL at each boundary of persistence on Kafka, found from outside by what passes through a proxy."""
 
 from __future__ import annotations
 
