@@ -81,6 +81,7 @@ class Intake:
         self._spans_of: list[int] = []
         self._payloads_of: list[int] = []
         self._bytes_per_span = 1024.0
+        self._bytes_per_entry = 0.0
 
     def take(self, watermark: int) -> Portion | None:
         """The next batch's entries, or None when the journal has none; ``watermark`` (ns) is the log's so far.
@@ -105,7 +106,8 @@ class Intake:
     def _fill(self) -> None:
         """Read until a batch is full or the journal has no more."""
         while (rows := self._rows - len(self._spans)) > 0 and (size := self._size - self._held()) > 0:
-            most = min(max(int(rows * self._bytes_per_span), _SMALLEST_READ), size)
+            # An entry more than it takes: one too few would cost another read, and each has a price of its own.
+            most = min(max(int(rows * self._bytes_per_span + 2 * self._bytes_per_entry), _SMALLEST_READ), size)
             try:
                 read = self._journal.read(self._partition, self._next, max_entries=self._rows, max_bytes=most)
             except PositionLost:
@@ -117,7 +119,9 @@ class Intake:
             spans = decode_entries(read, self._decode)
             counts = np.bincount(spans["entry"].to_numpy(), minlength=len(read))
             if len(spans):
-                self._bytes_per_span = max(sum(len(entry.body) for entry in read) / len(spans), 1.0)
+                read_bytes = sum(len(entry.body) for entry in read)
+                self._bytes_per_span = max(read_bytes / len(spans), 1.0)
+                self._bytes_per_entry = read_bytes / len(read)
             self._spans = pa.concat_tables([self._spans, _shifted(spans, len(self._entries))])
             self._entries += read
             self._spans_of += counts.tolist()

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
@@ -18,7 +18,7 @@ from auditspan.processors.processor import LogProcessor, ReadBackDiffers
 from auditspan.processors.restore import restore_state
 from sealing_inputs import LOG_ID, NOW, PARTITION, SECOND, access, beat, entry, new, request
 
-from auditspan.journal.contract import Entry
+from auditspan.journal.contract import Entry, Journal
 from auditspan.journal.sqlite import SqliteJournal
 from auditspan.ledger.merkle import CompactRange, leaf_hash
 from auditspan.store.clickhouse import ClickHouseStore
@@ -304,6 +304,29 @@ class TestIntake:
         portion = Intake(journal, PARTITION, 0, rows=10).take(0)
         assert portion is not None
         assert len(portion.spans) == 100
+
+    def test_a_full_batch_takes_one_read(self, journal: SqliteJournal) -> None:
+        """Every read is decoded by itself, which costs milliseconds however small it is."""
+        bodies = [request(*(access(10 * k + i, note="x" * 20_000) for i in range(10))) for k in range(60)]
+        append(journal, *(entry(k, body) for k, body in enumerate(bodies)))
+        reads: list[int] = []
+
+        class Counted:
+            def read(self, *arguments: Any, **bounds: int) -> Any:
+                found = journal.read(*arguments, **bounds)
+                reads.append(len(found))
+                return found
+
+        intake = Intake(cast(Journal, Counted()), PARTITION, 0, rows=100)
+        needed = []
+        while (portion := intake.take(0)) is not None:
+            needed.append(len(reads))
+            reads.clear()
+            assert len(portion.spans) == 100
+            intake.consumed(len(portion.entries))
+        # The first one does not know yet how large an entry is, and the last one looks for more.
+        assert len(needed) == 6
+        assert needed[1:5] == [1] * 4
 
     def test_a_batch_ends_with_its_month(self, given: Given) -> None:
         december = 1_796_083_200 * SECOND  # 2026-12-01T00:00:00Z
