@@ -30,6 +30,9 @@ _BINARY: Final = frozenset({"header", "payload", "salt", "facts", "trace_id_raw"
 
 _KEYS_PER_QUERY: Final = 5_000
 
+_NARROW: Final = frozenset({"leaf_index", "leaf_hash"})
+"""Columns of a few bytes."""
+
 _LOCKS: dict[Path, threading.Lock] = {}
 """Per directory, who may insert: an embedded engine belongs to one process, so a lock in it is enough."""
 _LOCKS_GUARD: Final = threading.Lock()
@@ -193,7 +196,7 @@ class ClickHouseStore:
             f"SELECT {chosen} FROM auditspan.events WHERE log_id = {{log_id:String}} "  # noqa: S608  names, as checked
             "AND leaf_index >= {begin:UInt64} AND leaf_index < {end:UInt64} ORDER BY leaf_index"
         )
-        for block in self._connection.pages(sql, {"log_id": log_id}, begin, end):
+        for block in self._connection.pages(sql, {"log_id": log_id}, begin, end, narrow=_NARROW.issuperset(names)):
             yield _verbatim(block)
 
     def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Any:

@@ -42,8 +42,13 @@ class Connection(Protocol):
     def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
         """The rows of a SELECT, block by block."""
 
-    def pages(self, sql: str, parameters: Parameters, begin: int, end: int) -> Iterator[pa.RecordBatch]:
-        """The rows of a SELECT over ``[{begin:UInt64}, {end:UInt64})`` of a column that it orders by."""
+    def pages(
+        self, sql: str, parameters: Parameters, begin: int, end: int, *, narrow: bool = False
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of a SELECT over ``[{begin:UInt64}, {end:UInt64})`` of a column that it orders by.
+
+        ``narrow``: they have few bytes each, so that many of them may be held at once.
+        """
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Insert rows as one block."""
@@ -117,7 +122,9 @@ class EmbeddedConnection:
             if failure:
                 raise failure
 
-    def pages(self, sql: str, parameters: Parameters, begin: int, end: int) -> Iterator[pa.RecordBatch]:
+    def pages(
+        self, sql: str, parameters: Parameters, begin: int, end: int, *, narrow: bool = False
+    ) -> Iterator[pa.RecordBatch]:
         """The rows of a SELECT over ``[begin, end)``, as one stream."""
         return self.stream(sql, {**parameters, "begin": begin, "end": end})
 
