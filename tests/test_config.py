@@ -140,3 +140,40 @@ def test_config_show_prints_the_effective_values(file: Path) -> None:
     refused = show("--config", str(file), "--json")
     assert refused["status"] == 1
     assert "deploymnet" in json.loads(str(refused["out"]))["message"]
+
+
+@pytest.mark.parametrize("url", ["sqlite", "kafka://127.0.0.1:9092", "kafka://a:1,b:2,[::1]:3"])
+def test_a_journal_has_a_url(url: str) -> None:
+    assert load_settings(None, {"journal": {"url": url}}).journal.url == url
+
+
+@pytest.mark.parametrize("url", ["kafka://", "kafka://host", "kafka://a:1,", "kafka://a:1 ,b:2", "postgres://a:1", ""])
+def test_another_url_is_refused_by_name(url: str) -> None:
+    with pytest.raises(SettingsInvalid, match=r"journal\.url"):
+        load_settings(None, {"journal": {"url": url}})
+
+
+@pytest.mark.parametrize(
+    ("kafka", "said"),
+    [
+        ({"foreign_topics": ["auditspan.events"]}, "foreign_topics cannot name 'auditspan.events'"),
+        ({"foreign_topics": ["auditspan.events.control"]}, "foreign_topics cannot name"),
+        ({"foreign_topics": ["events"]}, "foreign_topics cannot name 'events'"),
+        ({"foreign_topics": ["one", "one"]}, "named twice"),
+        ({"delivery_timeout_seconds": 2, "request_timeout_seconds": 3}, "delivery_timeout_seconds must be at least"),
+        ({"min_insync_replicas": 4}, "min_insync_replicas cannot be more than"),
+        ({"topic": "no spaces"}, r"kafka\.topic"),
+        ({"acks": 1}, r"kafka\.acks"),
+    ],
+)
+def test_kafka_settings_that_do_not_fit_are_refused(kafka: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsInvalid, match=said):
+        load_settings(None, {"kafka": kafka})
+
+
+def test_a_password_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDITSPAN_KAFKA__SASL_PASSWORD", "hunter2")
+    settings = load_settings(None)
+    assert settings.kafka.sasl_password is not None
+    assert settings.kafka.sasl_password.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(settings) + str(settings.model_dump(mode="json"))

@@ -201,11 +201,21 @@ def _headers(content: bytes, at: int) -> tuple[list[tuple[str, bytes | None]], i
     count, at = _varint(content, at)
     found: list[tuple[str, bytes | None]] = []
     for _ in range(count):
-        name, at = _bytes(content, at)
-        value, at = _bytes(content, at)
+        name, at = _short(content, at)
+        value, at = _short(content, at)
         # A name that is no UTF-8 is none of ours; the value is what counts.
         found.append(((name or b"").decode("utf-8", "replace"), value))
     return found, at
+
+
+def _short(content: bytes, at: int) -> tuple[bytes | None, int]:
+    """`_bytes` without its calls, for the fields of a header: every record has a dozen of them."""
+    length = content[at]
+    if length >= 0x80 or length & 1:
+        return _bytes(content, at)
+    # Where it goes beyond the end, so does the record, and that is noticed.
+    end = at + 1 + (length >> 1)
+    return content[at + 1 : end], end
 
 
 def _bytes(content: bytes, at: int) -> tuple[bytes | None, int]:
