@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,12 +15,40 @@ from auditspan.store.insert_statement import END
 
 from .sql_guard import Refused
 
-__all__ = ["ReceivedInsert", "received_insert"]
+__all__ = ["InsertFiles", "ReceivedInsert", "received_insert"]
 
 _TOO_LARGE: Final = 396
 _TIMEOUT_EXCEEDED: Final = 159
 _LONGEST_STATEMENT: Final = 64 * 1024
 _END: Final = END.encode()
+
+
+_KEPT: Final = 96 << 20
+"""Bytes of a file that stay for the next insert; what a larger one took is given back."""
+
+
+class InsertFiles:
+    """Files in memory whose pages serve every insert again: clearing new ones costs as much as filling them."""
+
+    def __init__(self) -> None:
+        self._idle: list[int] = []
+
+    @contextmanager
+    def one(self) -> Iterator[int]:
+        """A descriptor at the beginning of a file of any length and content."""
+        descriptor = self._idle.pop() if self._idle else os.memfd_create("auditspan-insert")
+        try:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            yield descriptor
+        finally:
+            if os.fstat(descriptor).st_size > _KEPT:
+                os.ftruncate(descriptor, 0)
+            self._idle.append(descriptor)
+
+    def close(self) -> None:
+        """Give everything back."""
+        while self._idle:
+            os.close(self._idle.pop())
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +60,14 @@ class ReceivedInsert:
 
 
 @asynccontextmanager
-async def received_insert(request: Request, largest: int, deadline: float) -> AsyncIterator[ReceivedInsert]:
+async def received_insert(
+    request: Request, files: InsertFiles, largest: int, deadline: float
+) -> AsyncIterator[ReceivedInsert]:
     """The body of a request: a statement that ends in `END`, then its rows, which live in memory until the block ends.
 
     Args:
         request: whose body has not been read.
+        files: where the rows go.
         largest: bytes.
         deadline: on the monotonic clock; a body that is not there by then is given up.
 
@@ -49,8 +80,7 @@ async def received_insert(request: Request, largest: int, deadline: float) -> As
     promised = request.headers.get("content-length", "")
     if promised.isdigit() and int(promised) > largest:
         raise _too_large(largest)
-    descriptor = os.memfd_create("auditspan-insert")
-    try:
+    with files.one() as descriptor:
         try:
             # The loop's clock is the monotonic one.
             async with asyncio.timeout_at(deadline):
@@ -62,8 +92,6 @@ async def received_insert(request: Request, largest: int, deadline: float) -> As
                 "TIMEOUT_EXCEEDED",
             ) from None
         yield ReceivedInsert(statement, descriptor)
-    finally:
-        os.close(descriptor)
 
 
 async def _receive(request: Request, descriptor: int, largest: int) -> str:
@@ -89,6 +117,8 @@ async def _receive(request: Request, descriptor: int, largest: int) -> str:
             left = left[os.write(descriptor, left) :]
     if statement is None:
         raise Refused("An insert is a statement that ends in FORMAT Arrow, a line feed, and an Arrow file.")
+    # An Arrow file is read from its end: nothing of a longer one may stand behind it.
+    os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR))
     return statement
 
 

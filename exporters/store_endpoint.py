@@ -28,7 +28,7 @@ from auditspan.store.raw import StatementFailed
 from auditspan.store.raw_writer import RawWriter
 
 from .clickhouse_http import authentication_failure, credentials, failure, read_query, result, result_headers
-from .insert_body import received_insert
+from .insert_body import InsertFiles, received_insert
 from .sql_guard import Refused
 from .sql_pool import Connect, QueryPool, ResultStream
 from .sql_settings import SqlLimits, client_settings
@@ -60,8 +60,10 @@ class StoreLimits:
     reader: SqlLimits = field(default_factory=SqlLimits)
     writer: SqlLimits = field(
         default_factory=lambda: SqlLimits(
-            memory_bytes=2 * 2**30,
+            memory_bytes=2**30,
             seconds=600,
+            # Processors that start read their state all at once.
+            waiting=256,
             result_rows=0,
             result_bytes=0,
             temporary_bytes=8 * 2**30,
@@ -167,6 +169,7 @@ class _Inserts:
         self._writer = writer
         self._limits = limits
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="insert")
+        self._files = InsertFiles()
         self._taken = 0
 
     async def run(self, request: Request) -> None:
@@ -182,7 +185,7 @@ class _Inserts:
         deadline = time.monotonic() + _seconds(request, self._limits.insert_seconds)
         self._taken += 1
         try:
-            async with received_insert(request, self._limits.insert_bytes, deadline) as received:
+            async with received_insert(request, self._files, self._limits.insert_bytes, deadline) as received:
                 statement = self._writer.recognise(received.statement)
                 if statement is None:
                     raise Refused("The writer may insert as AuditSpan of this version does, and in no other way.")
@@ -199,6 +202,7 @@ class _Inserts:
         """Wait for the inserts that are under way and let go of the client."""
         self._thread.shutdown(wait=True)
         self._writer.close()
+        self._files.close()
 
 
 async def _to_its_end(work: asyncio.Future[None]) -> None:

@@ -11,13 +11,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "kafka"))
 
-from broker import Kafka, missing, running
+from broker import JOURNAL_KEY, Kafka, missing, running
 
 from auditspan.config import KafkaSettings
 
 _numbers = itertools.count()
-KEY = b"k" * 32
-"""The journal key of the tests."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,12 +68,14 @@ def kafka_settings(kafka):
 
 @pytest.fixture
 def kafka_journal(kafka, kafka_settings):
-    """Open journals on the running Kafka: ``kafka_journal(partitions, settings=None, key=KEY, **settings)``."""
+    """Open journals on the running Kafka: ``kafka_journal(partitions, settings=None, key=JOURNAL_KEY, **settings)``."""
     from auditspan.journal.kafka import KafkaJournal
 
     opened = []
 
-    def start(partitions: int = 1, settings: KafkaSettings | None = None, *, key: bytes = KEY, **given) -> KafkaJournal:
+    def start(
+        partitions: int = 1, settings: KafkaSettings | None = None, *, key: bytes = JOURNAL_KEY, **given
+    ) -> KafkaJournal:
         chosen = settings or kafka_settings(partitions, **given)
         opened.append(KafkaJournal(kafka.url, chosen, partitions, key))
         return opened[-1]

@@ -1,17 +1,16 @@
-"""The collectors of one process, wired to a journal; and how a service is told to end."""
+"""The collectors of one process, wired to a journal."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 
 from prometheus_client import CollectorRegistry
 
-from auditspan.cli.listening import HttpServer, bind
+from auditspan.cli.listening import HttpServer, bind, told_to_end
 from auditspan.collectors.admission import Admission, AdmissionLimits, build_admission
 from auditspan.collectors.disk import DiskWatermark
 from auditspan.collectors.grpc import serve_grpc
@@ -23,7 +22,7 @@ from auditspan.journal.contract import Journal
 from auditspan.journal.opening import open_journal
 from auditspan.tokens import TokenRegistry
 
-__all__ = ["admission_of", "run_collector", "serve_collectors", "told_to_end"]
+__all__ = ["admission_of", "run_collector", "serve_collectors"]
 
 _log = logging.getLogger(__name__)
 
@@ -62,15 +61,6 @@ async def serve_collectors(
         "otlp_http": f"http://{Address(host=host, port=port)}",
         "otlp_grpc": f"http://{Address(host=grpc_address.host, port=grpc.port)}",
     }
-
-
-def told_to_end() -> asyncio.Event:
-    """Set by SIGTERM or SIGINT from now on: before anybody can know that the service is there."""
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    return told
 
 
 def run_collector(directory: DataDirectory, settings: Settings, on_ready: Callable[[Mapping[str, str]], None]) -> None:

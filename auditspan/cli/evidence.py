@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from auditspan.cli.config import settings_of
 from auditspan.cli.moments import nanoseconds
 from auditspan.cli.output import JsonOption, console, errors, plain, print_json, reports_errors, reports_errors_with
 from auditspan.data_directory import DataDirectory
@@ -123,18 +124,22 @@ def export(
 
 def _record(directory: DataDirectory, running: bool, body: dict[str, Any]) -> None:
     """Have the export sealed in the control log: by the service, or by the next one to start."""
-    if running:
+    from auditspan.journal.opening import is_kafka, open_journal
+
+    settings = settings_of(directory.root, None)
+    if running and not is_kafka(settings):
         from auditspan.cli.control_socket import ask
 
         ask(directory.control_socket, "POST", "/evidence/exported", {"actor": _actor(), "body": body})
         return
-    from auditspan.journal.sqlite import SqliteJournal
     from auditspan.processors.control_entries import ControlLog
     from auditspan.semconv import EventClass
 
-    with closing(SqliteJournal(directory.journal, read_only=True)) as journal:
-        partitions = len(journal.partitions)
-    with closing(SqliteJournal(directory.journal, partitions)) as journal:
+    with closing(open_journal(directory, settings, read_only=True)) as journal:
+        # The number is fixed for the life of a journal, whatever the settings have come to say.
+        partitions = len(journal.own_partitions)
+    counted = settings.journal.model_copy(update={"partitions": partitions})
+    with closing(open_journal(directory, settings.model_copy(update={"journal": counted}))) as journal:
         ControlLog(journal).append(EventClass.EVIDENCE_EXPORTED, _actor(), body)
 
 

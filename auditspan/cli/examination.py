@@ -18,7 +18,8 @@ from auditspan.collectors.disk import DiskWatermark
 from auditspan.config import Settings
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
-from auditspan.journal.sqlite import SqliteJournal
+from auditspan.journal.contract import Journal
+from auditspan.journal.opening import is_kafka, open_journal
 from auditspan.ledger.checkpoint import Checkpoint, CheckpointInvalid, log_origin, open_checkpoint
 from auditspan.ledger.hashing import Digests, leaf_hashes
 from auditspan.ledger.keys import load_salt_key, load_signing_key, load_trust
@@ -43,7 +44,7 @@ def examine(directory: DataDirectory, settings: Settings, full: bool) -> Iterato
     yield from _keys(directory)
     yield _tokens(directory)
     yield _disk(directory, settings)
-    if not directory.journal.exists():
+    if not is_kafka(settings) and not directory.journal.exists():
         yield Finding(
             "journal",
             "wrong" if directory.store.exists() else "waiting",
@@ -54,7 +55,7 @@ def examine(directory: DataDirectory, settings: Settings, full: bool) -> Iterato
         )
         return
     try:
-        journal = SqliteJournal(directory.journal, read_only=True)
+        journal = open_journal(directory, settings, read_only=True)
     except AuditSpanError as error:
         yield Finding("journal", "wrong", error.message, error.remedy)
         return
@@ -132,9 +133,7 @@ def _service(directory: DataDirectory, running: bool) -> Finding:
 class _Logs:
     """The logs in the store, each against its journal, its signatures and what the signer remembers."""
 
-    def __init__(
-        self, directory: DataDirectory, journal: SqliteJournal, store: Store, running: bool, full: bool
-    ) -> None:
+    def __init__(self, directory: DataDirectory, journal: Journal, store: Store, running: bool, full: bool) -> None:
         self._directory = directory
         self._journal = journal
         self._store = store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 from collections.abc import Generator
 from pathlib import Path
@@ -14,7 +15,7 @@ import uvicorn
 from auditspan.config import Address
 from auditspan.errors import AuditSpanError
 
-__all__ = ["HttpServer", "address_of", "bind", "bind_unix"]
+__all__ = ["HttpServer", "address_of", "bind", "bind_unix", "told_to_end"]
 
 
 def bind(address: Address, what: str) -> socket.socket:
@@ -63,6 +64,15 @@ def bind_unix(path: Path) -> socket.socket:
     return bound
 
 
+def told_to_end() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT from now on: before anybody can know that the service is there."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    return told
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -73,7 +83,7 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """One ASGI application served on one socket, in the running event loop."""
 
-    def __init__(self, app: Any, bound: socket.socket) -> None:
+    def __init__(self, app: Any, bound: socket.socket, *, keep_alive_seconds: int = 5) -> None:
         config = uvicorn.Config(
             app,
             # None leaves logging as the service set it up: with a time and a level, and without a line a request.
@@ -81,6 +91,7 @@ class HttpServer:
             access_log=False,
             lifespan="on",
             timeout_graceful_shutdown=5,
+            timeout_keep_alive=keep_alive_seconds,
             server_header=False,
         )
         self._server = _Server(config)

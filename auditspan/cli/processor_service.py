@@ -10,9 +10,8 @@ from contextlib import ExitStack
 
 from prometheus_client import CollectorRegistry
 
-from auditspan.cli.collecting import told_to_end
 from auditspan.cli.health import health_app
-from auditspan.cli.listening import HttpServer, address_of, bind
+from auditspan.cli.listening import HttpServer, address_of, bind, told_to_end
 from auditspan.cli.service import parties_of
 from auditspan.config import Address, Settings
 from auditspan.data_directory import DataDirectory

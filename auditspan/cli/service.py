@@ -13,10 +13,10 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from auditspan.cli.collecting import admission_of, serve_collectors, told_to_end
+from auditspan.cli.collecting import admission_of, serve_collectors
 from auditspan.cli.control_socket import control_app
 from auditspan.cli.keys import make_keys, make_read_token
-from auditspan.cli.listening import HttpServer, address_of, bind, bind_unix
+from auditspan.cli.listening import HttpServer, address_of, bind, bind_unix, told_to_end
 from auditspan.config import Address, Settings
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError

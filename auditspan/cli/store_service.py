@@ -9,9 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from auditspan.cli.collecting import told_to_end
 from auditspan.cli.keys import make_read_token, make_write_token
-from auditspan.cli.listening import HttpServer, address_of, bind
+from auditspan.cli.listening import HttpServer, address_of, bind, told_to_end
 from auditspan.config import Address, Settings
 from auditspan.data_directory import STORE_SERVICE, DataDirectory
 from auditspan.errors import AuditSpanError
@@ -61,7 +60,8 @@ def run_store_service(directory: DataDirectory, settings: Settings, on_ready: Re
 
         async def run() -> None:
             told = told_to_end()
-            server = HttpServer(app, bound)
+            # Longer than a processor pauses: a connection that ends as it is used again costs it a round.
+            server = HttpServer(app, bound, keep_alive_seconds=120)
             await server.start()
             directory.write_endpoints(endpoints)
             try:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from kafka import TopicPartition
 from kafka import errors as kafka_errors
@@ -26,6 +26,7 @@ from auditspan.journal.kafka_cursor import Cursor
 from auditspan.journal.kafka_link import EARLIEST, LATEST, Link
 from auditspan.journal.kafka_owners import member_name, partition_owners
 from auditspan.journal.kafka_producer import OutgoingRecord, Producer
+from auditspan.journal.kafka_readers import Readers
 from auditspan.journal.kafka_record import RecordFormat
 from auditspan.journal.kafka_topics import TopicFacts, check_topics
 
@@ -33,8 +34,6 @@ __all__ = ["KafkaJournal"]
 
 _log = logging.getLogger(__name__)
 
-_CURSORS: Final = 2
-"""Readers of one partition at once: its processor, and whoever looks at it."""
 _ENDS_KEPT: Final = 0.2
 _FAILURE_KEPT: Final = 5.0
 _RECORD_ROOM: Final = 4096
@@ -52,6 +51,7 @@ class KafkaJournal:
         settings: section ``[kafka]``.
         partitions: how many data partitions the topic must have.
         key: the journal key (32 bytes), with which collectors vouch for what they write.
+        read_only: every append fails; no right to write is needed.
 
     Raises:
         TopicsUnfit: a topic is missing or would lose events, or has another number of partitions.
@@ -59,7 +59,9 @@ class KafkaJournal:
         KafkaRefused: it refuses the credentials, or an ACL denies what is needed.
     """
 
-    def __init__(self, url: str, settings: KafkaSettings, partitions: int, key: bytes) -> None:
+    def __init__(
+        self, url: str, settings: KafkaSettings, partitions: int, key: bytes, *, read_only: bool = False
+    ) -> None:
         self._url = url
         self._settings = settings
         self._options = client_options(url, settings)
@@ -78,22 +80,21 @@ class KafkaJournal:
             CONTROL_PARTITION: TopicPartition(settings.control_topic, 0),
         }
         self._topics = tuple(dict.fromkeys(place.topic for place in self._places.values()))
-        self._guard = threading.Condition()
+        self._guard = threading.Lock()
         self._closed = False
-        self._idle: dict[str, list[Cursor]] = {name: [] for name in self._places}
-        self._busy = dict.fromkeys(self._places, 0)
         self._ends: dict[TopicPartition, int] = {}
         self._ends_at = float("-inf")
         self._asking: Link | None = None
         try:
             self._asking = self._link(settings.connect_timeout_seconds)
             self._cluster = self._asking.cluster_id
-            self._producer = Producer(self._options, settings, self._largest_body + _RECORD_ROOM)
+            self._producer = None if read_only else Producer(self._options, settings, self._largest_body + _RECORD_ROOM)
         except (kafka_errors.KafkaError, OSError) as error:
             if self._asking is not None:
                 self._asking.close()
             raise unreachable(url, settings, error) from error
         self._formats = {name: self._format(name, key) for name in self._places}
+        self._readers = Readers(self._new_cursor, self._places)
         self._probes = ThreadPoolExecutor(1, thread_name_prefix="auditspan-kafka-probe")
 
     @property
@@ -126,7 +127,8 @@ class KafkaJournal:
         Raises:
             AuditSpanError: an entry names a partition that is not ours to write, or is too large. No retry can help.
         """
-        return self._producer.send([self._record(partition, entry) for partition, entry in entries])
+        records = [self._record(partition, entry) for partition, entry in entries]
+        return _refused(_not_writable()) if self._producer is None else self._producer.send(records)
 
     def probe(self) -> Future[None]:
         """Whether an append would succeed now: every own partition has a leader that answers, and replicas in sync.
@@ -136,9 +138,7 @@ class KafkaJournal:
         try:
             return self._probes.submit(self._probe)
         except RuntimeError:
-            refused: Future[None] = Future()
-            refused.set_exception(JournalUnavailable("The journal is closed.", remedy="Start the service again."))
-            return refused
+            return _refused(_not_writable())
 
     def read(self, partition: str, offset: int, *, max_entries: int, max_bytes: int) -> list[Entry]:
         """Entries of ``partition`` from ``offset`` on, in order; see `Journal.read`.
@@ -151,7 +151,7 @@ class KafkaJournal:
         place = self._place(partition)
         if max_entries == 1:
             return self._peek(partition, offset)
-        with self._cursor(partition, offset) as cursor:
+        with self._readers.at(partition, offset) as cursor:
             if not cursor.fill(0.0):
                 end = self._fresh_ends()[place]
                 if offset == end:
@@ -189,7 +189,7 @@ class KafkaJournal:
             KafkaRefused: they do not let us read.
         """
         place = self._place(partition)
-        with self._cursor(partition, offset) as cursor:
+        with self._readers.at(partition, offset) as cursor:
             if cursor.fill(max(timeout, 0.0)):
                 return True
             return timeout <= 0 and self._fresh_ends()[place] > offset
@@ -223,14 +223,11 @@ class KafkaJournal:
             if self._closed:
                 return
             self._closed = True
-            idle = [cursor for cursors in self._idle.values() for cursor in cursors]
-            self._idle = {name: [] for name in self._idle}
             asking, self._asking = self._asking, None
-            self._guard.notify_all()
-        self._producer.close()
+        if self._producer is not None:
+            self._producer.close()
         self._probes.shutdown(wait=False, cancel_futures=True)
-        for cursor in idle:
-            cursor.link.close()
+        self._readers.close()
         if asking is not None:
             asking.close()
 
@@ -280,6 +277,8 @@ class KafkaJournal:
         )
 
     def _probe(self) -> None:
+        if self._producer is None:
+            raise _not_writable()
         failed = self._producer.recent_failure(_FAILURE_KEPT)
         if failed is not None:
             raise failed
@@ -330,7 +329,7 @@ class KafkaJournal:
             current = self._asking
         made.close()
         if current is None:
-            raise JournalUnavailable("The journal is closed.", remedy="Start the service again.")
+            raise _not_writable()
         return current
 
     def _relink(self) -> Link:
@@ -338,6 +337,15 @@ class KafkaJournal:
             return self._link(min(self._settings.connect_timeout_seconds, self._settings.request_timeout_seconds))
         except (kafka_errors.KafkaError, OSError) as error:
             raise unreachable(self._url, self._settings, error) from error
+
+    def _new_cursor(self, partition: str, offset: int) -> Cursor:
+        return Cursor(
+            self._relink(),
+            self._places[partition],
+            self._formats[partition],
+            offset,
+            fetch_bytes=self._settings.fetch_bytes,
+        )
 
     def _link(self, connect_seconds: float) -> Link:
         return Link(
@@ -348,60 +356,19 @@ class KafkaJournal:
             largest_answer=self._settings.fetch_bytes + self._largest_body,
         )
 
-    @contextmanager
-    def _cursor(self, partition: str, offset: int) -> Iterator[Cursor]:
-        """A reader at ``offset``, for this thread alone; the one that stopped there, if there is one."""
-        cursor = self._take_cursor(partition, offset)
-        try:
-            if cursor is None:
-                cursor = Cursor(
-                    self._relink(),
-                    self._places[partition],
-                    self._formats[partition],
-                    offset,
-                    fetch_bytes=self._settings.fetch_bytes,
-                )
-            elif cursor.offset != offset:
-                cursor.seek(offset)
-            yield cursor
-        except AuditSpanError as error:
-            if cursor is not None and isinstance(error, JournalUnavailable):
-                # A connection that refuses once may refuse for ever: the next reader gets a new one.
-                cursor.link.close()
-                cursor = None
-            raise
-        finally:
-            self._give_back(partition, cursor)
-
-    def _take_cursor(self, partition: str, offset: int) -> Cursor | None:
-        """An idle cursor, best the one at ``offset``; None where a new one may be made."""
-        with self._guard:
-            while True:
-                self._refuse_closed()
-                idle = self._idle[partition]
-                chosen = next((one for one in idle if one.offset == offset), None)
-                if chosen is None and len(idle) + self._busy[partition] >= _CURSORS and idle:
-                    chosen = idle[0]
-                if chosen is not None:
-                    idle.remove(chosen)
-                if chosen is not None or self._busy[partition] < _CURSORS:
-                    self._busy[partition] += 1
-                    return chosen
-                self._guard.wait()
-
-    def _give_back(self, partition: str, cursor: Cursor | None) -> None:
-        with self._guard:
-            self._busy[partition] -= 1
-            keep = cursor is not None and not self._closed
-            if keep and cursor is not None:
-                self._idle[partition].append(cursor)
-            self._guard.notify_all()
-        if cursor is not None and not keep:
-            cursor.link.close()
-
     def _refuse_closed(self) -> None:
         if self._closed:
-            raise JournalUnavailable("The journal is closed.", remedy="Start the service again.")
+            raise _not_writable()
+
+
+def _not_writable() -> JournalUnavailable:
+    return JournalUnavailable("The journal is closed, or open for reading only.", remedy="Start the service again.")
+
+
+def _refused(reason: JournalUnavailable) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_exception(reason)
+    return future
 
 
 def _in_sync(facts: TopicFacts) -> int:

@@ -134,7 +134,8 @@ def _authentication_error(url: str, settings: KafkaSettings) -> BaseException | 
     except kafka_errors.KafkaConnectionError as error:
         # A broker that told its version and then hung up has refused the credentials: the library drops its last words.
         told = bool(connections) and connections[0].broker_version_data is not None
-        return kafka_errors.SaslAuthenticationFailedError() if told else error
+        refused: BaseException = kafka_errors.SaslAuthenticationFailedError() if told else error
+        return refused
     except (kafka_errors.KafkaError, OSError) as error:
         return error
     finally:

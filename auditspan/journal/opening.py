@@ -16,8 +16,11 @@ def is_kafka(settings: Settings) -> bool:
     return settings.journal.url.startswith("kafka://")
 
 
-def open_journal(directory: DataDirectory, settings: Settings) -> Journal:
-    """Open the journal of ``journal.url`` for reading and writing: the file in ``directory``, or a Kafka cluster.
+def open_journal(directory: DataDirectory, settings: Settings, *, read_only: bool = False) -> Journal:
+    """Open the journal of ``journal.url``: the file in ``directory``, or a Kafka cluster.
+
+    ``read_only`` takes part beside whoever writes: a SQLite file has one writer, which must have made it, and a reader
+    of Kafka needs no right to write.
 
     Raises:
         KeyFileError: on Kafka, ``journal.key`` is missing or unfit.
@@ -25,9 +28,9 @@ def open_journal(directory: DataDirectory, settings: Settings) -> Journal:
         AuditSpanError: it is not as the settings say, or would lose events.
     """
     if not is_kafka(settings):
-        return SqliteJournal(directory.journal, settings.journal.partitions)
+        return SqliteJournal(directory.journal, settings.journal.partitions, read_only=read_only)
     key = load_journal_key(directory.journal_key)
     # Loaded only where it is used: one machine needs no Kafka client.
     from auditspan.journal.kafka import KafkaJournal
 
-    return KafkaJournal(settings.journal.url, settings.kafka, settings.journal.partitions, key)
+    return KafkaJournal(settings.journal.url, settings.kafka, settings.journal.partitions, key, read_only=read_only)

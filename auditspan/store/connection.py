@@ -70,11 +70,6 @@ def _one_block(rows: pa.Table) -> pa.Table:
     return rows.unify_dictionaries().combine_chunks()
 
 
-def _write(rows: pa.Table, sink: Any) -> None:
-    with pa.ipc.new_file(sink, rows.schema) as writer:
-        writer.write_table(rows)
-
-
 class EmbeddedConnection:
     """ClickHouse in this process, on a directory that belongs to this process alone."""
 

@@ -27,6 +27,7 @@ from auditspan.store.insert_statement import (
     INSERT_SETTINGS,
     NOT_NEXT,
     conditional_insert,
+    conditions,
     deduplication_token,
     input_source,
     plain_insert,
@@ -179,7 +180,7 @@ class HttpConnection:
             "insert_deduplication_token": deduplication_token(log_id, first, attempt),
             **(_REPLICATED_SETTINGS if described.replicated else {}),
         }
-        self._send(statement, rows, settings, {"log_id": log_id, "first": str(first)})
+        self._send(statement, rows, settings, conditions(log_id, first))
         self._sent = (log_id, first, attempt)
 
     def _attempt(self, log_id: str, first: int, table: _Table) -> int:

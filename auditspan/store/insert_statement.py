@@ -17,6 +17,7 @@ __all__ = [
     "NOT_NEXT",
     "InsertStatement",
     "conditional_insert",
+    "conditions",
     "deduplication_token",
     "input_source",
     "plain_insert",
@@ -61,11 +62,15 @@ def plain_insert(table: str, columns: Sequence[str]) -> str:
 def conditional_insert(table: str, columns: Sequence[str], source: str, position: str) -> str:
     """An INSERT of the rows of ``source`` that fails as a whole, with `NOT_NEXT`, unless they are the next of a log.
 
-    They are when the parameter ``first`` follows the greatest ``position`` of the log ``log_id``. ClickHouse looks
-    once, as the statement begins; what that leaves open is in docs/decisions/0003-conditional-insert.md.
+    They are when `first` follows the greatest ``position`` of the log; see `conditions`. ClickHouse looks once, as the
+    statement begins; what that leaves open is in docs/decisions/0003-conditional-insert.md.
     """
     names = _listed(columns)
-    greatest = f"SELECT if(count() = 0, 0, max({position}) + 1) FROM {table} WHERE log_id = {{log_id:String}}"  # noqa: S608
+    # The bound spares the engine the log's earlier parts. Without a row from there on, the next one is not ``first``.
+    greatest = (
+        f"SELECT if(count() = 0, 0, max({position}) + 1) FROM {table} "  # noqa: S608
+        f"WHERE log_id = {{log_id:String}} AND {position} >= {{last:UInt64}}"
+    )
     return (
         f"INSERT INTO {table} ({names})\n"
         f"SELECT {names} FROM {source}\n"
@@ -78,6 +83,11 @@ def input_source(columns: Sequence[str], types: Mapping[str, str]) -> str:
     structure = ", ".join(f"`{name}` {types[name]}" for name in columns)
     escaped = structure.replace("\\", "\\\\").replace("'", "\\'")
     return f"input('{escaped}')"
+
+
+def conditions(log_id: str, first: int) -> dict[str, str]:
+    """The parameters of a conditional insert of a log's rows from ``first`` on."""
+    return {"log_id": log_id, "first": str(first), "last": str(max(first - 1, 0))}
 
 
 def deduplication_token(log_id: str, first: int, attempt: int) -> str:

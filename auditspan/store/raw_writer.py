@@ -75,11 +75,11 @@ class RawWriter:
             raise _too_late()
         try:
             if statement.position is not None:
-                following = self._following(statement.table, statement.position, log_id)
+                following = self._following(statement.table, statement.position, log_id, max(first - 1, 0))
                 if following != first:
                     raise StatementFailed(
                         NOT_NEXT,
-                        f"Code: {NOT_NEXT}. DB::Exception: another writer owns this log: its next leaf is {following}. "
+                        f"Code: {NOT_NEXT}. DB::Exception: another writer owns this log, its next leaf is another. "
                         "(FUNCTION_THROW_IF_VALUE_IS_NON_ZERO)",
                     )
             self._insert(statement, descriptor, deadline)
@@ -100,11 +100,12 @@ class RawWriter:
             f"max_execution_time = {left:.3f}, timeout_overflow_mode = 'throw'\nFORMAT Arrow"
         )
 
-    def _following(self, table: str, position: str, log_id: str) -> int:
+    def _following(self, table: str, position: str, log_id: str, last: int) -> int:
+        """The next position of a log that has one from ``last`` on; 0 for one that has not."""
         found = self._client.command(
             f"SELECT if(count() = 0, 0, max({position}) + 1) FROM {table} "  # noqa: S608 - both are names of ours
-            "WHERE log_id = {log_id:String}",
-            parameters={"log_id": log_id},
+            f"WHERE log_id = {{log_id:String}} AND {position} >= {{last:UInt64}}",
+            parameters={"log_id": log_id, "last": last},
         )
         return int(str(found))
 

@@ -170,14 +170,15 @@ class _Service:
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a collector: ``start(limits=…, partitions=…, disk=…, **journal options)``."""
+    """Start a collector: ``start(limits=…, partitions=…, disk=…, journal=…, **options of a SQLite journal)``."""
     services: list[_Service] = []
     journals: list[SqliteJournal] = []
 
-    def run(limits=None, partitions=1, disk=None, **options) -> Running:
+    def run(limits=None, partitions=1, disk=None, journal=None, **options) -> Running:
         number = len(services)
-        journal = SqliteJournal(tmp_path / f"journal-{number}.sqlite", partitions, **options)
-        journals.append(journal)
+        if journal is None:
+            journal = SqliteJournal(tmp_path / f"journal-{number}.sqlite", partitions, **options)
+            journals.append(journal)
         tokens = TokenRegistry(tmp_path / f"tokens-{number}.json")
         running = Running(HoldableJournal(journal), tokens, tokens.create("emitter"), CollectorRegistry())
         service = _Service(running, limits or AdmissionLimits(), disk or DiskWatermark(tmp_path, 0, 0.0))

@@ -6,8 +6,7 @@ import threading
 import time
 
 import pytest
-from broker import running
-from conftest import KEY
+from broker import JOURNAL_KEY, running
 
 from auditspan.config import KafkaSettings
 from auditspan.journal import EntryKind, JournalUnavailable, NewEntry
@@ -35,7 +34,7 @@ def broker(tmp_path_factory, kafka_here):
 def opened(kafka, name, **settings) -> KafkaJournal:
     chosen = KafkaSettings(topic=name, **{**SINGLE, **QUICK, **settings})
     make_topics(kafka.url, chosen, 1)
-    return KafkaJournal(kafka.url, chosen, 1, KEY)
+    return KafkaJournal(kafka.url, chosen, 1, JOURNAL_KEY)
 
 
 def everything(journal):
@@ -111,7 +110,9 @@ def test_what_was_acknowledged_survives_a_killed_broker(broker):
             with pytest.raises(
                 JournalUnavailable, match=r"No Kafka broker of journal.url kafka://.*Connection refused"
             ):
-                KafkaJournal(broker.url, KafkaSettings(topic="killed", **SINGLE, connect_timeout_seconds=1.0), 1, KEY)
+                KafkaJournal(
+                    broker.url, KafkaSettings(topic="killed", **SINGLE, connect_timeout_seconds=1.0), 1, JOURNAL_KEY
+                )
             assert time.monotonic() - began < 4
         finally:
             broker.brokers[0].start()
@@ -181,7 +182,7 @@ def three(tmp_path_factory, kafka_here):
 def test_one_of_three_brokers_may_die_and_a_second_stops_the_acknowledgements(three):
     settings = KafkaSettings(topic="replicated", **QUICK)
     make_topics(three.url, settings, 1)
-    journal = KafkaJournal(three.url, settings, 1, KEY)
+    journal = KafkaJournal(three.url, settings, 1, JOURNAL_KEY)
     appending = Appending(journal)
     try:
         appending.until(lambda: len(appending.acknowledged) >= 50)

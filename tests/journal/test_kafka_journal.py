@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from conftest import KEY
+from broker import JOURNAL_KEY
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -109,7 +109,7 @@ def test_a_record_without_the_mac_is_read_and_not_believed(kafka, kafka_settings
 def test_two_processes_with_different_keys_do_not_believe_each_other(kafka_settings, kafka_journal):
     settings = kafka_settings()
     put(kafka_journal(settings=settings, key=b"x" * 32), b"theirs")
-    (found,) = kafka_journal(settings=settings, key=KEY).read("events-0", 0, max_entries=9, max_bytes=99)
+    (found,) = kafka_journal(settings=settings, key=JOURNAL_KEY).read("events-0", 0, max_entries=9, max_bytes=99)
     assert found.authentication == "none"
 
 

@@ -9,8 +9,7 @@ import json
 import time
 
 import pytest
-from broker import running
-from conftest import KEY
+from broker import JOURNAL_KEY, running
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -152,7 +151,7 @@ def goes_through(kafka, protocol, **settings) -> None:
     """An entry is written and read, with the group joined nowhere: that needs grants of its own."""
     url = f"kafka://{kafka.secured[protocol]}"
     chosen = KafkaSettings(topic="granted", security_protocol=protocol, **SINGLE, **settings)
-    journal = KafkaJournal(url, chosen, 1, KEY)
+    journal = KafkaJournal(url, chosen, 1, JOURNAL_KEY)
     try:
         body = f"{protocol} {settings}".encode()
         (offset,) = journal.append(
@@ -240,7 +239,7 @@ def test_what_an_acl_denies_is_said(secured, password_file):
         check_topics(url, KafkaSettings(topic="denied", sasl_username="alice", **who, **SINGLE), 1)
     with pytest.raises(KafkaRefused, match="denied by an ACL"):
         make_topics(url, KafkaSettings(topic="new", sasl_username="alice", **who, **SINGLE), 1)
-    journal = KafkaJournal(url, KafkaSettings(topic="granted", sasl_username="alice", **who, **SINGLE), 1, KEY)
+    journal = KafkaJournal(url, KafkaSettings(topic="granted", sasl_username="alice", **who, **SINGLE), 1, JOURNAL_KEY)
     assignment = journal.assignment()
     with pytest.raises(KafkaRefused, match=r"consumer group was denied by an ACL"):
         for _ in range(100):

@@ -22,6 +22,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 LIBRARIES = HERE.parent.parent / "build" / "kafka" / "libs"
+JOURNAL_KEY = b"k" * 32
+"""Of the tests."""
 _POM = HERE / "pom.xml"
 _START_SECONDS = 90.0
 # A test broker lives for seconds: the second compiler and a parallel collector only cost it.

@@ -347,3 +347,28 @@ def test_empty_messages_in_millions_cost_little():
     for body in (b"\x0a\x00" * 500_000, message(1, b"\x12\x00" * 500_000), message(1, b"\x78\x01" * 500_000)):
         with pytest.raises(TooManyParts):
             check_request(body, max_parts=10_000)
+
+
+@pytest.mark.parametrize("largest", [4_000, 30_000, 200_000])
+def test_limits_within_a_journals_own_make_no_larger_entry(largest):
+    limits = SplitLimits().within(largest)
+    sizes = [10, limits.span_bytes - 60, 500, limits.span_bytes + 1, 20, *[largest // 7] * 40]
+    request = ExportTraceServiceRequest()
+    for resource_size in (0, limits.resource_bytes - 60):
+        resource_spans = request.resource_spans.add()
+        resource_spans.resource.attributes.add(key="pad").value.string_value = "r" * resource_size
+        scope_spans = resource_spans.scope_spans.add()
+        for size in sizes:
+            scope_spans.spans.add(name="n" * size)
+    result = split(check_request(request.SerializeToString()), "e", 4, limits)
+    assert max(len(body) for _, body in result.entries) <= largest
+    assert sum(one.spans for one in result.rejected) == 2
+    kept = [
+        len(span.name)
+        for _, body in result.entries
+        for one in ExportTraceServiceRequest.FromString(body).resource_spans
+        for scope in one.scope_spans
+        for span in scope.spans
+    ]
+    assert sorted(kept) == sorted(size for size in 2 * sizes if size <= limits.span_bytes - 60)
+    assert SplitLimits().within(None) == SplitLimits()

@@ -13,7 +13,7 @@ from sealed_batches import ARRIVAL, LOG, OTHER_LOG, batch_row, event_row, sealed
 from auditspan.ledger.merkle import leaf_hash
 from auditspan.store.clickhouse import ClickHouseStore
 from auditspan.store.contract import Fenced, SchemaTooNew, SealedBatch, StoredCheckpoint, StoreUnavailable
-from auditspan.store.insert_statement import END, conditional_insert
+from auditspan.store.insert_statement import END, conditional_insert, conditions
 
 
 def _headers(store: ClickHouseStore, log_id: str = LOG) -> list[bytes]:
@@ -387,7 +387,7 @@ def test_a_servers_insert_checks_the_next_leaf_in_the_same_statement(
     def insert(first: int) -> None:
         store.command(
             conditional_insert("auditspan.events", batch.column_names, source, "leaf_index").removesuffix(END),
-            {"log_id": LOG, "first": first},
+            conditions(LOG, first),
         )
 
     with pytest.raises(StoreUnavailable, match="another writer owns this log"):

@@ -24,6 +24,7 @@ from auditspan.store.insert_statement import (
     INSERT_SETTINGS,
     InsertStatement,
     conditional_insert,
+    conditions,
     deduplication_token,
     input_source,
     plain_insert,
@@ -69,7 +70,7 @@ def test_a_token_that_a_killed_insert_left_behind_drops_its_batch_and_no_other(
         token = deduplication_token(LOG, 0, attempt)
         embedded_store.command(
             f"{statement}\nSETTINGS insert_deduplicate = 1, insert_deduplication_token = '{token}'",
-            {"log_id": LOG, "first": 0},
+            conditions(LOG, 0),
         )
 
     insert(0)

@@ -156,10 +156,8 @@ class Writer:
         self.process.stdin.flush()
 
     def end(self) -> int:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.stdout.close()
-        return self.process.wait(60)
+        self.process.communicate(timeout=60)
+        return self.process.returncode
 
 
 @pytest.mark.crash
