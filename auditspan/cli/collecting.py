@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 from collections.abc import Callable, Mapping
@@ -94,6 +95,9 @@ async def _collect(
         endpoints = await serve_collectors(stack, admission, settings, http_socket)
         directory.write_endpoints(endpoints)
         stack.callback(directory.endpoints.unlink, missing_ok=True)
+        # What is there now stays: looking through it every few thousand requests would halt them all for 40 ms.
+        gc.collect()
+        gc.freeze()
         _log.info("collecting for the journal %s", journal.identity)
         on_ready(endpoints)
         await told.wait()
