@@ -17,13 +17,13 @@ from auditspan.cli.collecting import admission_of, serve_collectors
 from auditspan.cli.control_socket import control_app
 from auditspan.cli.keys import make_keys, make_read_token
 from auditspan.cli.listening import HttpServer, address_of, bind, bind_unix, told_to_end
-from auditspan.config import Address, Settings
+from auditspan.config import EMBEDDED, Address, Settings
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
 from auditspan.exporters.sql_endpoint import sql_app
 from auditspan.exporters.sql_settings import SqlLimits
 from auditspan.journal.contract import Journal
-from auditspan.journal.opening import open_journal
+from auditspan.journal.opening import is_kafka, open_journal
 from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.keys import load_salt_key, load_signing_key, load_trust
 from auditspan.ledger.signer import Signer
@@ -58,6 +58,7 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
     """
     keep_buffers()
     with ExitStack() as stack:
+        _refuse_other_store(settings)
         directory.create()
         stack.enter_context(directory.lock())
         # A killed service leaves its own: whoever listens there by now must not be taken for this one.
@@ -171,9 +172,17 @@ async def _until_told(told: asyncio.Event, pipeline: Pipeline) -> None:
                 return
 
 
+def _refuse_other_store(settings: Settings) -> None:
+    if settings.store.url != EMBEDDED:
+        raise AuditSpanError(
+            f"`auditspan up` has a store of its own in its directory, and store.url names {settings.store.url}.",
+            remedy="Run `auditspan collect` and `auditspan process` on that store, or leave store.url out.",
+        )
+
+
 def _ensure_keys(directory: DataDirectory, settings: Settings) -> None:
     """Make the keys of a new deployment; never for one that has sealed something."""
-    if not directory.signing_key.exists() and not directory.journal.exists():
+    if not directory.signing_key.exists() and not directory.journal.exists() and not is_kafka(settings):
         make_keys(directory, settings.deployment)
     trusted = load_trust(directory.trust).deployment
     if trusted != settings.deployment:

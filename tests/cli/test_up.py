@@ -143,3 +143,9 @@ def test_a_supervisor_reads_the_endpoints_as_json(tmp_path: Path) -> None:
         assert set(document) == {"otlp_http", "otlp_grpc", "sql"}
         process.terminate()
         assert process.wait(60) == 0
+
+
+def test_it_does_not_pass_over_a_store_that_the_settings_name(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert "store.url" in fails("up", "--data", data, env={"AUDITSPAN_STORE__URL": "http://127.0.0.1:9"})
+    assert not data.exists()

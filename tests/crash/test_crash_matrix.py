@@ -11,32 +11,32 @@ from topologies import SESSION_TIMEOUT, on_kafka, single
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_one_process(tmp_path: Path) -> None:
     seed = seed_of_run()
     with single(tmp_path) as topology:
-        totals = run_matrix(topology, tmp_path / "load", seed, schedule(seed, topology.weights, 6), 60)
+        totals = run_matrix(topology, tmp_path / "load", seed, schedule(seed, topology.weights, 4), 90)
     print(totals)
-    assert totals.kills >= 6
+    assert totals.kills >= 4
 
 
 @pytest.mark.crash
 @pytest.mark.kafka
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_kafka_two_collectors_two_processors(tmp_path: Path, kafka_here: None) -> None:
     seed = seed_of_run()
     with on_kafka(tmp_path) as topology:
         faults = schedule(
             seed,
             topology.weights,
-            6,
+            5,
             zombies=topology.zombies[:1],
             zombie_seconds=SESSION_TIMEOUT + 3,
             proxied=list(topology.store_ways),
         )
         totals = run_matrix(topology, tmp_path / "load", seed, faults, 120)
     print(totals)
-    assert totals.kills >= 6
+    assert totals.kills >= 5
     assert totals.faults[f"{Kind.ZOMBIE.value} processor"] == 1
 
 

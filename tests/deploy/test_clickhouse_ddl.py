@@ -72,7 +72,7 @@ def test_the_schema_of_a_cluster_differs_in_its_engines_alone(engine: ClickHouse
             "non_replicated_deduplication_window = 10000",
         )
         assert text == _normal(engine, one)
-    assert tables == 4
+    assert tables == sum(one.startswith("CREATE TABLE") for one in server) > 0
 
 
 def test_what_seals_evidence_is_durable_and_keeps_its_tokens(engine: ClickHouseStore) -> None:

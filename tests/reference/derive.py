@@ -11,9 +11,9 @@ import hashlib
 import hmac
 import json
 import struct
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from .reading import DAY, DETERMINED, RESOURCE_KINDS, SPAN_KINDS, class_of, known, stream_of, time_of
@@ -152,6 +152,27 @@ class Deriver:
         if self.next_offset != batch.to or not entries:
             raise DerivationError(f"a batch ends at {batch.to}, the journal at {self.next_offset}")
         self._gaps()
+        self._batch_leaf(begin, first_leaf, batch)
+
+    def lost(self, kept: Entry, batch: Batch) -> None:
+        """Say that the entries before ``kept``, up to ``batch.to``, were gone (section 9, lost entries)."""
+        if kept.offset != batch.to or kept.offset <= self.next_offset:
+            raise DerivationError(
+                f"a batch says that the entries up to {batch.to} were lost, and {kept.offset} is there"
+            )
+        first_leaf, begin = len(self.leaves), self.next_offset
+        self.epoch = batch.epoch_number
+        self.counts = {"duplicates": 0, "conflicts": 0, "quarantined": 0, "gaps": 1}
+        self.suppressed = hashlib.sha256()
+        if not self.leaves:
+            self._log_leaf("audit.log.opened", None, self.log.opened_at, self._opened())
+        self.watermark = self.watermark or self.log.opened_at
+        bounds = {"from": begin, "to": batch.to, "seen_at": str(kept.arrival_time)}
+        self._log_leaf("audit.gap", None, self.watermark, {"journal": bounds})
+        self.next_offset = batch.to
+        self._batch_leaf(begin, first_leaf, batch)
+
+    def _batch_leaf(self, begin: int, first_leaf: int, batch: Batch) -> None:
         body = {
             "from": begin,
             "to": batch.to,
@@ -435,8 +456,13 @@ def derive(
 ) -> Derived:
     """The leaves of a log, of its batches so far. ``facts`` are documents by position."""
     deriver = Deriver(log, salt_key, facts)
-    waiting = iter(entries)
+    waiting = deque(entries)
     for batch in batches:
-        taken = list(islice(waiting, max(0, batch.to - deriver.next_offset)))
-        deriver.batch(taken, batch)
+        taken = []
+        while waiting and waiting[0].offset < batch.to:
+            taken.append(waiting.popleft())
+        if taken or not waiting:
+            deriver.batch(taken, batch)
+        else:
+            deriver.lost(waiting[0], batch)
     return Derived(deriver.leaves, deriver.batch_leaves)

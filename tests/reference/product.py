@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from auditspan.processors import batch as product
 from auditspan.processors.intake import decode_entries
+from auditspan.processors.lost import derive_lost
 
 from auditspan.journal import contract
 
@@ -77,27 +78,30 @@ def product_leaves(
     sealed, state = SealedPayloads(), product.LogState()
     opening = product.Opening(log.deployment, log.journal, log.partition, log.log_id, log.opened_at, log.generation)
     leaves: list[bytes] = []
-    begin = 0
+    waiting = [
+        contract.Entry(
+            log.partition,
+            entry.offset,
+            contract.EntryKind(entry.kind),
+            entry.emitter,
+            entry.authentication,
+            entry.arrival_time,
+            entry.encoding,
+            entry.body,
+        )
+        for entry in entries
+    ]
     for batch in batches:
-        taken = [
-            contract.Entry(
-                log.partition,
-                entry.offset,
-                contract.EntryKind(entry.kind),
-                entry.emitter,
-                entry.authentication,
-                entry.arrival_time,
-                entry.encoding,
-                entry.body,
-            )
-            for entry in entries[begin : batch.to]
-        ]
+        taken = [entry for entry in waiting if entry.offset < batch.to]
+        waiting = waiting[len(taken) :]
         epoch = product.Epoch(batch.epoch_number, batch.epoch_digest)
         context = product.LogContext(opening, salt_key, epoch, batch.software, determiner.determine)
-        determiner.first_offset = begin
-        derived = product.derive(taken, decode_entries(taken), state, context, sealed)
+        if taken:
+            determiner.first_offset = taken[0].offset
+            derived = product.derive(taken, decode_entries(taken), state, context, sealed)
+        else:
+            derived = derive_lost(waiting[0], state, context)
         derived.apply(state)
         sealed.take(derived.leaves)
         leaves += derived.leaves["header"].to_pylist()
-        begin = batch.to
     return leaves

@@ -266,6 +266,19 @@ def gaps() -> tuple[Log, Journal, list[int]]:
     return LOG, journal, [1, 3, 5, 6, 7, 9, 12]
 
 
+def lost() -> tuple[Log, Journal, list[int]]:
+    """Retention took what was not sealed: at the very beginning, and between two batches, where a stream has a hole."""
+    journal = Journal()
+    for number in range(12):
+        journal.add(
+            request(STREAM, [access(number, number)]), facts={0: document()}, arrival=NOW + number * 30 * SECOND
+        )
+    for offset in (0, 1, 2, 5, 6, 7, 8):
+        journal.facts.pop((offset, 0))
+    journal.entries = [entry for entry in journal.entries if entry.offset in (3, 4, 9, 10, 11)]
+    return LOG, journal, [3, 5, 9, 12]
+
+
 def control() -> tuple[Log, Journal, list[int]]:
     journal = Journal()
 
@@ -292,6 +305,7 @@ VECTORS: dict[str, Callable[[], tuple[Log, Journal, list[int]]]] = {
     "attributes": attributes_and_classes,
     "control": control,
     "gaps": gaps,
+    "lost": lost,
     "ordinary": ordinary,
     "repeats": repeats,
     "strange": strange,
