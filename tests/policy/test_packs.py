@@ -82,7 +82,10 @@ def test_an_alias_bomb_is_refused_at_once() -> None:
 
 def test_deep_nesting_and_huge_files_are_refused() -> None:
     with pytest.raises(PolicyError, match="nested deeper"):
-        compile_packs([("deep.yaml", b"[" * 100_000)])
+        compile_packs([("deep.yaml", b"[" * 25 + b"]" * 25)])
+    # PyYAML has a limit of its own since 6.0.4, which it may meet first.
+    with pytest.raises(PolicyError, match=r"nested deeper|nesting depth"):
+        compile_packs([("deeper.yaml", b"[" * 100_000)])
     with pytest.raises(PolicyError, match="bytes"):
         compile_packs([("huge.yaml", b" " * (5 * 1024 * 1024))])
 
