@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 __all__ = ["ArrowBody", "BodyCompression"]
 
@@ -24,7 +27,8 @@ class ArrowBody:
 
     def __init__(self, rows: pa.Table, compression: BodyCompression = "none") -> None:
         sink = _Pieces()
-        block = rows.unify_dictionaries().combine_chunks()
+        unified = rows.unify_dictionaries()
+        block = pa.table([_joined(column) for column in unified.columns], schema=unified.schema)
         options = pa.ipc.IpcWriteOptions(
             compression=None if compression == "none" else compression,
             # Threads would count as this process's CPU all the same.
@@ -50,6 +54,34 @@ class ArrowBody:
                 yield piece[start : start + _CHUNK]
         if small:
             yield bytes(small)
+
+
+def _joined(column: pa.ChunkedArray) -> pa.Array:
+    """All chunks in one, the bytes of long values not copied where one chunk has all of them.
+
+    So it is with most columns of a batch: it ends in leaves that have nothing but a header.
+    """
+    if not (pa.types.is_binary(column.type) or pa.types.is_string(column.type)):
+        return column.combine_chunks()
+    ends = [_ends(chunk) for chunk in column.chunks]
+    filled = [place for place, of_chunk in enumerate(ends) if of_chunk[-1] > of_chunk[0]]
+    if len(filled) != 1:
+        return column.combine_chunks()
+    [full] = filled
+    before = sum(map(len, column.chunks[:full]))
+    after = len(column) - before - len(column.chunk(full))
+    offsets = np.concatenate([np.full(before, ends[full][0]), ends[full], np.full(after, ends[full][-1])])
+    valid = pc.is_valid(column).combine_chunks().buffers()[1] if column.null_count else None
+    data = column.chunk(full).buffers()[2]
+    return pa.Array.from_buffers(column.type, len(column), [valid, pa.py_buffer(offsets.astype(np.int32)), data])
+
+
+def _ends(chunk: pa.Array) -> npt.NDArray[np.int32]:
+    """Where its values begin and end in its data: one more than it has values."""
+    offsets = chunk.buffers()[1]
+    if offsets is None or not len(chunk):
+        return np.zeros(1, np.int32)
+    return np.frombuffer(offsets, np.int32, len(chunk) + 1, 4 * chunk.offset)
 
 
 class _Pieces:
