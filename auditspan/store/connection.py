@@ -81,7 +81,7 @@ class EmbeddedConnection:
     def __init__(self, path: Path, settings: Mapping[str, Any] | None = None) -> None:
         self._path = path
         self._settings = dict(settings or {})
-        self._handover = Handover()
+        self._handovers: dict[str, Handover] = {}
         try:
             self._client = clickhouse_connect.get_client(interface="chdb", path=str(path), settings=self._settings)
         except Error as error:
@@ -144,9 +144,13 @@ class EmbeddedConnection:
         self._insert(table, rows, f"{_INSERT_SETTINGS}, deduplicate_insert = 'disable'")
 
     def _insert(self, table: str, rows: pa.Table, settings: str) -> None:
-        self._handover.write(_one_block(rows))
+        # One for each table: what fits a batch of leaves would be large for the few rows of another.
+        handover = self._handovers.get(table)
+        if handover is None:
+            handover = self._handovers[table] = Handover(table.rpartition(".")[2])
+        handover.write(_one_block(rows))
         columns = ", ".join(f"`{name}`" for name in rows.column_names)
-        source = f"INFILE '{self._handover.path}'"
+        source = f"INFILE '{handover.path}'"
         self.command(f"INSERT INTO {table} ({columns}) FROM {source}\nSETTINGS {settings}\nFORMAT ArrowStream")
 
     def __enter__(self) -> Self:
@@ -158,4 +162,5 @@ class EmbeddedConnection:
     def close(self) -> None:
         """Let go of the client; the engine goes with the last one."""
         self._client.close()
-        self._handover.close()
+        for handover in self._handovers.values():
+            handover.close()

@@ -20,10 +20,14 @@ _STEP: Final = 4 << 20
 
 
 class Handover:
-    """One file, for one client and so for one insert at a time. Nothing of it outlives the process."""
+    """One file, for one client and so for one insert at a time. Nothing of it outlives the process.
 
-    def __init__(self) -> None:
-        self._descriptor = os.memfd_create("auditspan-insert")
+    Args:
+        name: what it shows as among the process's files, after ``auditspan-insert-``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._descriptor = os.memfd_create(f"auditspan-insert-{name}")
         self._pages: mmap.mmap | None = None
 
     @property

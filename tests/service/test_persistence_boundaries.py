@@ -31,7 +31,10 @@ def _of_journal_and_store(service: Service) -> Iterable[Struck]:
     yield Boundary("before the journal commit", "fdatasync", "journal.sqlite-wal>", [log]), FEW[:1]
     yield Boundary("after the journal commit", "sendto", "sendto"), FEW
     # The batch is derived and encoded, and the embedded store makes a part of it.
-    yield Boundary("before it is encoded", "memfd_create", "auditspan-insert"), FEW[:1]
+    yield (
+        Boundary("encoded, before the engine takes it", "fstat", "auditspan-insert-events", [_handed_over("events")]),
+        FEW,
+    )
     yield Boundary("between encode and insert", "mkdir", f"{events}/tmp_insert_"), FEW
     yield Boundary("before the insert is visible", "rename", f"{events}/tmp_insert_"), FEW
     yield Boundary("after the insert", "fdatasync", f"{events}>", [events]), FEW
@@ -47,11 +50,17 @@ def _of_checkpoint(service: Service) -> Iterable[Struck]:
     )
     signed = directory.signer_state / f"{row['log_id']}.tmp"
     checkpoints = (directory.store / "data" / "auditspan" / "checkpoints").resolve()
-    yield Boundary("before the tree's nodes are kept", "memfd_create", "auditspan-insert", count=2), NODES
+    nodes, notes = _handed_over("tree_nodes"), _handed_over("checkpoints")
+    yield Boundary("before the tree's nodes are kept", "fstat", "auditspan-insert-tree_nodes", [nodes]), NODES
     yield Boundary("before the checkpoint", "openat", r"\.tmp", [signed]), FEW
     yield Boundary("signed, before it is journaled", "fdatasync", "journal.sqlite-wal>", [log], count=2), FEW
-    yield Boundary("journaled, before it is stored", "memfd_create", "auditspan-insert", count=2), FEW[:1]
+    yield Boundary("journaled, before it is stored", "fstat", "auditspan-insert-checkpoints", [notes]), FEW
     yield Boundary("after the checkpoint", "fdatasync", f"{checkpoints}>", [checkpoints]), FEW
+
+
+def _handed_over(table: str) -> Path:
+    """What the tracer calls the file in memory from which the embedded engine takes rows for ``table``."""
+    return Path(f"/memfd:auditspan-insert-{table}")
 
 
 @pytest.mark.crash

@@ -20,7 +20,7 @@ def read(handover: Handover) -> pa.Table:
 
 
 def test_a_shorter_insert_does_not_show_the_rest_of_a_longer_one() -> None:
-    handover = Handover()
+    handover = Handover("test")
     for count in (10, 50_000, 3, 0, 60_000, 1):
         rows = rows_of(count)
         handover.write(rows)
@@ -29,7 +29,7 @@ def test_a_shorter_insert_does_not_show_the_rest_of_a_longer_one() -> None:
 
 
 def test_what_a_very_large_insert_took_is_given_back() -> None:
-    handover = Handover()
+    handover = Handover("test")
     handover.write(rows_of(130, 1 << 20))
     large = Path(handover.path).stat().st_size
     handover.write(rows_of(10))
@@ -40,7 +40,7 @@ def test_what_a_very_large_insert_took_is_given_back() -> None:
 
 def test_nothing_is_left_open() -> None:
     before = set(Path("/proc/self/fd").iterdir())
-    handover = Handover()
+    handover = Handover("test")
     handover.write(rows_of(10))
     assert Path(handover.path).exists()
     handover.close()
