@@ -25,6 +25,17 @@ from auditspan.store.arrow_body import ArrowBody
 from auditspan.store.clickhouse import ClickHouseStore
 from auditspan.store.insert_statement import conditional_insert, input_source, plain_insert
 
+TABLES = [
+    "checkpoints",
+    "events",
+    "flagged",
+    "migrations",
+    "reference_artifacts",
+    "streams",
+    "suppressed",
+    "tree_nodes",
+]
+"""Tables and views of the schema, sorted."""
 LIMITS = StoreLimits(insert_bytes=2**20, insert_seconds=5, inserts=2)
 NODES = pa.table(
     {"log_id": [LOG], "level": pa.array([0], pa.uint8()), "node_index": pa.array([0], pa.uint64()), "hash": [bytes(32)]}
@@ -60,7 +71,7 @@ class Endpoint:
         """Nothing was added to what the fixture put there, and nothing is gone."""
         operator = self.backend.operator
         tables = operator.query("SELECT name FROM system.tables WHERE database = 'auditspan'")["name"].to_pylist()
-        return sorted(tables) == ["checkpoints", "events", "flagged", "migrations", "tree_nodes"] and (
+        return sorted(tables) == TABLES and (
             operator.next_leaf(LOG) == 4 and operator.command("SELECT count() FROM auditspan.tree_nodes") == 0
         )
 
@@ -245,10 +256,11 @@ def test_a_body_without_bounds_is_refused(endpoint: Endpoint) -> None:
 
 
 def test_more_inserts_at_once_than_there_is_memory_for_are_put_off(endpoint: Endpoint) -> None:
-    go_on = threading.Event()
+    go_on, under_way = threading.Event(), threading.Barrier(3, timeout=20)
 
     def slow() -> Iterator[bytes]:
         yield NODES_INSERT.encode()
+        under_way.wait()
         go_on.wait(3)
         yield b"no arrow"
 
@@ -260,6 +272,8 @@ def test_more_inserts_at_once_than_there_is_memory_for_are_put_off(endpoint: End
 
     with ThreadPoolExecutor(2) as senders:
         waiting = [senders.submit(send, number) for number in range(2)]
+        # Before both are there, a third one could take the place of the second.
+        under_way.wait()
         deadline = time.monotonic() + 2.5
         while (third := endpoint.insert(NODES_INSERT, b"no arrow")).status_code != 503:
             assert time.monotonic() < deadline, "a third insert was taken in"

@@ -73,9 +73,9 @@ def test_it_begins_after_what_was_signed(sealing: Sealing) -> None:
     read: list[tuple[int, int]] = []
 
     class Watched(ClickHouseStore):
-        def leaves(self, log_id: str, begin: int, end: int):
+        def leaf_hashes(self, log_id: str, begin: int, end: int):
             read.append((begin, end))
-            return super().leaves(log_id, begin, end)
+            return super().leaf_hashes(log_id, begin, end)
 
     store = Watched(sealing.store._connect, sealing.store._lock, sealing.store._path)
     followed = StoredTree.after(store, LOG_ID, signed)
