@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import math
 import os
 import platform
 import time
@@ -33,7 +34,10 @@ _HASH_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Row:
-    """One figure. ``limit``: the target is the most that it may be, not the least. ``note`` stands for a verdict."""
+    """One figure. ``limit``: the target is the most that it may be, not the least. ``note`` stands for a verdict.
+
+    A value that is not a number stands for none.
+    """
 
     name: str
     value: float
@@ -72,6 +76,8 @@ class Row:
 
 
 def _text(value: float) -> str:
+    if math.isnan(value):
+        return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
@@ -91,7 +92,7 @@ def measure(benchmark: Benchmark, quick: bool) -> tuple[dict[str, Any] | None, l
     done = subprocess.run(command, cwd=PAGE.parent.parent, stdout=subprocess.PIPE, text=True, check=False)
     print(f"{benchmark.module}: {time.monotonic() - begin:.0f} s", flush=True)
     if done.returncode == SKIPPED:
-        return None, [Row(f"{benchmark.module}: needs java and mvn", 0.0, note="skipped")]
+        return None, [Row(f"{benchmark.module}: needs java and mvn", math.nan, note="skipped")]
     try:
         found = json.loads(done.stdout)
     except ValueError:

@@ -41,7 +41,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spans", type=int, default=1_000_000, help="of a figure")
     parser.add_argument("--backlog", type=int, default=5, help="how many times as many the longest backlog has")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each load on the collector")
+    parser.add_argument("--seconds", type=float, default=12.0, help="of each load on the collector")
     parser.add_argument("--quick", action="store_true", help=f"the same as {' '.join(QUICK)}")
     parser.add_argument("--write", action="store_true", help="put how cost grows into docs/benchmarks.md")
     parser.add_argument("--json", action="store_true", help="print all as JSON")

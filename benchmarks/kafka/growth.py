@@ -72,7 +72,7 @@ _HEAD = ("spans", "processor, µs a span", "store, µs a span", "spans a second"
 
 def measure(cluster: Cluster, spans: int, backlog: Sealed, four: Sealed, say: Say) -> Growth:
     """All of it; ``backlog`` is one log in slices, ``four`` are four logs in one process."""
-    few = spans // 8
+    few = spans // 10
     say("how cost grows: partitions")
     first = backlog.slices[0]
     one = _Cost(
