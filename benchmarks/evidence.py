@@ -1,9 +1,10 @@
 """Evidence: export and verification of events with 1 kB payloads, and how memory depends on their number.
 
-    python benchmarks/evidence.py [--events N]
+    python -m benchmarks.evidence [--events N]
 
 Figures: export ≥ 100,000 events per second, verification ≥ 60,000 events per CPU-second with every check on, and memory
-that does not grow with the size of the export. Exits 1 below 70 % of a figure.
+that does not grow with the size of the export. Exits 1 below 70 % of a figure, rates at the pace of the machine
+(`benchmarks.pace`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pace import Pace
+
+ROOT = Path(__file__).parent.parent
 EXPORT_PER_SECOND = 100_000
 VERIFY_PER_CPU_SECOND = 60_000
 TOLERANCE = 0.7
@@ -320,8 +324,9 @@ def report(name: str, leaves: int, started: float, cpu: float) -> None:
 
 
 def phase(name: str, folder: Path, events: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--phase", name, "--folder", str(folder), "--events", str(events)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "benchmarks.evidence", "--phase", name]
+    command += ["--folder", str(folder), "--events", str(events)]
+    done = subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1])) if done.stdout.strip() else {}
 
 
@@ -346,15 +351,22 @@ def main() -> int:
     if options.phase:
         {"prepare": prepare, "export": export, "verify": verify}[options.phase](options.folder, options.events)
         return 0
-    small, large = measure(options.events // 3), measure(options.events)
+    pace = Pace()
+    small = measure(options.events // 3)
+    pace.look()
+    large = measure(options.events)
+    pace.look()
+    enough = TOLERANCE * pace.value
     speed = {
         "export, events/s": (large["export"]["leaves"] / large["export"]["wall"], EXPORT_PER_SECOND),
         "verify, events/CPU-s": (large["verify"]["leaves"] / large["verify"]["cpu"], VERIFY_PER_CPU_SECOND),
     }
     if options.json:
         peaks = {name: [small[name]["peak_mib"], large[name]["peak_mib"]] for name in ("export", "verify")}
-        figures = {name: {"value": value, "target": wanted} for name, (value, wanted) in speed.items()}
-        good = all(value >= TOLERANCE * wanted for value, wanted in speed.values()) and all(
+        figures = {
+            name: {"value": value, "target": wanted, "pace": pace.value} for name, (value, wanted) in speed.items()
+        }
+        good = all(value >= enough * wanted for value, wanted in speed.values()) and all(
             after <= GROWTH * before for before, after in peaks.values()
         )
         print(json.dumps({"figures": figures, "peak_mib": peaks, "passed": good}, indent=2))
@@ -363,10 +375,11 @@ def main() -> int:
     print(
         f"{options.events:,} events of 1 kB, {os.cpu_count()} cores; package {large['size']['bytes'] / 2**20:,.0f} MiB"
     )
+    print(f"the machine at {pace.value:.0%} of its pace")
     for name, (value, wanted) in speed.items():
-        enough = value >= TOLERANCE * wanted
-        good &= enough
-        print(f"{name:<24}{value:>12,.0f}   figure {wanted:,}   {'ok' if enough else 'BELOW 70 %'}")
+        reached = value >= enough * wanted
+        good &= reached
+        print(f"{name:<24}{value:>12,.0f}   figure {wanted:,}   {'ok' if reached else 'BELOW 70 %'}")
     for name in ("export", "verify"):
         before, after = small[name]["peak_mib"], large[name]["peak_mib"]
         flat = after <= GROWTH * before

@@ -16,7 +16,7 @@ from clickhouse_connect.driver.exceptions import Error
 
 from auditspan.store.contract import StoreUnavailable
 from auditspan.store.handover import Handover
-from auditspan.store.insert_statement import INSERT_SETTINGS, settings_clause
+from auditspan.store.insert_statement import EMBEDDED_EVENT_SETTINGS, INSERT_SETTINGS, settings_clause
 from auditspan.store.pipe import query_pipe
 
 __all__ = ["Connection", "EmbeddedConnection"]
@@ -26,6 +26,7 @@ _BLOCK_BYTES: Final = 16 * 2**20
 # Of a stream: no block is larger, so a reader's memory does not grow with the result.
 _STREAM_SETTINGS: Final = f"max_block_size = {_BLOCK_ROWS}, preferred_block_size_bytes = {_BLOCK_BYTES}"
 _INSERT_SETTINGS: Final = settings_clause(INSERT_SETTINGS)
+_EVENT_SETTINGS: Final = settings_clause(EMBEDDED_EVENT_SETTINGS)
 
 Parameters = Mapping[str, Any]
 
@@ -139,9 +140,7 @@ class EmbeddedConnection:
 
     def append(self, table: str, rows: pa.Table, *, log_id: str, column: str, first: int) -> None:
         """Insert rows of a log as one block; the caller has checked ``first`` and holds the lock."""
-        # No token: the engine writes it down before the rows are there. Killed in between, it would for ever take this
-        # batch, say that it is written, and drop it.
-        self._insert(table, rows, f"{_INSERT_SETTINGS}, deduplicate_insert = 'disable'")
+        self._insert(table, rows, _EVENT_SETTINGS)
 
     def _insert(self, table: str, rows: pa.Table, settings: str) -> None:
         # One for each table: what fits a batch of leaves would be large for the few rows of another.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 __all__ = [
+    "EMBEDDED_EVENT_SETTINGS",
     "END",
     "INSERT_SETTINGS",
     "NOT_NEXT",
@@ -33,6 +34,16 @@ INSERT_SETTINGS: Final[Mapping[str, str]] = {
     "max_insert_block_size": "10000000",
 }
 """Rows of one insert must stay one block, or the insert is not atomic and its token names half of it."""
+
+EMBEDDED_EVENT_SETTINGS: Final[Mapping[str, str]] = {
+    **INSERT_SETTINGS,
+    # The engine writes the token down before the rows are there. Killed in between, it would for ever take this batch,
+    # say that it is written, and drop it. The lock and the check of the next leaf do what the token would.
+    "deduplicate_insert": "'disable'",
+    # They cost a tenth of an insert. A merge, which every leaf comes to soon, writes them; until then a part is small.
+    "exclude_materialize_skip_indexes_on_insert": "'record_granules,trace_granules'",
+}
+"""Of an insert of leaves into the embedded engine, of which this version is known."""
 
 END: Final = "\nFORMAT Arrow\n"
 """What every statement here ends in; the rows follow."""
@@ -119,7 +130,7 @@ def recognise(text: str, types_of: Mapping[str, Mapping[str, str]]) -> InsertSta
 
 
 def settings_clause(settings: Mapping[str, str]) -> str:
-    """Settings that are numbers, as a statement names them."""
+    """Settings, their values as SQL literals, as a statement names them."""
     return ", ".join(f"{name} = {value}" for name, value in settings.items())
 
 

@@ -12,6 +12,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.exceptions import Error
 
 from auditspan.store.insert_statement import (
+    EMBEDDED_EVENT_SETTINGS,
     INSERT_SETTINGS,
     NOT_NEXT,
     InsertStatement,
@@ -93,10 +94,10 @@ class RawWriter:
         if left <= 0:
             raise _too_late()
         columns = ", ".join(f"`{name}`" for name in statement.columns)
-        # No token, as in the embedded store: the lock does what it would, and it can outlive rows that a kill took.
+        settings = INSERT_SETTINGS if statement.position is None else EMBEDDED_EVENT_SETTINGS
         self._client.command(
             f"INSERT INTO {statement.table} ({columns}) FROM INFILE '/proc/self/fd/{descriptor:d}'\n"
-            f"SETTINGS {settings_clause(INSERT_SETTINGS)}, deduplicate_insert = 'disable', "
+            f"SETTINGS {settings_clause(settings)}, "
             f"max_execution_time = {left:.3f}, timeout_overflow_mode = 'throw'\nFORMAT Arrow"
         )
 

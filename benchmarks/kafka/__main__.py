@@ -2,7 +2,7 @@
 
     python -m benchmarks.kafka [--spans N] [--backlog TIMES] [--quick] [--write] [--json]
 
-Exits 1 if a figure is below 70 % of its target, 3 where no broker can be started.
+Exits 1 if a figure is below 70 % of its target (rates at the pace of the machine), 3 where no broker can be started.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from benchmarks.kafka import collector, growth, to_store
 from benchmarks.kafka.deployment import cluster, missing
 from benchmarks.kafka.growth import Growth
 from benchmarks.kafka.page import page, write_page
+from benchmarks.pace import Pace
 from benchmarks.report import SKIPPED, Row, machine, table
 
 QUICK = ["--spans", "50000", "--backlog", "2", "--seconds", "4"]
@@ -28,12 +29,15 @@ def measure(spans: int, backlog: int, seconds: float) -> tuple[list[Row], Growth
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
+    pace = Pace()
     with cluster() as running:
         plain = to_store.backlog(running, spans, backlog, say)
         one, two = to_store.two_processors(running, spans, say)
+        pace.look()
         fast, half = collector.collect(running, seconds, say)
+        pace.look()
         grown = growth.measure(running, spans, plain, one, say)
-    return [*to_store.rows(plain, one, two), *collector.rows(fast, half)], grown
+    return [*to_store.rows(plain, one, two, pace.value), *collector.rows(fast, half, pace.value)], grown
 
 
 def main(given: Sequence[str] | None = None) -> int:

@@ -56,9 +56,9 @@ def collect(cluster: Cluster, seconds: float, say: Any) -> tuple[Collected, Coll
     return fast, half
 
 
-def rows(fast: Collected, half: Collected) -> Iterator[Row]:
-    """The figures."""
-    yield Row("collector → Kafka: spans accepted per CPU-second", fast.spans_a_cpu_second, RATE_TARGET)
+def rows(fast: Collected, half: Collected, pace: float) -> Iterator[Row]:
+    """The figures; ``pace``: how fast the machine was."""
+    yield Row("collector → Kafka: spans accepted per CPU-second", fast.spans_a_cpu_second, RATE_TARGET, pace=pace)
     yield Row("collector → Kafka: spans accepted a second", fast.spans_a_second)
     yield Row("collector → Kafka: acknowledged at that rate, p99", fast.load["p99_ms"], unit=" ms")
     at = f"at {half.spans_a_second:,.0f} spans a second"

@@ -124,11 +124,11 @@ def two_processors(cluster: Cluster, spans: int, say: Say) -> tuple[Sealed, Seal
     return one, two
 
 
-def rows(plain: Sealed, one: Sealed, two: Sealed) -> Iterator[Row]:
-    """The figures."""
+def rows(plain: Sealed, one: Sealed, two: Sealed, pace: float) -> Iterator[Row]:
+    """The figures; ``pace``: how fast the machine was."""
     first = plain.slices[0]
     name = f"Kafka → store, 1 kB, {first.spans / _MILLION:.2g}M spans"
-    yield Row(f"{name}: spans per CPU-second of the processor", first.rate, RATE_TARGET)
+    yield Row(f"{name}: spans per CPU-second of the processor", first.rate, RATE_TARGET, pace=pace)
     yield Row(f"{name}: spans a second", first.spans / first.wall_seconds)
     yield Row(f"{name}: peak memory", first.peak_memory / _MILLION, unit=" MB")
     yield Row("Kafka → store: CPU of the store's process per span", plain.store_microseconds, unit=" µs")

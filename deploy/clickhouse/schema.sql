@@ -69,7 +69,11 @@ SETTINGS
     min_bytes_for_wide_part = 268435456,
 
 
-    merge_selector_base = 100,
+
+    merge_selector_base = 12,
+    max_parts_to_merge_at_once = 16,
+    merge_max_block_size = 1024,
+    merge_max_block_size_bytes = 1048576,
 
     fsync_after_insert = 1,
     fsync_part_directory = 1;

@@ -15,7 +15,7 @@ from .layout import LARGEST_ROW_GROUP, file_name
 
 __all__ = ["LeafWriter", "file_digest", "sync_folders", "write_file"]
 
-_GROUP_BYTES: Final = 96 << 20
+_GROUP_BYTES: Final = 48 << 20
 _FILE_ROWS: Final = 4_000_000
 _CHUNK: Final = 1 << 20
 # Values that never repeat cost time in a dictionary and gain nothing.

@@ -312,6 +312,8 @@ class TestIntake:
         reads: list[int] = []
 
         class Counted:
+            high_water_mark = staticmethod(journal.high_water_mark)
+
             def read(self, *arguments: Any, **bounds: int) -> Any:
                 found = journal.read(*arguments, **bounds)
                 reads.append(len(found))
@@ -327,6 +329,31 @@ class TestIntake:
         # The first one does not know yet how large an entry is, and the last one looks for more.
         assert len(needed) == 6
         assert needed[1:5] == [1] * 4
+
+    def test_a_journal_that_goes_on_growing_does_not_hold_back_what_was_read(self, journal: SqliteJournal) -> None:
+        """Somebody waits to see it flagged, and reading on is not faster than the senders are."""
+        append(journal, entry(0, request(access(0))))
+
+        class Growing:
+            high_water_mark = staticmethod(journal.high_water_mark)
+            reads = 0
+
+            def read(self, *arguments: Any, **bounds: int) -> Any:
+                found = journal.read(*arguments, **bounds)
+                self.reads += 1
+                append(journal, entry(self.reads, request(access(self.reads))))
+                return found
+
+        growing = Growing()
+        intake = Intake(cast(Journal, growing), PARTITION, 0, rows=50)
+        portion = intake.take(0)
+        assert portion is not None
+        assert [e.offset for e in portion.entries] == [0]
+        assert not portion.full
+        again = intake.take(0)
+        assert again is not None
+        assert [e.offset for e in again.entries] == [0, 1]
+        assert growing.reads == 2
 
     def test_a_batch_ends_with_its_month(self, given: Given) -> None:
         december = 1_796_083_200 * SECOND  # 2026-12-01T00:00:00Z
