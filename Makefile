@@ -25,8 +25,9 @@ $(TEST_INSTALLED): pyproject.toml | $(BIN)/python
 demo: $(DEMO_INSTALLED)  ## the whole way on this machine: call, kill, flag, export, verify, tamper, verify
 	$(BIN)/python -m examples.demo
 
-test: $(TEST_INSTALLED)  ## the test suite
-	$(BIN)/python -m pytest
+# A file stays with one worker, for what its tests share; the longest files come first (tests/conftest.py).
+test: $(TEST_INSTALLED)  ## the test suite, on all cores
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 crash: $(TEST_INSTALLED)  ## the crash matrix in its long form: 210 kills on real Kafka (needs Java and Maven; about an hour)
 	$(BIN)/python tests/crash

@@ -17,9 +17,41 @@ from auditspan.config import KafkaSettings
 
 _numbers = itertools.count()
 
+_LONGEST_FIRST = (
+    "processors/test_process_group.py",
+    "crash/test_crash_matrix.py",
+    "processors/test_replay.py",
+    "service/test_persistence_boundaries.py",
+    "cli/test_evidence_command.py",
+    "journal/test_kafka_faults.py",
+    "cli/test_up.py",
+    "cli/test_doctor.py",
+    "processors/test_pipeline.py",
+    "cli/test_reading_commands.py",
+    "service/test_service_killed.py",
+    "cli/test_kafka_commands.py",
+    "store/test_store_process.py",
+    "cli/test_replay_command.py",
+    "test_package.py",
+    "reference/test_random_journals.py",
+)
+"""Files that take more than half a minute: begun last, one of them would keep one worker busy alone at the end."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "kafka: needs a real Kafka broker")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: much of what is tested waits for a broker, a disk or a killed process."""
+    return min((os.cpu_count() or 1) + 1, 8)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; the others stay in their order."""
+    here = Path(__file__).parent
+    places = {here / name: place for place, name in enumerate(_LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")

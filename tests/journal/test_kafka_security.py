@@ -31,7 +31,7 @@ SINGLE = {
     "replication_factor": 1,
     "min_insync_replicas": 1,
     "connect_timeout_seconds": 3.0,
-    "delivery_timeout_seconds": 20.0,
+    "delivery_timeout_seconds": 60.0,
 }
 _JAAS = "org.apache.kafka.common.security"
 
@@ -156,7 +156,7 @@ def goes_through(kafka, protocol, **settings) -> None:
         body = f"{protocol} {settings}".encode()
         (offset,) = journal.append(
             [("events-0", NewEntry(EntryKind.OTLP, "serving", "bearer", 1, "otlp_proto", body))]
-        ).result(20)
+        ).result(60)
         assert journal.read("events-0", offset, max_entries=1, max_bytes=99)[0].body == body
         assert journal.probe().result(10) is None
     finally:
