@@ -15,13 +15,12 @@ import ipaddress
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 from auditspan.errors import AuditSpanError
-from auditspan.journal import EntryKind, Journal, JournalFull, JournalUnavailable, NewEntry
+from auditspan.journal import EntryKind, Journal, JournalFull, JournalUnavailable, NewEntry, SupportsProbe
 from auditspan.otlp.json import OtlpJsonError, protobuf_from_json
 from auditspan.otlp.split import Split, SplitLimits, partition_of, split
 from auditspan.otlp.wire import TooManyParts, WireError, check_request
@@ -33,7 +32,7 @@ from .encoding import CONTENT_ENCODINGS, CorruptEncoding, DecompressedTooLarge, 
 from .metrics import CollectorMetrics
 from .outcome import Outcome, Refusal, Refused
 
-__all__ = ["Admission", "AdmissionLimits", "Media", "Received", "Sender", "SupportsProbe", "build_admission"]
+__all__ = ["Admission", "AdmissionLimits", "Media", "Received", "Sender", "build_admission"]
 
 _log = logging.getLogger(__name__)
 
@@ -95,14 +94,6 @@ class AdmissionLimits:
     body_seconds: float = 20.0
     journal_seconds: float = 8.0
     split: SplitLimits = field(default_factory=SplitLimits)
-
-
-@runtime_checkable
-class SupportsProbe(Protocol):
-    """A journal that can say whether an append would succeed."""
-
-    def probe(self) -> Future[None]:
-        """A durable write that leaves no entry."""
 
 
 @dataclass(frozen=True, slots=True)

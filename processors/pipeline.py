@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from auditspan.canonical import JsonValue
 from auditspan.errors import AuditSpanError
 from auditspan.journal.assignment import AllPartitions
-from auditspan.journal.contract import CONTROL_PARTITION, Assignment, Journal, JournalUnavailable
+from auditspan.journal.contract import CONTROL_PARTITION, Assignment, Journal, JournalUnavailable, SupportsProbe
 from auditspan.ledger.signer import Signer
 from auditspan.store.contract import Store
 
@@ -45,6 +45,7 @@ _POLL: Final = 0.2
 _SHORT_POLL: Final = 0.02
 """The same while something is being taken over."""
 _MEASURE_EVERY: Final = 1.0
+_PROBE_WITHIN: Final = 10.0
 _TRIM_EVERY: Final = 60.0
 _ABANDON_WITHIN: Final = 5.0
 
@@ -123,6 +124,7 @@ class Pipeline:
         self._roles: dict[str, Role] = {}
         self._owned: frozenset[str] | None = None
         self._failure: tuple[str, BaseException] | None = None
+        self._journal_trouble = ""
         self._ending = threading.Event()
         self._end = threading.Event()
         self._changed = threading.Event()
@@ -209,7 +211,8 @@ class Pipeline:
         with self._guard:
             found = [role.trouble for role in self._roles.values()]
             missing = sorted(self._owned - self._roles.keys())
-        return [*(f"{partition} is not taken over yet" for partition in missing), *filter(None, found)]
+        waiting = (f"{partition} is not taken over yet" for partition in missing)
+        return [*waiting, *filter(None, [*found, self._journal_trouble])]
 
     def status(self) -> list[LogStatus]:
         """Where every log stands that this process seals or signs, the control log last."""
@@ -359,8 +362,19 @@ class Pipeline:
                     metrics.lag_entries.set(status.lag_entries)
                     metrics.lag.set(status.lag_seconds)
                     metrics.checkpoint_size.set(status.checkpoint_size)
+                self._probe()
             except JournalUnavailable as error:
                 _log.warning("Where the logs stand is not known now: %s", error)
+
+    def _probe(self) -> None:
+        """In a group: whether the journal is as it was when this process began."""
+        if self._alone or not isinstance(self._journal, SupportsProbe):
+            return
+        try:
+            self._journal.probe().result(_PROBE_WITHIN)
+            self._journal_trouble = ""
+        except (AuditSpanError, TimeoutError) as error:
+            self._journal_trouble = f"the journal: {error or 'no answer'}"
 
     def _positions(self) -> list[LogStatus]:
         with self._guard:

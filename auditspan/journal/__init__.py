@@ -10,6 +10,7 @@ from auditspan.journal.contract import (
     JournalUnavailable,
     NewEntry,
     PositionLost,
+    SupportsProbe,
     data_partition,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "JournalUnavailable",
     "NewEntry",
     "PositionLost",
+    "SupportsProbe",
     "data_partition",
 ]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from auditspan.errors import AuditSpanError
 
@@ -25,6 +25,7 @@ __all__ = [
     "JournalUnavailable",
     "NewEntry",
     "PositionLost",
+    "SupportsProbe",
     "data_partition",
 ]
 
@@ -144,6 +145,14 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Finish what was submitted and let go of files and threads."""
+
+
+@runtime_checkable
+class SupportsProbe(Protocol):
+    """A journal that can say whether an append would succeed."""
+
+    def probe(self) -> Future[None]:
+        """Try what an append needs, and leave no entry; fails with `JournalUnavailable`."""
 
 
 class Assignment(Protocol):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final
@@ -131,7 +132,8 @@ class KafkaJournal:
         return _refused(_not_writable()) if self._producer is None else self._producer.send(records)
 
     def probe(self) -> Future[None]:
-        """Whether an append would succeed now: every own partition has a leader that answers, and replicas in sync.
+        """Whether an append would succeed now: the own partitions are all there are of the topic, each has a leader
+        that answers, and replicas in sync.
 
         Fails with `JournalUnavailable`, also for some seconds after an append failed.
         """
@@ -286,12 +288,25 @@ class KafkaJournal:
         self._ask(places, LATEST)
         with self._linked() as link:
             in_sync = link.in_sync()
+        self._refuse_grown(in_sync)
         short = [place for place in places if in_sync.get(place, 0) < self._least_in_sync[place.topic]]
         if short:
             raise JournalUnavailable(
                 f"{len(short)} of {len(places)} partitions of {self._settings.topic} have too few replicas in sync.",
                 remedy="See that all Kafka brokers run and follow; nothing is acknowledged until they do.",
             )
+
+    def _refuse_grown(self, there: Iterable[TopicPartition]) -> None:
+        """What others write into a partition that was added since the start would not be sealed."""
+        wanted, found = (Counter(place.topic for place in places) for places in (self._places.values(), there))
+        for topic, count in wanted.items():
+            # None: the brokers did not name the topic in this answer.
+            if found[topic] not in (0, count):
+                raise JournalUnavailable(
+                    f"The topic {topic} has {found[topic]} partitions now, and had {count} when this process began.",
+                    remedy="Restart every process to take in a topic of others. The number of our own is fixed for "
+                    "the life of a log: make that topic anew for a new deployment.",
+                )
 
     def _fresh_ends(self) -> dict[TopicPartition, int]:
         ends = self._ask(list(self._places.values()), LATEST)

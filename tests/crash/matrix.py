@@ -174,6 +174,7 @@ class Runner:
                 WayFault.delay_answer(INSERT, fault.hold),
                 WayFault.cut_request(INSERT, dice.randrange(5000)),
                 WayFault.cut_answer(INSERT, dice.randrange(200)),
+                WayFault.error_answer(INSERT, times=2),
                 WayFault.cut_request(b"SELECT"),
             ]
         )

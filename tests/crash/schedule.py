@@ -18,7 +18,7 @@ class Kind(Enum):
     ZOMBIE = "zombie"
     """SIGSTOP for longer than the session timeout, then SIGCONT: it believes to own what others own by now."""
     STORE = "store"
-    """The way to the store answers late, loses answers, cuts requests."""
+    """The way to the store answers late, loses answers, answers with HTTP 500, cuts requests."""
 
 
 @dataclass(frozen=True)

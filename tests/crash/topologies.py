@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -62,7 +63,7 @@ class Topology(Protocol):
     def run(self, *arguments: str | Path) -> tuple[int, str]: ...
 
 
-class _Base:
+class _Base(ABC):
     """What both have in common."""
 
     data: Path
@@ -98,8 +99,9 @@ class _Base:
         assert status == 0, f"{arguments} ended with {status}:\n{said}"
 
     @property
+    @abstractmethod
     def _sql(self) -> str:
-        raise NotImplementedError
+        """Host and port of what answers SQL."""
 
     def _member(self, name: str, health: str, *arguments: str | Path, **settings: str) -> Member:
         environment = self.environment | {f"AUDITSPAN_{key.upper()}": value for key, value in settings.items()}

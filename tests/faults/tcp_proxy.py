@@ -22,6 +22,11 @@ import time
 from dataclasses import dataclass, field
 
 _READ = 64 * 1024
+_ERROR_BODY = b"Code: 1002. DB::Exception: the server says that it failed. (UNKNOWN_EXCEPTION)\n"
+_ERROR = (
+    b"HTTP/1.1 500 Internal Server Error\r\nX-ClickHouse-Exception-Code: 1002\r\nConnection: close\r\n"
+    b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (len(_ERROR_BODY), _ERROR_BODY)
+)
 
 
 class Kind(enum.Enum):
@@ -30,6 +35,7 @@ class Kind(enum.Enum):
     DROP_ANSWER = "drop answer"
     CUT_ANSWER = "cut answer"
     DELAY_ANSWER = "delay answer"
+    ERROR_ANSWER = "error answer"
 
 
 @dataclass(eq=False)
@@ -77,6 +83,11 @@ class Fault:
     def delay_answer(cls, matching: bytes = b"", seconds: float = 1.0, times: int = 1) -> Fault:
         """The answer comes ``seconds`` late, or on ``release``."""
         return cls(Kind.DELAY_ANSWER, matching, seconds=seconds, times=times)
+
+    @classmethod
+    def error_answer(cls, matching: bytes = b"", times: int = 1) -> Fault:
+        """The server does what it is asked and answers; the client reads HTTP 500 with an error of ClickHouse."""
+        return cls(Kind.ERROR_ANSWER, matching, times=times)
 
 
 class TcpProxy:
@@ -209,6 +220,11 @@ class _Connection:
                     fault.struck.set()
                     fault.release.wait(fault.seconds)
                     self._client.sendall(data)
+                elif fault.kind is Kind.ERROR_ANSWER:
+                    self._client.sendall(_ERROR)
+                    self.end()
+                    fault.struck.set()
+                    raise OSError("answered")
                 else:
                     self._cut_answer(fault, data)
         except OSError:

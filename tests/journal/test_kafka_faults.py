@@ -7,6 +7,7 @@ import time
 
 import pytest
 from broker import JOURNAL_KEY, running
+from kafka.admin import KafkaAdminClient
 
 from auditspan.config import KafkaSettings
 from auditspan.journal import EntryKind, JournalUnavailable, NewEntry
@@ -171,6 +172,28 @@ def test_a_broker_that_hangs_is_noticed_and_found_again(broker):
     assert everything(journal)[last].body == b"after"
     assert journal.probe().result(10) is None
     journal.close()
+
+
+def test_a_partition_added_under_it_turns_readiness_red(broker):
+    """What others wrote there would never be sealed, and nobody would notice."""
+    for topic, settings in (("grown", {}), ("theirs", {"foreign_topics": ["theirs"]})):
+        with KafkaAdminClient(bootstrap_servers=broker.brokers[0].address) as administrator:
+            if settings:
+                administrator.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}})
+                administrator.wait_for_topics([topic])
+            journal = opened(broker, f"{topic}-own" if settings else topic, **settings)
+            assert journal.probe().result(10) is None
+            administrator.create_partitions({topic: 2})
+            deadline = time.monotonic() + 20
+            said = ""
+            while topic not in said:
+                assert time.monotonic() < deadline
+                try:
+                    journal.probe().result(10)
+                except JournalUnavailable as error:
+                    said = str(error)
+            assert f"The topic {topic} has 2 partitions now, and had 1" in said
+            journal.close()
 
 
 @pytest.fixture(scope="module")

@@ -321,7 +321,9 @@ def test_the_manager_that_moves_bytes_outside_botocore(hook, s3, aws, records, t
         manager.upload(str(artifact), s3.bucket, "crt").result()
         manager.download(s3.bucket, "crt", str(tmp_path / "back")).result()
     assert (tmp_path / "back").read_bytes() == BIG
-    assert [(item["export_control.transfer.direction"], item["audit.outcome"]) for item in records()] == [
+    told = [(item["export_control.transfer.direction"], item["audit.outcome"]) for item in records()]
+    # The manager's own thread tells of an outcome, maybe after its caller went on to the next transfer.
+    assert sorted(told, key=lambda each: each[0] == "download") == [
         ("upload", "started"), ("upload", "success"), ("download", "started"), ("download", "success")
     ]  # fmt: skip
     assert records()[1]["cloud.region"] == REGION
