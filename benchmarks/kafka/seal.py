@@ -36,8 +36,7 @@ def _fetches(thread: threading.Thread) -> bool:
 
 
 def _one(processor: LogProcessor, end: int, clock: StageClock | None, marks: Sequence[int]) -> list[Measured]:
-    begin = processor.tree.size
-    slices = [seal_until(processor, begin + mark, end, clock) for mark in marks]
+    slices = [seal_until(processor, processor.tree.size + mark, end, clock) for mark in marks]
     if processor.tree.sealed_to < end:
         slices.append(seal_until(processor, None, end, clock))
     return slices

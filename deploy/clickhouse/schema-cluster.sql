@@ -73,8 +73,8 @@ SETTINGS
 
 
 
-    merge_selector_base = 12,
-    max_parts_to_merge_at_once = 16,
+    merge_selector_base = 8,
+    max_parts_to_merge_at_once = 10,
     merge_max_block_size = 1024,
     merge_max_block_size_bytes = 1048576,
 
