@@ -221,9 +221,9 @@ class _Connection:
                     fault.release.wait(fault.seconds)
                     self._client.sendall(data)
                 elif fault.kind is Kind.ERROR_ANSWER:
+                    fault.struck.set()
                     self._client.sendall(_ERROR)
                     self.end()
-                    fault.struck.set()
                     raise OSError("answered")
                 else:
                     self._cut_answer(fault, data)
@@ -241,8 +241,9 @@ class _Connection:
             if not data:
                 raise OSError("the answer was shorter")
         self._client.sendall(data[:left])
-        self.end()
+        # First: who sees the connection end may ask at once whether it was this.
         fault.struck.set()
+        self.end()
         raise OSError("cut")
 
     def end(self) -> None:
