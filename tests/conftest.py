@@ -43,8 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are cores: much of what is tested waits for a broker, a disk or a killed process."""
-    return min((os.cpu_count() or 1) + 1, 8)
+    """As many as there are cores: what is started beside them, brokers and services, has to run as well."""
+    return min(os.cpu_count() or 1, 8)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
