@@ -6,6 +6,7 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from sealing_deployment import KEY, artifacts
 from sealing_inputs import access, request
 from test_pipeline import control_entries, leaves_of, opened, prove, until
 
-from auditspan.journal.contract import EntryKind, NewEntry
+from auditspan.journal.contract import EntryKind, JournalUnavailable, NewEntry
 from auditspan.journal.sqlite import SqliteJournal
 from auditspan.ledger.checkpoint import public_bytes
 from auditspan.store.clickhouse import ClickHouseStore
@@ -284,3 +285,18 @@ def test_an_older_version_does_not_undo_the_epoch_of_a_newer_one(world: World) -
     assert len(control_entries(world.store, "audit.reference.activated")) == 2
     until(lambda: world.settled() and signed_all(world))
     prove(world.store)
+
+
+def test_what_the_journals_probe_finds_makes_a_process_unready_until_it_is_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a partition that others added to a topic: what they write there is not sealed."""
+    pipeline = world.process(Scripted(*ALL))
+    until(lambda: running_roles(pipeline, *ALL))
+    grown: Future[None] = Future()
+    grown.set_exception(JournalUnavailable("The topic has 3 partitions now.", remedy="Restart every process."))
+    with monkeypatch.context() as broken:
+        broken.setattr(world.journal, "probe", lambda: grown)
+        until(lambda: any("3 partitions now" in trouble for trouble in pipeline.troubles()))
+        assert pipeline.healthy()[0], "it goes on with what it owns"
+    until(lambda: pipeline.troubles() == [])
