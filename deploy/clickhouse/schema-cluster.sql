@@ -73,8 +73,9 @@ SETTINGS
 
 
 
-    merge_selector_base = 8,
-    max_parts_to_merge_at_once = 10,
+    index_granularity = 2048,
+    merge_selector_base = 24,
+    max_parts_to_merge_at_once = 32,
     merge_max_block_size = 1024,
     merge_max_block_size_bytes = 1048576,
 
