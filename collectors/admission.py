@@ -316,6 +316,13 @@ class Admission:
                 self._probe_result = f"the journal did not make a write durable within {_PROBE_SECONDS:g} s"
             except AuditSpanError as error:
                 self._probe_result = error.message
+            except Exception as error:  # whatever it was, nothing says that a write would be durable
+                _log.exception("the journal's probe met an unexpected fault")
+                self._probe_result = f"the journal cannot be asked ({type(error).__name__})"
+            except BaseException:
+                # Whoever asked is gone, without an answer: the next one asks anew.
+                self._probed = float("-inf")
+                raise
         return self._probe_result
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Final
 
+from auditspan.store.pipe import QueryEnded
 from auditspan.store.raw import EscapedText, RawReader
 
 from .sql_guard import Refused, Statement, admit, refused_functions
@@ -112,9 +113,10 @@ class QueryPool:
                             break
             finally:
                 self._idle.put(reader)
-        except Exception as error:
-            # Nobody waits for this thread: whoever reads the stream gets it.
-            stream.put(error)
+        except BaseException as error:  # a reader that hears of no end would wait for ever
+            # Nobody waits for this thread: whoever reads the stream gets it, as an error that ends no more than his
+            # query.
+            stream.put(error if isinstance(error, Exception) else QueryEnded(type(error).__name__))
         else:
             stream.put(None)
 
@@ -168,7 +170,7 @@ class ResultStream:
         """
         try:
             self._first = await self._next()
-        except BaseException:
+        except BaseException:  # a request cancelled here would leave its query running for nobody
             self.abandon()
             raise
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from opentelemetry.sdk.resources import Resource
 
+from .faults import note_fault
 from .frames import Frame, FrameKind, read_frames
 from .settings import InstrumentationSettings
-from .shipper import Shipper, ShippingStopped
+from .shipper import Shipper, ShippingInterrupted, ShippingStopped
 from .spool import LOCK_NAME, REFUSED_DIRECTORY, StreamLock, remove_stream
 from .spool_reader import Batch, Record, SpoolReader
 from .stream import Stream
@@ -106,7 +107,7 @@ def adopt(
         spool: the spool directory.
         shipper: sends, and stops when asked to.
         own: id of the caller's own stream, which it ships by itself.
-        on_progress: told after each batch; what it raises ends the adoption, which loses nothing.
+        on_progress: told after each batch; a ``ShippingInterrupted`` from it ends the adoption, which loses nothing.
 
     Raises:
         ShippingStopped: the shipper was asked to stop.
@@ -126,6 +127,10 @@ def adopt(
             done += 1
         except OSError as error:
             _log.error("The spool stream %s cannot be shipped now (%s); it stays.", directory.name, error)
+        except ShippingInterrupted:
+            raise
+        except Exception as error:  # whatever one stream does to us, the others behind it must reach the collector
+            note_fault("adoption", error, f"the spool stream {directory.name} stays")
         finally:
             lock.release()
     return done

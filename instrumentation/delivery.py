@@ -89,7 +89,7 @@ def _retry_after(value: str | None) -> float | None:
     except ValueError:
         try:
             moment = email.utils.parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):  # no date, or none that a calendar has
             return None
         seconds = (moment - datetime.datetime.now(tz=moment.tzinfo)).total_seconds()
     return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
@@ -140,24 +140,25 @@ class Client:
         try:
             return self._post(packed)
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
-            self.close()
             if not reused:
                 return Answer(Verdict.RETRY, None, type(error).__name__)
         except (OSError, http.client.HTTPException) as error:
-            self.close()
             return Answer(Verdict.RETRY, None, type(error).__name__)
         # The collector had closed an idle connection; a fresh one decides.
         try:
             return self._post(packed)
         except (OSError, http.client.HTTPException) as error:
-            self.close()
             return Answer(Verdict.RETRY, None, type(error).__name__)
 
     def _post(self, packed: bytes) -> Answer:
         connection = self._connection or self._connect()
-        connection.request("POST", self._path, packed, self._headers)
-        response = connection.getresponse()
-        body = response.read(_LARGEST_ANSWER)
+        try:
+            connection.request("POST", self._path, packed, self._headers)
+            response = connection.getresponse()
+            body = response.read(_LARGEST_ANSWER)
+        except BaseException:  # whatever it was, the connection stands in the middle of an exchange
+            self.close()
+            raise
         if response.will_close or not response.isclosed():
             self.close()
         return read_answer(

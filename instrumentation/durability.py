@@ -14,6 +14,7 @@ from collections import deque
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 
+from .faults import note_fault
 from .spool import Position
 from .stream import Stream
 
@@ -21,6 +22,7 @@ __all__ = ["DurabilityThread"]
 
 _log = logging.getLogger(__name__)
 _RETRY_GAPS_SECONDS = 0.25
+_TROUBLE_SECONDS = 1.0
 
 
 class DurabilityThread:
@@ -88,21 +90,36 @@ class DurabilityThread:
     def _run(self) -> None:
         next_heartbeat = time.monotonic() + self._heartbeat if self._heartbeat else float("inf")
         while not self._stopping:
-            pause = 0.0 if self._dirty else next_heartbeat - time.monotonic()
-            self._wait(min(pause, _RETRY_GAPS_SECONDS) if self._stream.lost else pause)
-            if self._stream.lost and self._stream.tell_gaps():
-                self._dirty = True
-            if time.monotonic() >= next_heartbeat:
-                self._stream.heartbeat()
-                self._dirty = True
-                next_heartbeat = time.monotonic() + self._heartbeat
-            if self._dirty:
-                until = time.monotonic() + self._interval
-                while not self._waiters and not self._stopping and time.monotonic() < until:
-                    self._wait(until - time.monotonic())
-                self._sync()
+            try:
+                pause = 0.0 if self._dirty else next_heartbeat - time.monotonic()
+                self._wait(min(pause, _RETRY_GAPS_SECONDS) if self._stream.lost else pause)
+                if self._stream.lost and self._stream.tell_gaps():
+                    self._dirty = True
+                if time.monotonic() >= next_heartbeat:
+                    self._stream.heartbeat()
+                    self._dirty = True
+                    next_heartbeat = time.monotonic() + self._heartbeat
+                self._sync_when_due()
+            except Exception as error:  # without this thread nothing is durable, whatever else it cannot do
+                note_fault("durability", error, "it is tried again")
+                self._only_sync(_TROUBLE_SECONDS)
+
+    def _only_sync(self, seconds: float) -> None:
+        """Leave gaps and heartbeats alone for so many seconds; what is appended becomes durable as ever."""
+        until = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < until:
+            self._sync_when_due()
+            self._wait(until - time.monotonic())
+
+    def _sync_when_due(self) -> None:
+        if self._dirty:
+            until = time.monotonic() + self._interval
+            while not self._waiters and not self._stopping and time.monotonic() < until:
+                self._wait(until - time.monotonic())
+            self._sync()
 
     def _sync(self) -> None:
+        """Sync, and tell those who wait; never raises."""
         with self._sync_lock:
             self._dirty = False
             waiting: list[tuple[Position, Future[None]]] = []
@@ -117,6 +134,11 @@ class DurabilityThread:
                 _log.error("The audit spool cannot be made durable (%s); check the disk.", error.strerror)
                 for _, future in waiting:
                     future.set_exception(error)
+                return
+            except Exception as error:  # whoever waits must hear of it, in the one way that he looks for
+                note_fault("durability", error, "what waits for it is not durable")
+                for _, future in waiting:
+                    future.set_exception(OSError(f"a fault of AuditSpan ({type(error).__name__})"))
                 return
             for position, future in waiting:
                 if position <= reached:

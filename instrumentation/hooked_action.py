@@ -8,7 +8,7 @@ import time
 from .. import semconv
 from ..semconv import EventClass, Outcome
 from .encode import AttributeValue
-from .guard import note_fault, refuse_after_fault, refuses
+from .guard import note_fault, note_loss, refuse_after_fault, refuses
 from .recorder import AuditRefused, Recorder, RecordId, get_recorder
 
 __all__ = ["HookedAction", "type_of_error"]
@@ -59,6 +59,7 @@ class HookedAction:
         try:
             self._record(last, self._started)
         except AuditRefused as refusal:
+            # Not a loss of its own: whoever refuses has counted it, or has the record in the spool.
             note_fault(f"{self._class}.outcome", refusal)
 
     def only(self, outcome: Outcome) -> None:
@@ -75,7 +76,7 @@ class HookedAction:
             return recorder.record(self._class, {**self.attributes, **more}, start_time=start)
         except AuditRefused:
             raise
-        except Exception as error:
-            note_fault(f"{self._class}.record", error)
+        except Exception as error:  # a bug of ours is not the caller's, unless the class is fail_closed
+            note_loss(f"{self._class}.record", error, self._recorder)
             refuse_after_fault(self._class, error, refuses(self._class, self._recorder))
             return None

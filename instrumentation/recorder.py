@@ -20,10 +20,11 @@ from ..errors import AuditSpanError
 from . import fork
 from .durability import DurabilityThread
 from .encode import Attributes, Parent, encode_span, new_record_id
+from .faults import note_fault
 from .settings import InstrumentationSettings, Mode
 from .shipping_thread import RecordRefused, ShippingThread
 from .spool import Position
-from .stream import RecordLost, Stream
+from .stream import RecordDeferred, RecordLost, Stream
 
 __all__ = ["AuditRefused", "RecordId", "Recorder", "get_recorder", "set_recorder"]
 
@@ -95,9 +96,26 @@ class Recorder:
         current = self._incarnation
         return current.stream.lost if current is not None else 0
 
+    @property
+    def losing(self) -> bool:
+        """Whether records are being lost because the spool cannot be written, so that the next would be as well."""
+        current = self._incarnation
+        return current is not None and current.stream.losing
+
+    def lose(self, reason: str) -> None:
+        """Count a record that was lost on its way here; an ``audit.gap`` record tells it as soon as writing works.
+
+        Args:
+            reason: ``audit.gap.reason``.
+        """
+        if self.enabled:
+            current = self._current()
+            current.stream.lose(reason)
+            current.durability.touch()
+
     def refuses(self, event_class: str) -> bool:
         """Whether actions of this class are refused when their record cannot be made durable (``fail_closed``)."""
-        return event_class in self.settings.fail_closed
+        return self.enabled and event_class in self.settings.fail_closed
 
     def prepare(self) -> None:
         """Detect the resource now, so that a forked child need not: a fork may break an import of a detector."""
@@ -205,8 +223,7 @@ class Recorder:
             )
         except Exception as error:
             # Whatever a mapping of the host's does when it is read: counted, and never the host's problem.
-            current.durability.touch()
-            current.stream.lose("unencodable")
+            self.lose("unencodable")
             self._not_recorded(event_class, RecordLost("unencodable", type(error).__name__))
             return RecordId(record_id), None
         try:
@@ -215,12 +232,20 @@ class Recorder:
             current.durability.touch()
             self._not_recorded(event_class, error)
             return RecordId(record_id), None
+        except RecordDeferred as error:
+            self._not_durable(event_class, error)
+            return RecordId(record_id), None
         current.durability.touch()
         current.shipping.touch()
+        if position is None:
+            # Durable already, but the call that it interrupted holds the lock: nobody can wait here for the collector.
+            if chosen is Mode.RECEIPT:
+                self._not_durable(event_class, RecordDeferred())
+            return RecordId(record_id), None
         return RecordId(record_id), self._await(current, chosen, position)
 
-    def _await(self, current: _Incarnation, mode: Mode, position: Position | None) -> tuple[Future[None], float] | None:
-        if mode is Mode.LOCAL or position is None:
+    def _await(self, current: _Incarnation, mode: Mode, position: Position) -> tuple[Future[None], float] | None:
+        if mode is Mode.LOCAL:
             return None
         if mode is Mode.LOCAL_SYNC:
             return current.durability.durable(position), self.settings.sync_timeout
@@ -243,15 +268,16 @@ class Recorder:
             )
 
     def _not_durable(self, event_class: str, error: BaseException) -> None:
-        """The record is in the spool, but not as durable as its mode demands."""
+        """The record is kept, but not as durable as its mode demands."""
         why = "refused by the collector" if isinstance(error, RecordRefused) else "not confirmed in time"
         why = "the disk would not" if isinstance(error, OSError) and not isinstance(error, TimeoutError) else why
+        why = "the call that it interrupts has to end first" if isinstance(error, RecordDeferred) else why
         if self.refuses(event_class):
             raise AuditRefused(
                 f"The action is refused: its audit record is not durable ({why}).",
                 remedy="Check the audit spool's disk and the collector, then try again.",
             ) from error
-        _log.error("An audit record of class %s is in the spool but not as durable as asked (%s).", event_class, why)
+        _log.error("An audit record of class %s is kept but not as durable as asked (%s).", event_class, why)
 
     def _current(self) -> _Incarnation:
         current = self._incarnation
@@ -309,7 +335,10 @@ class Recorder:
         if current is None or current.pid != os.getpid():
             return
         self._incarnation = None
-        current.stream.close()
+        try:
+            current.stream.close()
+        except Exception as error:  # the rest must come to its end, or the lock keeps the stream from adoption
+            note_fault("close", error, "the stream ends without its last record, as that of a killed process does")
         current.durability.stop()
         delivered = self._ship_last(current)
         current.shipping.stop()

@@ -26,7 +26,7 @@ from .settings import InstrumentationSettings
 from .spool import REFUSED_DIRECTORY, sync_directory
 from .spool_reader import Batch, Record, SpoolReader
 
-__all__ = ["CollectorUnavailable", "GapSink", "Shipper", "ShippingStopped"]
+__all__ = ["CollectorUnavailable", "GapSink", "Shipper", "ShippingInterrupted", "ShippingStopped"]
 
 _log = logging.getLogger(__name__)
 _CONTROL_CLASSES: Final = frozenset(
@@ -35,11 +35,15 @@ _CONTROL_CLASSES: Final = frozenset(
 _LOG_EVERY_SECONDS: Final = 60.0
 
 
-class ShippingStopped(Exception):
+class ShippingInterrupted(Exception):
+    """Shipping ends here, in order; nothing was forgotten."""
+
+
+class ShippingStopped(ShippingInterrupted):
     """Asked to stop before the collector answered; nothing was forgotten."""
 
 
-class CollectorUnavailable(Exception):
+class CollectorUnavailable(ShippingInterrupted):
     """The collector does not acknowledge now, and the caller would not wait; nothing was forgotten."""
 
 

@@ -14,8 +14,9 @@ from queue import Empty, SimpleQueue
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from .adoption import adopt
+from .faults import note_fault
 from .settings import InstrumentationSettings
-from .shipper import CollectorUnavailable, GapSink, Shipper, ShippingStopped
+from .shipper import CollectorUnavailable, GapSink, Shipper, ShippingInterrupted, ShippingStopped
 from .spool import Position
 from .spool_reader import Batch, Record, SpoolReader
 from .stream import Stream
@@ -32,7 +33,7 @@ class RecordRefused(Exception):
     """The collector refused this record for good."""
 
 
-class _OwnFirst(Exception):
+class _OwnFirst(ShippingInterrupted):
     """The own stream has records: they go before those of the dead."""
 
 
@@ -147,7 +148,13 @@ class ShippingThread:
                     break
                 except OSError as error:
                     _log.error("The audit spool cannot be shipped now (%s); trying again.", error)
-                    self._wait(_TROUBLE_SECONDS)
+                    self._pause(_TROUBLE_SECONDS, firm=True)
+                    continue
+                except Exception as error:  # while this process lives, nobody else ships what is in its spool
+                    note_fault("shipping", error, "the records stay in the spool, and are tried again")
+                    # Where the fault struck is not known: read the cursor anew.
+                    reader = None
+                    self._pause(_TROUBLE_SECONDS, firm=True)
                     continue
                 if not self._has_work:
                     self._wait(next_adoption - time.monotonic())

@@ -111,7 +111,7 @@ class StreamLock:
                 return cls(descriptor)
         except BlockingIOError:
             pass
-        except BaseException:
+        except BaseException:  # nobody else knows the descriptor yet
             close_tracked(descriptor)
             raise
         close_tracked(descriptor)
@@ -157,14 +157,14 @@ class SpoolWriter:
                 raise OSError(errno.EBUSY, "a newborn stream is locked by somebody else")
             self.lock = lock
             newborn.rename(self.directory)
-        except BaseException:
+        except BaseException:  # an interrupted start leaves nothing behind either
             if lock is not None:
                 lock.release()
             _remove_newborn(newborn)
             raise
         try:
             self._rotate()
-        except BaseException:
+        except BaseException:  # or the lock would keep a stream from adoption that nobody writes
             self.discard()
             raise
 

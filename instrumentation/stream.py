@@ -28,9 +28,11 @@ from .frames import FRAME_OVERHEAD, join_header
 from .settings import InstrumentationSettings
 from .spool import Position, SpoolFull, SpoolWriter, spool_usage
 
-__all__ = ["RecordLost", "Stream"]
+__all__ = ["RecordDeferred", "RecordLost", "Stream"]
 
 _CHECK_USAGE_SECONDS: Final = 1.0
+_WRITING: Final = frozenset({"spool_full", "disk_full", "write_failed"})
+"""Reasons of gaps that say that the spool cannot be written."""
 
 
 class RecordLost(OSError):
@@ -39,6 +41,10 @@ class RecordLost(OSError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+class RecordDeferred(Exception):
+    """A record waits for the call that it interrupted, on the same thread: it cannot be as durable as asked by then."""
 
 
 @dataclass(slots=True)
@@ -100,12 +106,18 @@ class Stream:
         """Records lost and not yet told in a gap record."""
         return sum(gap.count for gap in list(self._gaps.values()))
 
+    @property
+    def losing(self) -> bool:
+        """Whether records were lost because the spool cannot be written, and it still cannot."""
+        return not _WRITING.isdisjoint(list(self._gaps))
+
     def append(self, span: bytes, *, counted: bool = True) -> Position | None:
         """Number an encoded span and hand it to the kernel; its position, None when it is durable already.
 
         Raises:
             RecordLost: the record is not in the spool. When ``counted``, it has used its number up and will be told in
                 a gap record; the stream's own records are not, they are only late.
+            RecordDeferred: it interrupts the opening of the stream, and is appended when that is done.
         """
         if self._is_interrupting():
             self._append_nested(span)
@@ -164,7 +176,7 @@ class Stream:
         if writer is None:
             # The interrupted call is opening the stream, and appends this when it has.
             self._deferred.append(span)
-            return
+            raise RecordDeferred
         sequence = self._take_number()
         self._nested = True
         try:
@@ -184,11 +196,19 @@ class Stream:
                 self._append_deferred()
 
     def _append_deferred(self) -> None:
-        with contextlib.suppress(IndexError):
-            while True:
+        while self._deferred:
+            try:
                 span = self._deferred.popleft()
-                with contextlib.suppress(RecordLost):
-                    self.append(span)
+            except IndexError:  # another thread has taken the last one
+                return
+            try:
+                self.append(span)
+            except RecordLost:  # counted there
+                continue
+            except BaseException as error:  # nobody else knows of this record, whatever keeps it from the spool
+                self.lose("write_failed")
+                if not isinstance(error, Exception):
+                    raise
 
     def _ready(self) -> SpoolWriter:
         """The writer, opened, with its length known."""
@@ -267,6 +287,8 @@ class Stream:
         """Write ``audit.stream.closed``, the last record; later ones belong to another stream."""
         with self._held():
             if not self.closed:
+                # A stream that has nothing but losses is opened for them.
+                self.tell_gaps()
                 self._tell_last(EventClass.STREAM_CLOSED, "close")
                 self.closed = True
 

@@ -50,7 +50,7 @@ def open_store(directory: DataDirectory, settings: Settings, *, reading: bool = 
     if not reading:
         try:
             check_deployment(store, settings.deployment)
-        except BaseException:
+        except BaseException:  # nobody else has it yet, and it holds its directory or connections
             store.close()
             raise
     return store

@@ -15,9 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-__all__ = ["QueryPipe", "query_pipe"]
+__all__ = ["QueryEnded", "QueryPipe", "query_pipe"]
 
 _PIPE_BYTES: Final = 2**20
+
+
+class QueryEnded(Exception):
+    """The thread of a query was ended by what is no ordinary error, such as an interrupt."""
 
 
 class QueryPipe:
@@ -51,9 +55,9 @@ def query_pipe(execute: Callable[[str], object], cancel: Callable[[str], None]) 
     def run() -> None:
         try:
             execute(f"INTO OUTFILE '/proc/self/fd/{write_end}' APPEND /* {name} */")
-        except Exception as error:
-            # Nobody waits here: whoever reads the pipe gets it.
-            failures.append(error)
+        except BaseException as error:  # what was written until then must never pass for the whole
+            # Nobody waits here: whoever reads the pipe gets it, as an error that ends no more than his query.
+            failures.append(error if isinstance(error, Exception) else QueryEnded(type(error).__name__))
         finally:
             os.close(write_end)
 
@@ -62,7 +66,7 @@ def query_pipe(execute: Callable[[str], object], cancel: Callable[[str], None]) 
     source = os.fdopen(read_end, "rb")
     try:
         yield QueryPipe(source, worker, failures)
-    except BaseException:
+    except BaseException:  # a reader that is closed or interrupted leaves the query running too
         source.close()
         if worker.is_alive():
             cancel(name)

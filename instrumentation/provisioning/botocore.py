@@ -15,7 +15,7 @@ from ... import semconv
 from ...semconv import EventClass, Outcome
 from ..aws_client import caller_attributes, error_attributes, outcome_of_error
 from ..encode import AttributeValue
-from ..guard import guarded
+from ..guard import guarded, recognised
 from ..hooked_action import HookedAction
 from ..recorder import Recorder
 from .operations import OPERATIONS, ProvisioningOperation
@@ -53,8 +53,13 @@ class BotocoreAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _wrap(self, module: Any) -> None:
         wrapt.wrap_function_wrapper(module, "BaseClient._make_api_call", self._call)
 
+    def _find(self, client: Any, args: Any, kwargs: Any) -> tuple[ProvisioningOperation, Mapping[str, Any]] | None:
+        return recognised(
+            "aws.operation", EventClass.ACCELERATOR_PROVISION, self._recorder, None, _operation, client, args, kwargs
+        )
+
     def _call(self, wrapped: Callable[..., Any], client: Any, args: Any, kwargs: Any) -> Any:
-        found = guarded("aws.operation", None, _operation, client, args, kwargs) if self._active else None
+        found = self._find(client, args, kwargs) if self._active else None
         if found is None:
             return wrapped(*args, **kwargs)
         operation, parameters = found
@@ -63,7 +68,7 @@ class BotocoreAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         action.begin()
         try:
             response = wrapped(*args, **kwargs)
-        except BaseException as error:
+        except BaseException as error:  # being interrupted is an outcome too
             special = guarded("aws.refused", None, operation.refused, error, parameters)
             outcome, more = special or (outcome_of_error(error), error_attributes(error))
             action.end(outcome, more)
@@ -74,7 +79,7 @@ class BotocoreAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
 def _operation(client: Any, args: Any, kwargs: Any) -> tuple[ProvisioningOperation, Mapping[str, Any]] | None:
     """The operation of a call and its parameters, when it is one that is recorded."""
-    name = args[0] if args else kwargs["operation_name"]
+    name = args[0] if args else kwargs.get("operation_name")
     operation = _BY_NAME.get((client.meta.service_model.service_name, name))
     if operation is None:
         return None

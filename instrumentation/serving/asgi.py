@@ -71,6 +71,7 @@ class AsgiAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         """End the stream with the server: uvicorn then dies of the signal that ended it, and no exit handler runs."""
         result = await wrapped(*args, **kwargs)
         if self._active:
+            # What a fault here leaves unshipped is in the spool, for the next process: no record is lost.
             await asyncio.to_thread(guarded, "serving.shutdown", None, self._close)
         return result
 

@@ -75,9 +75,9 @@ class HttpExchange:
         """Run the application; what it raises is raised unchanged, after it is recorded."""
         try:
             await application(scope, self._receive, self._send)
-        except BaseException as error:
+        except BaseException as error:  # being cancelled is an outcome too
             if self._refused and isinstance(error, Exception):
-                # The application fell over the refusal; the client has its answer.
+                # The application fell over the refusal, which is counted; the client has its answer.
                 return
             await self._ended(error)
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ...semconv import EventClass
-from ..guard import note_fault, refuses
+from ..guard import note_fault, recognised
 from ..recorder import AuditRefused, Recorder, get_recorder
 from .access import Access, Scope
 from .exchange import Application, HttpExchange, Receive, Send, refuse
@@ -45,11 +45,9 @@ class AuditMiddleware:
         """Serve one connection; messages and exceptions pass unchanged."""
         exchange: HttpExchange | WebSocketExchange | _Refusal | None
         try:
-            exchange = self._begin(scope, receive, send)
-        except Exception as error:
-            note_fault("serving.begin", error)
-            closed = refuses(_CLASS, self._recorder)
-            exchange = _Refusal(send, websocket=scope["type"] == "websocket") if closed else None
+            exchange = recognised("serving.begin", _CLASS, self._recorder, None, self._begin, scope, receive, send)
+        except AuditRefused:
+            exchange = _Refusal(send, websocket=scope["type"] == "websocket")
         if exchange is None:
             await self.app(scope, receive, send)
             return
@@ -67,7 +65,7 @@ class AuditMiddleware:
             return None
         # In place, not in a copy: servers and their middleware read back from the scope what was put into it.
         scope[MARK] = True
-        if recorder.lost and recorder.refuses(_CLASS):
+        if recorder.losing and recorder.refuses(_CLASS):
             return _Refusal(send, websocket=kind == "websocket")
         access = Access(scope, recorder.settings, self._settings.forwarded_header)
         records = AccessRecords(recorder, access)
@@ -77,13 +75,14 @@ class AuditMiddleware:
 
 
 class _Refusal:
-    """Stands in for an exchange while records are known to be lost: the application is not called at all."""
+    """Stands in for an exchange whose record is known to be lost: the application is not called at all."""
 
     def __init__(self, send: Send, *, websocket: bool) -> None:
         self._send = send
         self._websocket = websocket
 
     async def run(self, application: Application, scope: Scope) -> None:
+        # Not a loss of its own: the application is not called.
         note_fault("serving.refused", AuditRefused("Records are being lost."))
         if self._websocket:
             await self._send({"type": "websocket.close", "code": 1013})

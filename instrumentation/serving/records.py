@@ -6,7 +6,7 @@ import time
 
 from ...semconv import EventClass, Outcome
 from ..encode import AttributeValue
-from ..guard import guarded, note_fault, refuse_after_fault
+from ..guard import guarded, note_fault, note_loss, refuse_after_fault
 from ..recorder import AuditRefused, Recorder, RecordId
 from ..settings import Mode
 from .access import Access
@@ -69,6 +69,7 @@ class AccessRecords:
     def _refused_at_end(self, refusal: AuditRefused) -> None:
         if not self.started:
             raise refusal
+        # Not a loss of its own: whoever refuses has counted it, or has the record in the spool.
         note_fault("serving.outcome", refusal)
 
     async def _write(self, outcome: Outcome) -> RecordId | None:
@@ -85,8 +86,8 @@ class AccessRecords:
             )
         except AuditRefused:
             raise
-        except Exception as error:
-            note_fault("serving.record", error)
+        except Exception as error:  # a bug of ours is not the request's, unless its class is fail_closed
+            note_loss("serving.record", error, self._recorder)
             refuse_after_fault(_CLASS, error, self._recorder.refuses(_CLASS))
             return None
 
@@ -103,8 +104,8 @@ class AccessRecords:
             )
         except AuditRefused:
             raise
-        except Exception as error:
-            note_fault("serving.record", error)
+        except Exception as error:  # a bug of ours is not the request's, unless its class is fail_closed
+            note_loss("serving.record", error, self._recorder)
             refuse_after_fault(_CLASS, error, self._recorder.refuses(_CLASS))
             return None
 

@@ -32,8 +32,9 @@ class WebSocketExchange:
         """Run the application; what it raises is raised unchanged, after it is recorded."""
         try:
             await application(scope, self._receive, self._send)
-        except BaseException as error:
+        except BaseException as error:  # being cancelled is an outcome too
             if self._refused and isinstance(error, Exception):
+                # The application fell over the refusal, which is counted; the client has its answer.
                 return
             self._access.note_error(error)
             cancelled = not isinstance(error, Exception)
@@ -43,6 +44,7 @@ class WebSocketExchange:
             guarded("serving.websocket", None, self._end_now, Outcome.SUCCESS if self._accepted else Outcome.FAILURE)
 
     def _end_now(self, outcome: Outcome) -> None:
+        """Record the end. What costs the record is counted there; no more than a refusal comes from it."""
         self._records.end_now(outcome)
 
     async def _receive(self) -> Message:

@@ -11,7 +11,7 @@ from ... import semconv
 from ...semconv import EventClass, Outcome
 from ..aws_client import caller_attributes, error_attributes, outcome_of_error
 from ..encode import AttributeValue
-from ..guard import guarded
+from ..guard import guarded, note_loss, recognised
 from ..hooked_action import HookedAction
 from ..recorder import Recorder
 from .artifact import COPY_SOURCE, TransferSettings, body_size, copy_source, declared_digest, place, s3_uri
@@ -19,6 +19,7 @@ from .managed import ManagedTransfers
 
 __all__ = ["DirectTransfers"]
 
+_CLASS: Final = EventClass.MODEL_TRANSFER
 _DIRECTIONS: Final = {
     "PutObject": "upload",
     "GetObject": "download",
@@ -48,7 +49,7 @@ class DirectTransfers:
 
     def call(self, wrapped: Callable[..., Any], client: Any, args: Any, kwargs: Any) -> Any:
         """Around ``BaseClient._make_api_call``."""
-        found = guarded("s3.operation", None, self._find, client, args, kwargs)
+        found = recognised("s3.operation", _CLASS, self._recorder, None, self._find, client, args, kwargs)
         if found is None:
             return wrapped(*args, **kwargs)
         operation, parameters, uri = found
@@ -60,13 +61,16 @@ class DirectTransfers:
         transfer = begun or self._begin(client, operation, parameters, uri)
         try:
             response = wrapped(*args, **kwargs)
-        except BaseException as error:
+        except BaseException as error:  # being interrupted is an outcome too
             if begun is None:
                 transfer.end(outcome_of_error(error), error_attributes(error))
             # A completion that failed may be tried again: the upload is still there.
             raise
         if operation == "CreateMultipartUpload":
-            guarded("s3.upload", None, self._remember, response, transfer)
+            try:
+                self._remember(response, transfer)
+            except Exception as error:  # the upload goes on; that it ended, nobody will know to record
+                note_loss("s3.upload", error, self._recorder)
         elif begun is not None:
             self._end_upload(parameters.get("UploadId"), Outcome.SUCCESS, {})
         else:
@@ -81,23 +85,28 @@ class DirectTransfers:
         url = wrapped(*args, **kwargs)
         method = args[0] if args else kwargs.get("ClientMethod")
         parameters = (args[1] if len(args) > 1 else kwargs.get("Params")) or {}
-        guarded("s3.grant", lambda: None, self._grant, client, _GRANTS.get(str(method)), parameters)()
+        self._granted(client, _GRANTS.get(str(method)), parameters)
         return url
 
     def presign_post(self, wrapped: Callable[..., Any], client: Any, args: Any, kwargs: Any) -> Any:
         """Around ``generate_presigned_post``, as ``presign_url``."""
         form = wrapped(*args, **kwargs)
         named = dict(zip(("Bucket", "Key"), args, strict=False)) | kwargs
-        guarded("s3.grant", lambda: None, self._grant, client, "PostObject", named)()
+        self._granted(client, "PostObject", named)
         return form
 
-    def _grant(self, client: Any, operation: str | None, parameters: Mapping[str, Any]) -> Callable[[], None]:
-        """What records a grant; it may refuse, so it runs outside the guard."""
+    def _granted(self, client: Any, operation: str | None, parameters: Mapping[str, Any]) -> None:
+        grant = recognised("s3.grant", _CLASS, self._recorder, None, self._grant, client, operation, parameters)
+        if grant is not None:
+            grant.only(Outcome.SUCCESS)
+
+    def _grant(self, client: Any, operation: str | None, parameters: Mapping[str, Any]) -> HookedAction | None:
+        """The grant to record, when it is one that is recorded."""
         if operation is None or client.meta.service_model.service_name != "s3":
-            return lambda: None
+            return None
         uri = s3_uri(parameters.get("Bucket"), parameters.get("Key"))
         if not self._settings.records(uri):
-            return lambda: None
+            return None
         caller = caller_attributes(client)
         if operation == "GetObject":
             # Whoever holds the URL can read, from anywhere: the destination is not known.
@@ -110,14 +119,13 @@ class DirectTransfers:
             semconv.TRANSFER_DIRECTION: "grant",
             semconv.RPC_METHOD: f"s3/{operation}",
         }
-        grant = HookedAction(EventClass.MODEL_TRANSFER, attributes, recorder=self._recorder)
-        return lambda: grant.only(Outcome.SUCCESS)
+        return HookedAction(_CLASS, attributes, recorder=self._recorder)
 
     def _find(self, client: Any, args: Any, kwargs: Any) -> tuple[str, Mapping[str, Any], str] | None:
         """Operation, parameters and artifact of a call that is recorded."""
         if client.meta.service_model.service_name != "s3":
             return None
-        operation = args[0] if args else kwargs["operation_name"]
+        operation = args[0] if args else kwargs.get("operation_name")
         if operation not in _DIRECTIONS and operation != "AbortMultipartUpload":
             return None
         parameters = args[1] if len(args) > 1 else kwargs.get("api_params", {})
@@ -142,7 +150,7 @@ class DirectTransfers:
             semconv.ARTIFACT_SIZE: stated,
             semconv.ARTIFACT_DIGEST: guarded("s3.digest", None, declared_digest, parameters),
         }
-        transfer = HookedAction(EventClass.MODEL_TRANSFER, attributes, recorder=self._recorder)
+        transfer = HookedAction(_CLASS, attributes, recorder=self._recorder)
         transfer.begin()
         return transfer
 

@@ -18,7 +18,7 @@ from ... import semconv
 from ...semconv import EventClass, Outcome
 from ..aws_client import caller_attributes, error_attributes, outcome_of_error
 from ..encode import AttributeValue
-from ..guard import guarded
+from ..guard import guarded, recognised
 from ..hooked_action import HookedAction
 from ..recorder import Recorder
 from .artifact import COPY_SOURCE, TransferSettings, body_size, copy_source, declared_digest, place, s3_uri
@@ -31,6 +31,8 @@ PARAMETERS: Final[dict[str, tuple[str, ...]]] = {
     "copy": ("copy_source", "bucket", "key", "extra_args", "subscribers", "source_client"),
 }
 """Parameters of the managers' methods, in order."""
+
+_CLASS: Final = EventClass.MODEL_TRANSFER
 
 _at_work: ContextVar[bool] = ContextVar("auditspan_s3transfer_at_work", default=False)
 
@@ -65,22 +67,23 @@ class ManagedTransfers:
     def _run(
         self, wrapped: Callable[..., Any], caller: Callable[[], dict[str, AttributeValue]], args: Any, kwargs: Any
     ) -> Any:
-        direction = wrapped.__name__
-        bound = guarded("s3transfer.arguments", None, _bind, direction, args, kwargs)
-        if bound is None:
+        found = recognised("s3transfer.arguments", _CLASS, self._recorder, None, self._find, wrapped, args, kwargs)
+        if found is None:
             return wrapped(*args, **kwargs)
-        uri = s3_uri(bound["bucket"], bound["key"])
-        if not self._settings.records(uri):
-            return wrapped(*args, **kwargs)
-        transfer = HookedAction(
-            EventClass.MODEL_TRANSFER, self._attributes(direction, uri, caller, bound), recorder=self._recorder
-        )
+        direction, uri, bound = found
+        transfer = HookedAction(_CLASS, self._attributes(direction, uri, caller, bound), recorder=self._recorder)
         transfer.begin()
         with self._lock:
             self._active[uri] += 1
+        ended = False
 
         def done(outcome: Outcome, more: dict[str, AttributeValue]) -> None:
+            nonlocal ended
             with self._lock:
+                if ended:
+                    # Told of by the manager, before its method raised all the same.
+                    return
+                ended = True
                 self._active[uri] -= 1
                 if not self._active[uri]:
                     del self._active[uri]
@@ -89,9 +92,18 @@ class ManagedTransfers:
         try:
             # First in the list: a subscriber of the caller's may run for long, or use the artifact.
             return wrapped(**{**bound, "subscribers": [_OnDone(done), *(bound.get("subscribers") or ())]})
-        except BaseException as error:
+        except BaseException as error:  # being interrupted is an outcome too
             done(outcome_of_error(error), error_attributes(error))
             raise
+
+    def _find(self, wrapped: Callable[..., Any], args: Any, kwargs: Any) -> tuple[str, str, dict[str, Any]] | None:
+        """Direction, artifact and arguments of a transfer that is recorded."""
+        direction = wrapped.__name__
+        bound = _bind(direction, args, kwargs)
+        if bound is None:
+            return None
+        uri = s3_uri(bound["bucket"], bound["key"])
+        return (direction, uri, bound) if self._settings.records(uri) else None
 
     def _attributes(
         self, direction: str, uri: str, caller: Callable[[], dict[str, AttributeValue]], bound: Mapping[str, Any]
@@ -160,7 +172,7 @@ def _error_of(future: Any, given: Mapping[str, Any]) -> BaseException | None:
         return error if isinstance(error, BaseException) else None
     try:
         future.result()
-    except BaseException as error:
+    except BaseException as error:  # s3transfer keeps whatever ended the transfer, interrupts included
         return error
     return None
 

@@ -12,8 +12,9 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS / "service")]
 """For the service as a process, and the requests whose bytes are known."""
 
-from running_service import Service, until  # noqa: E402
+from running_service import Service  # noqa: E402
 from sent_spans import an_access, request_of, resource  # noqa: E402
+from waiting import until  # noqa: E402
 
 HOSTILE = "[/red]\x1b[31mevil\u202etxt"
 """An actor id that tries to speak to the terminal, and to the table's markup."""

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from command_line import auditspan, fails, gives
 from conftest import Running
-from running_service import Service, until
+from running_service import Service
+from waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 from broker import running as running_kafka
 from command_line import fails, gives
-from running_service import PROGRAM, Service, until
+from running_service import PROGRAM, Service
 from sent_spans import an_access, request_of, resource
+from waiting import until
 
 from auditspan.config import KafkaSettings
 from auditspan.journal import EntryKind

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from command_line import auditspan, fails, gives
 from conftest import Running
-from running_service import until
+from waiting import until
 
 
 def mode(path: Path) -> int:

@@ -161,6 +161,7 @@ class _Service:
         self._server = uvicorn.Server(config)
         serving = asyncio.create_task(self._server.serve())
         while not self._server.started:
+            assert not serving.done(), "the server ended"
             await asyncio.sleep(0.005)
         running.http_port = self._server.servers[0].sockets[0].getsockname()[1]
         self._ready.set()

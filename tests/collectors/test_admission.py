@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future
 
 import pytest
+from auditspan.collectors import admission as module
 from auditspan.collectors.admission import AdmissionLimits, Received, build_admission
 from auditspan.collectors.disk import DiskWatermark
 from auditspan.collectors.grpc import serve_grpc
@@ -66,3 +68,43 @@ def test_two_services_never_share_a_port_unnoticed(admission):
             await first.stop(0)
 
     asyncio.run(serve_twice())
+
+
+def test_a_probe_that_meets_a_fault_reads_as_not_ready(admission, monkeypatch):
+    def broken(self):
+        raise RuntimeError
+
+    async def ask() -> None:
+        assert await admission.unready() == []
+        monkeypatch.setattr(SqliteJournal, "probe", broken)
+        monkeypatch.setattr(module, "_PROBE_KEPT_SECONDS", 0.0)
+        assert await admission.unready() == ["the journal cannot be asked (RuntimeError)"]
+        # For as long as an answer is kept, too.
+        monkeypatch.setattr(module, "_PROBE_KEPT_SECONDS", 60.0)
+        assert await admission.unready() == ["the journal cannot be asked (RuntimeError)"]
+
+    asyncio.run(ask())
+
+
+def test_a_probe_whose_asker_leaves_is_no_answer(admission, monkeypatch):
+    asked = []
+
+    def probe(self):
+        asked.append(Future())
+        return asked[-1]
+
+    async def ask() -> None:
+        assert await admission.unready() == []
+        monkeypatch.setattr(SqliteJournal, "probe", probe)
+        monkeypatch.setattr(module, "_PROBE_KEPT_SECONDS", 0.0)
+        asking = asyncio.create_task(admission.unready())
+        while not asked:
+            await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        monkeypatch.setattr(module, "_PROBE_KEPT_SECONDS", 60.0)
+        monkeypatch.setattr(module, "_PROBE_SECONDS", 0.05)
+        assert await admission.unready() != []
+
+    asyncio.run(ask())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
-import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,9 +12,9 @@ from contextlib import contextmanager
 from final_checks import Witness
 from matrix import Load
 from members import Supervisor
-from running_service import until
 from tcp_proxy import Fault, TcpProxy
 from topologies import Topology
+from waiting import until
 
 EVENTS = b"INSERT INTO auditspan.events"
 CHECKPOINTS = b"INSERT INTO auditspan.checkpoints"
@@ -72,14 +73,24 @@ class Boundaries:
             member.start()
 
     def _collector_waits(self) -> None:
+        # Without a journal it could not start.
+        until(self._topology.members["collector-1"].ready, "collector-1 to be ready", _PATIENCE)
         with self._supervisor.held("broker-1") as broker:
             broker.suspend()
             try:
                 # What comes now waits for the journal, in a request that nobody has answered.
-                time.sleep(0.5)
+                before = self._received()
+                until(lambda: self._received() > before, "a request that waits for the journal", _PATIENCE)
                 self._kill("collector-1")
             finally:
                 broker.resume()
+
+    def _received(self) -> float:
+        """Spans that came to the first collector since it started, journaled or not."""
+        with urllib.request.urlopen(f"http://{self._topology.otlp_http[0]}/metrics", timeout=10) as answer:
+            found = re.search(rb"^auditspan_received_spans_total (\S+)$", answer.read(), re.MULTILINE)
+        assert found is not None
+        return float(found[1])
 
     def _collector_answers(self) -> None:
         killed = threading.Event()

@@ -18,10 +18,10 @@ from balancer import Balancer
 from delivered import Delivered, Diary, read_diaries
 from final_checks import SealedLog, Witness, prove, settle
 from members import Supervisor
-from running_service import until
 from schedule import Fault, Kind
 from tcp_proxy import Fault as WayFault
 from topologies import Topology
+from waiting import until
 
 HERE = Path(__file__).parent
 INSERT = b"INSERT INTO auditspan.events"

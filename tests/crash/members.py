@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from broker import Broker
-from running_service import PROGRAM, until
+from running_service import PROGRAM
+from waiting import until
 
 
 class Member:
@@ -168,7 +168,7 @@ class Supervisor:
                     if status is not None:
                         lines = [line for line in member.said().splitlines() if "Error: " in line] or [""]
                         self.ends[name.rpartition("-")[0] or name, status, lines[-1][:200]] += 1
-                        time.sleep(0.1)
+                        self._enough.wait(0.1)
                         member.start()
                 finally:
                     self._guards[name].release()

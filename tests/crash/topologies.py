@@ -20,6 +20,7 @@ from reference.derive import Entry
 from reference.journal import journal_entries
 from running_service import PROGRAM
 from tcp_proxy import TcpProxy
+from waiting import until
 
 from auditspan.data_directory import DataDirectory
 from auditspan.tokens import TokenRegistry
@@ -191,8 +192,6 @@ class KafkaGroup(_Base):
         )
         store.start()
         self.members = {f"broker-{broker.number}": BrokerMember(broker) for broker in brokers} | {"store": store}
-        from running_service import until
-
         until(store.ready, "the store to be ready")
         for name in ("read.token", "write.token"):
             shutil.copy(store_data / name, self.data / name)

@@ -7,6 +7,7 @@ from typing import Any
 
 from auditspan.instrumentation.frames import MAGIC, Frame, FrameKind, read_frames
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from waiting import until
 
 
 def attributes_of(span: Span) -> dict[str, Any]:
@@ -35,3 +36,14 @@ def spooled(directory: Path, event_class: str) -> list[dict[str, Any]]:
     """The attributes of every record of a class in a spool."""
     found = [attributes_of(span) for span in spooled_spans(directory)]
     return [item for item in found if item["audit.event.class"] == event_class]
+
+
+def told_gaps(directory: Path, count: int = 1) -> list[tuple[str, int]]:
+    """Reason and count of every gap record in a spool, once at least ``count`` records are told lost."""
+
+    def gaps() -> list[tuple[str, int]]:
+        found = spooled(directory, "audit.gap") if directory.exists() else []
+        return [(item["audit.gap.reason"], item["audit.gap.count"]) for item in found]
+
+    until(lambda: sum(lost for _, lost in gaps()) >= count, "the gap to be told", 10)
+    return gaps()

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from auditspan.instrumentation.adoption import count_refused, inspect_spool, ship_spool
+from auditspan.instrumentation.delivery import read_answer
 from auditspan.instrumentation.frames import Frame, FrameKind, read_frames
 from loopback_collector import Script
 from opentelemetry import trace
@@ -75,6 +76,23 @@ def test_retry_after_is_honoured(collector, recorder, access):
     assert collector.wait_for(lambda it: it.requests == 1)
     assert not collector.wait_for(lambda it: it.requests > 1, timeout=0.7)
     assert collector.wait_for(lambda it: it.requests > 1, timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 300.0),
+        ("Fri, 31 Dec 99999999999999999999 23:59:59 GMT", None),
+        ("Fri, 31 Dec 2027 23:59:59 +99999999999999", None),
+        ("tomorrow", None),
+        ("nan", None),
+        (None, None),
+    ],
+)
+def test_a_time_to_come_again_that_is_none_is_our_own(header, seconds):
+    assert read_answer(503, "", header, b"").retry_after == seconds
 
 
 def test_unsampled_parent_is_recorded_under_every_host_sampler(collector, recorder, access):

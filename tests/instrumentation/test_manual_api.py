@@ -60,13 +60,15 @@ def test_what_the_block_raises_is_recorded_and_raised_on_unchanged(api, collecto
 
 
 def test_async_block_and_cancellation(api, collector, recorder):
-    async def main():
+    async def main(inside):
         async with api.provision(target="p5", actor="a"):
-            await asyncio.sleep(3600)
+            inside.set()
+            await asyncio.Event().wait()
 
     async def cancelled():
-        task = asyncio.create_task(main())
-        await asyncio.sleep(0.05)
+        inside = asyncio.Event()
+        task = asyncio.create_task(main(inside))
+        await asyncio.wait_for(inside.wait(), 20)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from reference.derive import Entry, Log, derive, epoch_digest
 from reference.journal import batches_of, opened_logs
 from reference.tree import Tree
-from running_service import Service, until
+from running_service import Service
+from waiting import until
 
 from auditspan.data_directory import DataDirectory
 

@@ -10,31 +10,22 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import clickhouse_connect
+from waiting import until
 
 from auditspan.data_directory import DataDirectory
 from auditspan.tokens import TokenRegistry
 
 PROGRAM = Path(sys.executable).parent / "auditspan"
 _BYTES = dict.fromkeys(("header", "payload", "facts", "salt"), "bytes")
-
-
-def until(holds: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
-    """What ``holds`` gives as soon as it is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
-        time.sleep(0.02)
-    return found
 
 
 @dataclass(frozen=True)

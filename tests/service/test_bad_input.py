@@ -19,8 +19,9 @@ from final_checks import evidence_holds, prove, settle, stored_once
 from reference.derive import payload_of
 from reference.requests import SCOPE, delimited, resource, span, varint
 from reference.wire import SpanBytes
-from running_service import Answer, Service, until
+from running_service import Answer, Service
 from sent_spans import Request, an_access, foreign_request, request_of, stream_request
+from waiting import until
 
 RESOURCE = resource({"service.name": "gateway"})
 DAY = 86_400 * 10**9

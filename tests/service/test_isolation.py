@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 from final_checks import prove, settle, stored_once
-from running_service import Service, until
+from running_service import Service
 from sent_spans import foreign_request
+from waiting import until
 
 SECONDS = 4
 

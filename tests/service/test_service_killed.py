@@ -14,8 +14,9 @@ from auditspan.instrumentation.recorder import Recorder
 from auditspan.instrumentation.settings import InstrumentationSettings
 from final_checks import SealedLog, Witness, evidence_holds, prove, settle, stored_once
 from opentelemetry.sdk.resources import Resource
-from running_service import Service, until
+from running_service import Service
 from sent_spans import Request, Sent, foreign_request, stream_request
+from waiting import until
 
 KILLS = 12
 

@@ -28,8 +28,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from reference.requests import delimited, resource, varint
 from reference.wire import SpanBytes
-from running_service import Service, until
+from running_service import Service
 from sent_spans import an_access, foreign_request, payload_of, payloads_in, request_of
+from waiting import until
 
 GRPC_METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 

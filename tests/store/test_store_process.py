@@ -79,7 +79,11 @@ def test_told_to_end_it_finishes_the_insert_under_way(service: StoreProcess) -> 
         worker.start()
         assert fault.struck.wait(30)
         service.process.terminate()
-        time.sleep(0.2)  # the signal is delivered while the insert is under way
+        # The endpoints go once the signal has come; the insert is under way until it is let go on.
+        deadline = time.monotonic() + 30
+        while service.directory.endpoints.exists():
+            assert time.monotonic() < deadline, "it was not told to end"
+            time.sleep(0.005)
         fault.release.set()
         assert service.process.wait(60) == 0
         worker.join(60)
@@ -106,7 +110,7 @@ def test_every_acknowledged_batch_survives_the_stores_sigkill_exactly_once(servi
                 try:
                     store.append_batch(batch)
                 except StoreUnavailable:
-                    time.sleep(0.01)
+                    over.wait(0.01)
                     continue
                 first += batch.leaves.num_rows
                 acknowledged = first

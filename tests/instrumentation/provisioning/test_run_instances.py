@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import pytest
+from auditspan.instrumentation import recorder
 from auditspan.instrumentation.fingerprint import credential_fingerprint
 from auditspan.instrumentation.guard import FAULTS
-from auditspan.instrumentation.provisioning import operations
+from auditspan.instrumentation.provisioning import botocore, operations
 from auditspan.instrumentation.provisioning.botocore import BotocoreAuditInstrumentor
 from auditspan.instrumentation.recorder import AuditRefused
 from aws_parts import ACCESS_KEY, REGION, client
 from botocore.exceptions import ClientError, ParamValidationError
+from spool_contents import told_gaps
 
 CLASS = frozenset({"accelerator.provision"})
 P5 = {"ImageId": "ami-12c6146b", "InstanceType": "p5.48xlarge", "MinCount": 2, "MaxCount": 2}
@@ -133,15 +135,40 @@ def test_fail_closed_refuses_before_the_call(hook, aws, broken):
 
 
 def test_fail_closed_refuses_when_a_bug_costs_the_record(hook, aws, monkeypatch):
-    from auditspan.instrumentation import recorder
-
-    def bug(*arguments, **named):
-        raise TypeError
-
     monkeypatch.setattr(recorder.Recorder, "record", bug)
     hook(fail_closed=CLASS)
     with pytest.raises(AuditRefused):
         client("ec2", aws).run_instances(**P5)
+
+
+def bug(*arguments, **named):
+    raise RuntimeError
+
+
+def test_a_bug_in_recognising_the_call_is_a_gap(hook, aws, records, monkeypatch, tmp_path):
+    monkeypatch.setattr(botocore, "_operation", bug)
+    hook()
+    assert len(client("ec2", aws).run_instances(**P5)["Instances"]) == 2
+    assert records() == []
+    assert told_gaps(tmp_path / "spool") == [("hook_fault", 1)]
+
+
+def test_fail_closed_refuses_a_call_that_a_bug_keeps_from_being_recognised(hook, aws, monkeypatch):
+    monkeypatch.setattr(botocore, "_operation", bug)
+    hook(fail_closed=CLASS)
+    ec2 = client("ec2", aws)
+    called = []
+    ec2.meta.events.register("before-call.ec2.RunInstances", lambda **_: called.append(1))
+    with pytest.raises(AuditRefused):
+        ec2.run_instances(**P5)
+    assert called == []
+
+
+def test_a_bug_that_costs_a_record_is_a_gap(hook, aws, monkeypatch, tmp_path):
+    monkeypatch.setattr(recorder.Recorder, "record", bug)
+    hook()
+    assert len(client("ec2", aws).run_instances(**P5)["Instances"]) == 2
+    assert sum(count for _, count in told_gaps(tmp_path / "spool", 2)) == 2
 
 
 def test_otherwise_the_call_goes_on(hook, aws, broken):
@@ -150,11 +177,8 @@ def test_otherwise_the_call_goes_on(hook, aws, broken):
 
 
 def test_a_bug_in_the_hook_breaks_nothing(hook, aws, records, monkeypatch):
-    def broken(*arguments):
-        raise RuntimeError
-
     for name in ("asked", "given", "refused"):
-        monkeypatch.setattr(operations.Ec2RunInstances, name, broken)
+        monkeypatch.setattr(operations.Ec2RunInstances, name, bug)
     hook()
     before = sum(FAULTS.values())
     assert len(client("ec2", aws).run_instances(**P5)["Instances"]) == 2

@@ -9,6 +9,7 @@ from auditspan.instrumentation.serving import exchange
 from hooked import Driver, http_scope
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spool_contents import spooled, told_gaps
 
 JSON = [(b"content-type", b"application/json")]
 EVENTS = [(b"content-type", b"text/event-stream")]
@@ -418,12 +419,14 @@ def test_a_bug_in_the_hook_breaks_nothing(serve, records, monkeypatch, caplog):
 
 
 def test_a_recorder_that_cannot_be_had_breaks_nothing(monkeypatch):
+    from auditspan.instrumentation import guard
     from auditspan.instrumentation.serving import middleware
 
     def broken():
         raise RuntimeError
 
-    monkeypatch.setattr(middleware, "get_recorder", broken)
+    for module in (middleware, guard):
+        monkeypatch.setattr(module, "get_recorder", broken)
     driver = Driver()
     asyncio.run(middleware.AuditMiddleware(sends(start(), body(b"{}")))(http_scope(), driver.receive, driver.send))
     assert len(driver.sent) == 2
@@ -464,3 +467,31 @@ def test_usage_as_other_interfaces_name_it(serve, records):
     ended = records()[1]
     assert (ended["gen_ai.usage.input_tokens"], ended["gen_ai.usage.output_tokens"]) == (25, 15)
     assert ended["gen_ai.response.model"] == "m-1"
+
+
+def broken(*arguments, **named):
+    raise RuntimeError
+
+
+def test_a_bug_that_costs_the_record_is_a_gap(serve, records, monkeypatch, tmp_path):
+    from auditspan.instrumentation import recorder
+    from auditspan.instrumentation.serving import middleware
+
+    with monkeypatch.context() as patch:
+        patch.setattr(middleware, "Access", broken)
+        assert serve(sends(start(), body(answer()))).body == answer()
+    assert told_gaps(tmp_path / "spool") == [("hook_fault", 1)]
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.Recorder, "record", broken)
+        assert serve(sends(start(), body(answer()))).body == answer()
+    assert told_gaps(tmp_path / "spool", 2) == [("hook_fault", 1)] * 2
+    assert records() == []
+
+
+def test_a_bug_that_costs_no_record_is_no_gap(serve, records, monkeypatch, tmp_path, local_recorder):
+    recorder = local_recorder()
+    monkeypatch.setattr(exchange.HttpExchange, "_see_request", broken)
+    serve(reading, http_scope(headers=[(b"content-length", b"9")]), request(CHAT), recorder=recorder)
+    recorder.close()
+    assert len(records()) == 1
+    assert spooled(tmp_path / "spool", "audit.gap") == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from auditspan.instrumentation.guard import note_loss
+from auditspan.instrumentation.stream import Stream
 from hooked import Driver, http_scope
 from test_exchange import EVENTS, answer, body, chunk, sends, start
 
@@ -69,6 +71,15 @@ def test_while_records_are_being_lost_the_application_is_not_called(serve, local
     assert recorder.lost
     assert refused(serve(application, recorder=recorder))
     assert called == []
+
+
+def test_what_a_bug_elsewhere_has_cost_refuses_nobody(serve, local_recorder, records, monkeypatch):
+    monkeypatch.setattr(Stream, "tell_gaps", lambda self: False)
+    recorder = local_recorder(fail_closed=CLASS)
+    note_loss("elsewhere", RuntimeError(), recorder)
+    assert recorder.lost == 1
+    assert serve(sends(start(), body(answer())), recorder=recorder).body == answer()
+    assert len(records()) == 1
 
 
 def test_without_fail_closed_the_answer_goes_and_the_loss_is_counted(serve, local_recorder, broken):

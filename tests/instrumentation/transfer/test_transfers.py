@@ -9,12 +9,13 @@ import pytest
 from auditspan.instrumentation.fingerprint import credential_fingerprint
 from auditspan.instrumentation.guard import FAULTS
 from auditspan.instrumentation.recorder import AuditRefused
-from auditspan.instrumentation.transfer import managed
+from auditspan.instrumentation.transfer import direct, managed
 from auditspan.instrumentation.transfer.artifact import TransferSettings
 from auditspan.instrumentation.transfer.s3transfer import S3TransferAuditInstrumentor
 from aws_parts import ACCESS_KEY, REGION, client
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
+from spool_contents import told_gaps
 
 from auditspan.errors import AuditSpanError
 
@@ -274,6 +275,86 @@ def test_fail_closed_refuses_before_a_byte_moves(hook, s3, broken):
     assert calls == []
 
 
+def bug(*arguments):
+    raise RuntimeError
+
+
+UNRECOGNISED = {
+    "operation": (
+        (direct.DirectTransfers, "_find"),
+        lambda s3: s3.put_object(Bucket=s3.bucket, Key="k", Body=b"x"),
+    ),
+    "grant": (
+        (direct.DirectTransfers, "_grant"),
+        lambda s3: s3.generate_presigned_url("get_object", Params={"Bucket": s3.bucket, "Key": "k"}),
+    ),
+    "form": ((direct.DirectTransfers, "_grant"), lambda s3: s3.generate_presigned_post(s3.bucket, "k")),
+    "arguments": ((managed, "_bind"), lambda s3: s3.upload_fileobj(io.BytesIO(b"x"), s3.bucket, "k")),
+}
+
+
+@pytest.mark.parametrize("place", UNRECOGNISED)
+def test_a_bug_in_recognising_a_transfer_is_a_gap(hook, s3, monkeypatch, tmp_path, place):
+    (owner, name), transfer = UNRECOGNISED[place]
+    monkeypatch.setattr(owner, name, bug)
+    hook()
+    transfer(s3)
+    # A managed transfer that goes unrecognised is a direct call as well.
+    assert {reason for reason, _ in told_gaps(tmp_path / "spool")} == {"hook_fault"}
+
+
+@pytest.mark.parametrize("place", UNRECOGNISED)
+def test_fail_closed_refuses_a_transfer_that_a_bug_keeps_from_being_recognised(hook, s3, monkeypatch, place):
+    (owner, name), transfer = UNRECOGNISED[place]
+    monkeypatch.setattr(owner, name, bug)
+    hook(fail_closed=CLASS)
+    calls = count_calls(s3)
+    with pytest.raises(AuditRefused):
+        transfer(s3)
+    assert calls == []
+
+
+def test_an_upload_whose_end_nobody_will_record_is_a_gap(hook, s3, records, monkeypatch, tmp_path):
+    monkeypatch.setattr(direct.DirectTransfers, "_remember", bug)
+    hook(fail_closed=CLASS)
+    assert s3.create_multipart_upload(Bucket=s3.bucket, Key="k")["UploadId"]
+    assert [item["audit.outcome"] for item in records()] == ["started"]
+    assert told_gaps(tmp_path / "spool") == [("hook_fault", 1)]
+
+
+def test_a_manager_that_raises_after_it_told_the_end(local_recorder, records):
+    """The call of another transfer of the same artifact stays the manager's, and has no records of its own."""
+    transfers = managed.ManagedTransfers(TransferSettings(), local_recorder())
+    uri = "s3://models/m"
+    seen = []
+
+    class Future:
+        meta = None
+
+        def result(self):
+            return None
+
+    class Manager:
+        client = None
+
+    def upload(fileobj, bucket, key, extra_args=None, subscribers=()):
+        subscribers[0].on_done(Future())
+        transfers.task(lambda: seen.append(transfers.covers(uri)), None, (), {})
+        raise ValueError("told already")
+
+    def covering(fileobj, bucket, key, extra_args=None, subscribers=()):
+        with pytest.raises(ValueError, match="told already"):
+            transfers.submit(upload, Manager(), (b"x", "models", "m"), {})
+        transfers.task(lambda: seen.append(transfers.covers(uri)), None, (), {})
+        subscribers[0].on_done(Future())
+
+    covering.__name__ = "upload"
+    transfers.submit(covering, Manager(), (b"x", "models", "m"), {})
+    transfers.task(lambda: seen.append(transfers.covers(uri)), None, (), {})
+    assert seen == [True, True, False]
+    assert [item["audit.outcome"] for item in records()] == ["started", "started", "success", "success"]
+
+
 def test_otherwise_the_transfer_goes_on(hook, s3, broken):
     hook(spool_directory=broken)
     s3.upload_fileobj(io.BytesIO(b"x"), s3.bucket, "k")
@@ -326,5 +407,6 @@ def test_the_manager_that_moves_bytes_outside_botocore(hook, s3, aws, records, t
     assert sorted(told, key=lambda each: each[0] == "download") == [
         ("upload", "started"), ("upload", "success"), ("download", "started"), ("download", "success")
     ]  # fmt: skip
-    assert records()[1]["cloud.region"] == REGION
-    assert records()[1]["audit.actor.id"] == credential_fingerprint(ACCESS_KEY)
+    _, uploaded = [item for item in records() if item["export_control.transfer.direction"] == "upload"]
+    assert uploaded["cloud.region"] == REGION
+    assert uploaded["audit.actor.id"] == credential_fingerprint(ACCESS_KEY)
