@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -17,6 +18,7 @@ from pydantic_settings import (
 )
 
 from auditspan.errors import AuditSpanError
+from auditspan.journal.contract import MOST_PARTITIONS
 
 __all__ = ["EMBEDDED", "Address", "KafkaSettings", "Settings", "SettingsInvalid", "load_settings"]
 
@@ -100,7 +102,10 @@ class JournalSettings(_Section):
         description="sqlite (DIR/journal), or kafka://HOST:PORT[,HOST:PORT...]: the bootstrap servers of a cluster",
     )
     partitions: int = Field(
-        default=1, ge=1, le=1024, description="data partitions, and so logs; fixed for the life of a journal"
+        default=1,
+        ge=1,
+        le=MOST_PARTITIONS,
+        description="data partitions, and so logs; fixed for the life of a log generation",
     )
     keep_days: float = Field(
         default=30.0, ge=0, description="entries older than this are forgotten once signed; 0 keeps them for ever"
@@ -165,6 +170,18 @@ class KafkaSettings(_Section):
         default=15.0, ge=6, le=1800, description="a processor that is silent this long loses its partitions"
     )
 
+    def topic_of(self, generation: int) -> str:
+        """Topic of a generation of the journal's own data partitions."""
+        return self.topic if generation == 1 else f"{self.topic}.{generation}"
+
+    def generation_of(self, topic: str) -> int | None:
+        """The generation that ``topic`` is of; None for any other topic."""
+        if topic == self.topic:
+            return 1
+        number = topic.removeprefix(f"{self.topic}.")
+        is_number = number != topic and number.isascii() and number.isdecimal() and not number.startswith("0")
+        return int(number) if is_number and int(number) > 1 else None
+
     @property
     def control_topic(self) -> str:
         """Topic of what processors and officers originate."""
@@ -178,7 +195,7 @@ class KafkaSettings(_Section):
             raise ValueError("min_insync_replicas cannot be more than replication_factor")
         taken = [self.topic, self.control_topic, "events", "control"]
         for topic in self.foreign_topics:
-            if topic in taken:
+            if topic in taken or self.generation_of(topic) or re.fullmatch(r"events\.[0-9]+", topic):
                 raise ValueError(f"foreign_topics cannot name {topic!r}: it is another topic, or named twice")
             taken.append(topic)
         return self

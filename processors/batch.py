@@ -41,7 +41,18 @@ from .identity import (
 )
 from .leaves import EntryColumns, Judged, event_leaves, log_leaves
 
-__all__ = ["Counts", "Derived", "Epoch", "LogContext", "LogState", "Opening", "derive", "sealing_month", "watermarks"]
+__all__ = [
+    "Counts",
+    "Derived",
+    "Epoch",
+    "LogContext",
+    "LogState",
+    "Opening",
+    "batch_body",
+    "derive",
+    "numbered",
+    "watermarks",
+]
 
 Determine = Callable[[pa.Table], pa.Table]
 """`auditspan.processors.determine.Determiner.determine`."""
@@ -81,13 +92,18 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class LogContext:
-    """What does not change while a log is processed under one epoch. ``software`` names product and version."""
+    """What does not change while a log is processed under one epoch.
+
+    ``software`` names product and version. ``earlier`` are the ids of the logs of earlier generations, whose leaves
+    count as leaves before this log's own (section 7).
+    """
 
     opening: Opening
     salt_key: bytes = field(repr=False)
     epoch: Epoch
     software: str
     determine: Determine | None = None
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -191,9 +207,9 @@ def derive(
     before = sum(map(len, pieces)) + len(tail)
     counts = replace(events.counts, sealed=before, gaps=len(gaps), gaps_closed=len(closed))
     next_offset = entries[-1].offset + 1
-    body = _batch_body(state, context, counts, next_offset, watermark, events.suppressed_digest)
+    body = batch_body(state, context, counts, next_offset, watermark, events.suppressed_digest)
     tail.append(make.tail(EventClass.BATCH, body, watermark))
-    leaves = _numbered(pa.concat_tables([*pieces, log_leaves(tail)]), state.next_leaf, sealing_month(watermark))
+    leaves = numbered(pa.concat_tables([*pieces, log_leaves(tail)]), state.next_leaf, watermark)
     return Derived(
         leaves=leaves,
         leaf_hashes=leaf_hashes(leaves["header"]),
@@ -408,9 +424,10 @@ def _interleave(events: pa.Table, entry_of: npt.NDArray[np.int64], own: Sequence
     return pieces
 
 
-def _batch_body(
+def batch_body(
     state: LogState, context: LogContext, counts: Counts, next_offset: int, watermark: int, suppressed_digest: str
 ) -> dict[str, JsonValue]:
+    """Body of ``audit.batch`` (section 10) for the batch that follows ``state``."""
     return {
         "from": state.next_offset,
         "to": next_offset,
@@ -427,9 +444,10 @@ def _batch_body(
     }
 
 
-def _numbered(leaves: pa.Table, first_leaf: int, month: int) -> pa.Table:
+def numbered(leaves: pa.Table, first_leaf: int, watermark: int) -> pa.Table:
+    """The leaves with the two columns that a batch's place gives them: index, and the month of ``watermark`` (ns)."""
     rows = len(leaves)
     index = pa.array(np.arange(first_leaf, first_leaf + rows, dtype=np.uint64))
-    months = pa.array(np.full(rows, month, np.uint32))
+    months = pa.array(np.full(rows, sealing_month(watermark), np.uint32))
     leaves = leaves.add_column(0, EVENTS.field("leaf_index"), index)
     return leaves.add_column(1, EVENTS.field("sealing_month"), months)

@@ -4,8 +4,8 @@ The journal decides. Of several ``audit.log.opened`` entries for one partition t
 partition counts; later ones are sealed like any control entry and name nothing. Only the owner of the control partition
 opens logs, and only those that are not opened; everybody reads the outcome back.
 
-The logs of our own topics are opened together, before anything else is journaled. A topic that others write may come
-later, and its logs with it.
+The logs of the first generation are opened together, before anything else is journaled. A topic that others write may
+come later, and its logs with it. The logs of a later generation are opened once every log before them is closed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,23 @@ from typing import Any, Final
 
 from auditspan.canonical import JsonValue
 from auditspan.errors import AuditSpanError
-from auditspan.journal.contract import CONTROL_PARTITION, Entry, EntryKind, Journal, PositionLost
+from auditspan.journal.contract import (
+    CONTROL_PARTITION,
+    MOST_PARTITIONS,
+    Entry,
+    EntryKind,
+    Journal,
+    PositionLost,
+    generation_of,
+)
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
 
 from .batch import Opening
 from .control_entries import INTERNAL, INTERNAL_AUTHENTICATION, ControlLog
+from .restore import is_closed
 
-__all__ = ["Logs", "find_logs", "open_logs", "opened_logs"]
+__all__ = ["Logs", "find_logs", "open_logs", "open_next_generation", "opened_logs"]
 
 _READ: Final = 1 << 20
 _AT_ONCE: Final = 1000
@@ -36,14 +45,23 @@ _VISIBLE_WITHIN: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """The logs of a deployment: the control log, and one for each data partition in order."""
+    """The logs of a deployment: the control log, and one for each data partition that is opened.
+
+    ``data`` is in order of the journal's partitions, after those of earlier generations that the journal forgot.
+    """
 
     control: Opening
     data: tuple[Opening, ...]
 
+    def find(self, partition: str) -> Opening | None:
+        """The log that ``partition`` feeds; None while it is not opened."""
+        return next((opening for opening in (self.control, *self.data) if opening.partition == partition), None)
+
     def of(self, partition: str) -> Opening:
-        """The log that ``partition`` feeds."""
-        return next(opening for opening in (self.control, *self.data) if opening.partition == partition)
+        """The log that ``partition`` feeds, which is opened."""
+        found = self.find(partition)
+        assert found is not None
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +74,9 @@ class _Opened:
 
 
 def find_logs(journal: Journal, store: Store, deployment: str) -> Logs | None:
-    """The logs of this journal; None while they are not all opened.
+    """The logs of this journal; None while those that are opened at once are not all there.
+
+    Those of a later generation are among them once they are opened.
 
     Raises:
         AuditSpanError: journal, store and deployment are not of one deployment.
@@ -96,11 +116,11 @@ def open_logs(
     logs = _checked(journal, found, sealed, deployment)
     if logs is not None:
         return logs
-    entries: list[tuple[str, str, JsonValue]] = []
-    for partition in (CONTROL_PARTITION, *journal.partitions):
-        if partition not in found.openings:
-            opening = Opening(deployment, journal.identity, partition, secrets.token_hex(16), 0)
-            entries.append((EventClass.LOG_OPENED, actor, opening.body()))
+    missing = [partition for partition in _opened_at_once(journal) if partition not in found.openings]
+    _refuse_too_many(len(found.openings) + len(missing))
+    entries: list[tuple[str, str, JsonValue]] = [
+        (EventClass.LOG_OPENED, actor, _new(deployment, journal, partition).body()) for partition in missing
+    ]
     entries += [(name, actor, body) for name, body in first_entries if name not in found.classes]
     last = ControlLog(journal, clock).append_all(entries)
     # Another owner may have been faster: what counts is what stands first, so it is read back.
@@ -114,19 +134,75 @@ def open_logs(
     return logs
 
 
+def open_next_generation(
+    journal: Journal, store: Store, logs: Logs, *, actor: str, clock: Callable[[], int] = time.time_ns
+) -> bool:
+    """Open what is missing of the first generation that is not opened, once every log of those before it is closed.
+
+    Whether anything was opened: then ``logs`` are to be found anew. For the owner of the control partition alone.
+
+    Raises:
+        AuditSpanError: a log of an earlier generation can never be closed, since its partition is gone.
+        JournalUnavailable: nothing could be made durable.
+        StoreUnavailable: the store cannot be read now.
+    """
+    for generation, partitions in journal.generations.items():
+        missing = [partition for partition in partitions if logs.find(partition) is None]
+        if not missing:
+            continue
+        for opening in logs.data:
+            if (generation_of(opening.partition) or generation) < generation and not is_closed(store, opening.log_id):
+                _refuse_gone(journal, opening)
+                return False
+        _refuse_too_many(1 + len(logs.data) + len(missing))
+        opened = [_new(logs.control.deployment, journal, partition, generation) for partition in missing]
+        last = ControlLog(journal, clock).append_all(
+            [(EventClass.LOG_OPENED, actor, opening.body()) for opening in opened]
+        )
+        journal.wait(CONTROL_PARTITION, last, _VISIBLE_WITHIN)
+        return True
+    return False
+
+
+def _refuse_too_many(logs: int) -> None:
+    """Before they are opened: a round of checkpoints must name all logs in one leaf."""
+    if logs - 1 > MOST_PARTITIONS:
+        raise AuditSpanError(
+            f"This deployment would have {logs - 1} data logs; it may have {MOST_PARTITIONS}, closed ones included.",
+            remedy="Give some of what others write to another deployment, or use fewer partitions.",
+        )
+
+
+def _refuse_gone(journal: Journal, opening: Opening) -> None:
+    if opening.partition not in journal.partitions:
+        raise AuditSpanError(
+            f"The partition {opening.partition} is gone, and its log {opening.log_id} was not closed.",
+            remedy="Events that were not sealed yet may be lost with its topic: find out who deleted it, and put it "
+            "back from where it is kept.",
+        )
+
+
+def _opened_at_once(journal: Journal) -> list[str]:
+    """What an owner opens when it takes over: the control log, the first generation, and what others write."""
+    others = [name for name in journal.partitions if generation_of(name) is None]
+    return [CONTROL_PARTITION, *journal.generations.get(1, ()), *others]
+
+
+def _new(deployment: str, journal: Journal, partition: str, generation: int = 1) -> Opening:
+    return Opening(deployment, journal.identity, partition, secrets.token_hex(16), 0, generation)
+
+
 def _checked(journal: Journal, found: _Opened, sealed: Mapping[str, Any] | None, deployment: str) -> Logs | None:
-    wanted = [CONTROL_PARTITION, *journal.partitions]
     openings = found.openings
-    missing = [partition for partition in wanted if partition not in openings]
-    own = {CONTROL_PARTITION, *journal.own_partitions}
-    if (found.complete and own.intersection(missing)) or any(
-        opening.journal != journal.identity or opening.partition not in wanted for opening in openings.values()
+    at_once = {CONTROL_PARTITION, *journal.generations.get(1, ())}
+    if (found.complete and not openings.keys() >= at_once) or any(
+        opening.journal != journal.identity or not _belongs(journal, opening) for opening in openings.values()
     ):
         of = next(iter(openings.values())).journal if openings else "no journal"
         raise AuditSpanError(
             f"The control log opened {', '.join(sorted(openings))} of {of}; "
-            f"the journal {journal.identity} has {', '.join(wanted)}.",
-            remedy="Use the journal with which this deployment began; its number of partitions is fixed.",
+            f"the journal {journal.identity} has {', '.join([CONTROL_PARTITION, *journal.partitions])}.",
+            remedy="Use the journal with which this deployment began, and the number of partitions of its generation.",
         )
     control = openings.get(CONTROL_PARTITION)
     if control is not None and sealed is not None and sealed["log_id"] != control.log_id:
@@ -139,9 +215,24 @@ def _checked(journal: Journal, found: _Opened, sealed: Mapping[str, Any] | None,
             f"These logs belong to the deployment {control.deployment!r}, not to {deployment!r}.",
             remedy="A deployment keeps its name, since every signature binds it: set the old one again.",
         )
-    if control is None or missing:
+    if control is None or not openings.keys() >= set(_opened_at_once(journal)):
         return None
-    return Logs(control, tuple(openings[partition] for partition in journal.partitions))
+    return Logs(control, tuple(openings[partition] for partition in _in_order(journal, openings)))
+
+
+def _belongs(journal: Journal, opening: Opening) -> bool:
+    """Whether a log is of this journal: of a partition that it has, or of a generation that it has forgotten."""
+    if opening.partition in (CONTROL_PARTITION, *journal.partitions):
+        return True
+    generation = generation_of(opening.partition)
+    return generation is not None and generation < min(journal.generations)
+
+
+def _in_order(journal: Journal, openings: Mapping[str, Opening]) -> list[str]:
+    """The opened data partitions: those that the journal has forgotten, then its own and those of others."""
+    forgotten = openings.keys() - {CONTROL_PARTITION, *journal.partitions}
+    order = sorted(forgotten, key=lambda name: (generation_of(name) or 0, len(name), name))
+    return order + [partition for partition in journal.partitions if partition in openings]
 
 
 def _opened(journal: Journal, store: Store, sealed: Mapping[str, Any] | None) -> _Opened:
@@ -246,13 +337,12 @@ def opened_logs(journal: Journal, store: Store) -> tuple[Opening, ...]:
         JournalUnavailable: the journal cannot be read.
         StoreUnavailable: the store cannot be read now.
     """
-    wanted = (CONTROL_PARTITION, *journal.partitions)
     openings = _opened(journal, store, None).openings
-    if not openings.keys() >= set(wanted):
+    if not openings.keys() >= {CONTROL_PARTITION, *journal.partitions}:
         openings = _opened(journal, store, _control_log_in_store(store)).openings
     if CONTROL_PARTITION not in openings:
         raise AuditSpanError(
             f"The journal {journal.identity} has opened no log yet.",
             remedy="Start the service on it once, or name the directory of the deployment.",
         )
-    return tuple(openings[partition] for partition in wanted if partition in openings)
+    return tuple(openings[partition] for partition in (CONTROL_PARTITION, *_in_order(journal, openings)))

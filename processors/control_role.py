@@ -22,7 +22,7 @@ from auditspan.store.contract import Store, StoreUnavailable
 
 from .batch import LogContext
 from .checkpointer import Checkpointer
-from .control import Logs, open_logs
+from .control import Logs, open_logs, open_next_generation
 from .control_entries import ACTOR, ControlLog, heartbeat
 from .data_role import take_over
 from .epochs import activate, epoch_of, epochs, keep_artifacts, last_epoch
@@ -136,13 +136,16 @@ class ControlRole(Role):
     def run(self, store: Store) -> None:
         """Take over, then sign round after round until told to end."""
         with self._duties.signers.hold() as signer:
-            self._take_over(store, signer)
-            self._running.set()
-            self.parts.metrics.of(CONTROL_PARTITION).owned.set(1)
-            _log.info("control: this process signs the logs of deployment %s.", self.parts.deployment)
-            self._rounds()
+            while True:
+                logs = self._take_over(store, signer)
+                self._running.set()
+                self.parts.metrics.of(CONTROL_PARTITION).owned.set(1)
+                _log.info("control: this process signs the logs of deployment %s.", self.parts.deployment)
+                if not self._rounds(store, logs):
+                    return
+                _log.info("control: the next generation of logs is opened.")
 
-    def _take_over(self, store: Store, signer: Signer) -> None:
+    def _take_over(self, store: Store, signer: Signer) -> Logs:
         parts, duties = self.parts, self._duties
         first = [(str(EventClass.KEY_ADDED), _key(duties.public_key))]
         logs = self.insist(
@@ -168,6 +171,7 @@ class ControlRole(Role):
         last = self.insist(partial(store.last_checkpoint, logs.control.log_id))
         self._checkpointer = Checkpointer(store, signer, self._entries, processor, self._data, parts.clock, last)
         self.insist(partial(self._beat, at_once=True))
+        return logs
 
     def _signed_before(self, store: Store, logs: Logs) -> Mapping[str, Sequence[SignedTree]]:
         """Everything that is known to be signed of each log, wherever it is written."""
@@ -225,7 +229,8 @@ class ControlRole(Role):
         while self.insist(partial(control.run_once, 0)):
             pass
 
-    def _rounds(self) -> None:
+    def _rounds(self, store: Store, logs: Logs) -> bool:
+        """Sign until told to end; whether more logs were opened instead, which are to be taken over first."""
         assert self._checkpointer is not None
         every = self._duties.checkpoint_seconds
         while not self._stop.is_set():
@@ -235,16 +240,22 @@ class ControlRole(Role):
                 self._beat()
                 self._checkpointer.run_once()
                 self._put_off = ""
+                if not self._finishing.is_set() and self._open_next(store, logs):
+                    return True
             except (StoreUnavailable, JournalUnavailable) as error:
                 self._put_off = str(error)
                 _log.warning("This round of checkpoints is put off: %s", error)
             if last_round:
-                return
+                return False
             left = every - (time.monotonic() - started)
             # A short wait while finishing, so that the last round follows the last batch closely.
             (self._stop if self._finishing.is_set() else self._finishing).wait(
                 0.05 if self._finishing.is_set() else max(left, 0.0)
             )
+        return False
+
+    def _open_next(self, store: Store, logs: Logs) -> bool:
+        return open_next_generation(self.parts.journal, store, logs, actor=ACTOR, clock=self.parts.clock)
 
     def _beat(self, *, at_once: bool = False) -> None:
         """Journal a heartbeat for each partition to which nothing came for a while."""

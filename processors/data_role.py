@@ -1,4 +1,7 @@
-"""What the owner of a data partition does: take the log over from the store, then seal what the journal brings."""
+"""What the owner of a data partition does: take the log over from the store, then seal what the journal brings.
+
+A log of an earlier generation is closed when everything that was acknowledged in its partition is sealed.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,20 @@ from functools import partial
 from typing import Any, Final
 
 from auditspan.errors import AuditSpanError
-from auditspan.journal.contract import JournalUnavailable
+from auditspan.journal.contract import JournalUnavailable, generation_of
 from auditspan.policy.reference import software
 from auditspan.store.contract import Fenced, Store, StoreUnavailable
 
-from .batch import LogContext, Opening
+from .batch import LogContext
 from .control import Logs, find_logs
+from .control_entries import heartbeat
 from .determine import Determiner
+from .earlier_logs import earlier_logs
 from .epochs import epoch_of, last_epoch
 from .flagged import publish_flagged
+from .own_batches import Successor
 from .processor import LogProcessor
-from .restore import last_batch
+from .restore import is_closed, last_batch
 from .role import Role
 from .stored_tree import CheckpointDoubtful, StoredTree, last_kept
 
@@ -77,13 +83,13 @@ class DataRole(Role):
     def run(self, store: Store) -> None:
         """Take over, then seal until told to end."""
         parts = self.parts
-        logs = self.wait_for(
-            partial(find_logs, parts.journal, store, parts.deployment),
-            "the owner of the control partition has not opened its log",
-        )
+        logs = self.wait_for(partial(self._find, store), "the owner of the control partition has not opened its log")
+        if self.insist(partial(is_closed, store, logs.of(self.partition).log_id)):
+            self._rest()
+            return
         control = logs.control.log_id
         epoch = self.wait_for(partial(last_epoch, store, control), "no reference epoch is sealed")
-        context = self.insist(partial(self._context, store, logs.of(self.partition), epoch))
+        context = self.insist(partial(self._context, store, logs, epoch))
         processor = self.insist(partial(self._take_over, store, context))
         self.insist(partial(self._republish, store, processor))
         self.processor = processor
@@ -91,16 +97,35 @@ class DataRole(Role):
         parts.metrics.of(self.partition).owned.set(1)
         _log.info("%s: log %s goes on at offset %d.", self.partition, processor.log_id, processor.tree.sealed_to)
         self._seal(store, processor, logs)
+        if processor.closed:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Keep a closed log's partition, which nobody else has anything to do with either."""
+        self._running.set()
+        self.parts.metrics.of(self.partition).owned.set(1)
+        _log.info("%s: its log is closed.", self.partition)
+        while not self._finishing.is_set():
+            self.pause(_POLL)
+
+    def _find(self, store: Store) -> Logs | None:
+        logs = find_logs(self.parts.journal, store, self.parts.deployment)
+        return logs if logs is not None and logs.find(self.partition) is not None else None
 
     def _seal(self, store: Store, processor: LogProcessor, logs: Logs) -> None:
         looked = time.monotonic()
-        while not self._stop.is_set():
+        successor, end = self._successor(), None
+        while not (self._stop.is_set() or processor.closed):
             finishing = self._finishing.is_set()
             try:
                 if time.monotonic() - looked >= _EPOCH_EVERY:
                     self._follow_epoch(store, processor, logs)
                     looked = time.monotonic()
                 sealed = processor.run_once(0 if finishing else _POLL)
+                if successor is not None and end is None and self.parts.journal.settled(self.partition):
+                    end = self._mark_end()
+                if successor is not None and end is not None and processor.tree.sealed_to >= end:
+                    processor.close(successor)
             except (JournalUnavailable, StoreUnavailable) as error:
                 _log.warning("%s: %s", self.partition, error)
                 self.pause(_JOURNAL_PAUSE)
@@ -108,14 +133,39 @@ class DataRole(Role):
             if finishing and not sealed:
                 return
 
-    def _context(self, store: Store, opening: Opening, epoch: Any) -> LogContext:
+    def _successor(self) -> Successor | None:
+        """The generation after this partition's; None for the last one, and for a partition that others write.
+
+        Raises:
+            AuditSpanError: its topic is gone, and later ones are there.
+        """
+        mine, generations = generation_of(self.partition), self.parts.journal.generations
+        if mine is None or mine == max(generations):
+            return None
+        if mine + 1 not in generations:
+            raise AuditSpanError(
+                f"The log of {self.partition} is not closed, and the partitions of generation {mine + 1} are gone.",
+                remedy="Events that were not sealed yet may be lost with that topic: find out who deleted it.",
+            )
+        return Successor(mine + 1, len(generations[mine + 1]))
+
+    def _mark_end(self) -> int:
+        """The offset at which the partition ends, since everything that was acknowledged in it lies before.
+
+        A heartbeat stands there, so that the end can also be reached when everything before it is gone.
+        """
+        return self.parts.journal.append([(self.partition, heartbeat(self.parts.clock()))]).result()[0] + 1
+
+    def _context(self, store: Store, logs: Logs, epoch: Any) -> LogContext:
         reference = self.parts.references.of(epoch, store)
+        opening = logs.of(self.partition)
         return LogContext(
             opening=opening,
             salt_key=self.parts.salt_key,
             epoch=epoch_of(epoch),
             software=software(),
             determine=Determiner(reference).determine,
+            earlier=earlier_logs(logs.data, opening),
         )
 
     def _follow_epoch(self, store: Store, processor: LogProcessor, logs: Logs) -> None:
@@ -123,7 +173,7 @@ class DataRole(Role):
         epoch = last_epoch(store, logs.control.log_id)
         context = processor.context
         if epoch is not None and int(epoch["number"]) > context.epoch.number:
-            made = self._context(store, context.opening, epoch)
+            made = self._context(store, logs, epoch)
             processor.context = replace(context, epoch=made.epoch, determine=made.determine)
             _log.info("%s: reference epoch %d is in force.", self.partition, made.epoch.number)
 

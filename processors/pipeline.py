@@ -221,10 +221,11 @@ class Pipeline:
             roles = dict(self._roles)
         control = roles.get(CONTROL_PARTITION)
         for partition, role in roles.items():
-            if role.processor is not None:
-                found[partition] = self._of(role.processor, control)
+            processor = role.processor
+            if processor is not None:
+                found[partition] = self._of(processor, control)
         for log in control.logs() if isinstance(control, ControlRole) else ():
-            if log.partition not in found:
+            if log.partition not in found and log.partition in self._journal.partitions:
                 found[log.partition] = log_status(
                     self._journal,
                     partition=log.partition,
@@ -349,8 +350,9 @@ class Pipeline:
         with self._guard:
             roles = list(self._roles.values())
         for role in roles:
-            if role.running and role.processor is not None:
-                assignment.confirm(role.partition, role.processor.tree.sealed_to)
+            processor = role.processor
+            if role.running and processor is not None:
+                assignment.confirm(role.partition, processor.tree.sealed_to)
 
     # The other threads
 

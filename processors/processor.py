@@ -25,11 +25,13 @@ from auditspan.ledger.subtrees import TILE_LEVELS
 from auditspan.store.contract import SealedBatch, Store, StoreUnavailable
 
 from .batch import Derived, LogContext, derive
+from .earlier_logs import PayloadsAcross
+from .identity import Identities
 from .intake import LARGEST_BATCH_BYTES, LARGEST_BATCH_ROWS, Intake, Portion
-from .lost import derive_lost
 from .metrics import LogMetrics
+from .own_batches import Successor, derive_closing, derive_lost
 from .repetitions import suppressed_by_stream
-from .restore import last_batch, node_table, restore_state, store_subtrees
+from .restore import is_closed, last_batch, node_table, restore_state, store_subtrees
 from .stored_tree import Tree
 
 __all__ = ["BatchLimits", "LogProcessor", "OnSealed", "ReadBackDiffers", "Tree"]
@@ -102,7 +104,9 @@ class LogProcessor:
         self._on_sealed = on_sealed
         self._sealed_at = 0.0
         self._partition = context.opening.partition
-        self._state = restore_state(store, context.opening.log_id)
+        self._state = restore_state(store, context.opening.log_id, context.earlier, context.opening.opened_at)
+        self._sealed_payloads = PayloadsAcross(store, context.earlier) if context.earlier else store
+        self._closed = is_closed(store, context.opening.log_id)
         self._range = self._restored_range()
         self._limits = limits
         self._intake = self._intake_from(self._state.next_offset)
@@ -149,6 +153,11 @@ class LogProcessor:
         """The first journal offset of those that were gone before this processor could seal them; None for none."""
         return self._lost_from
 
+    @property
+    def closed(self) -> bool:
+        """Whether the log has ended: `run_once` must not be called any more."""
+        return self._closed
+
     def read_back(self) -> tuple[CompactRange, int]:
         """A copy of the tree that was read back, and the journal offset that it is sealed to."""
         with self._guard:
@@ -183,6 +192,18 @@ class LogProcessor:
         self._waiting_since = None
         self._metrics.batch(derived.counts, lag=max(0.0, time.time() - portion.entries[0].arrival_time / 1e9))
         return True
+
+    def close(self, successor: Successor) -> None:
+        """End the log, all of whose partition is sealed, and name the generation that goes on.
+
+        Raises:
+            Fenced: another processor owns the log; this one must stop.
+            ReadBackDiffers: the store altered what it was given.
+        """
+        self._seal(derive_closing(successor, self._state, self.context))
+        self._closed = True
+        # Nothing is compared with what was sealed any more: later logs read it from the store.
+        self._state.identities = Identities()
 
     def _seal_lost(self, error: PositionLost) -> bool:
         """Say in the log that entries are gone, once the journal shows where it goes on."""
@@ -230,7 +251,7 @@ class LogProcessor:
         self._sealed_at = time.monotonic()
 
     def _derive(self, portion: Portion) -> Derived:
-        return derive(portion.entries, portion.spans, self._state, self.context, self._store)
+        return derive(portion.entries, portion.spans, self._state, self.context, self._sealed_payloads)
 
     def _grown(self, derived: Derived) -> tuple[CompactRange, list[tuple[int, int, bytes]]]:
         """The tree with the batch, and the nodes to keep."""

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.subtrees import Subtrees
+from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
 
 from .batch import LogState
 from .foreign import WINDOW, ForeignIdentities, fixed_width
 from .gaps import PATIENCE, undeclared
 from .identity import Identities, StreamKey
-from .streams import Stream, from_sealed
+from .streams import UNSEEN, Stream, from_sealed
 
-__all__ = ["last_batch", "node_table", "restore_state", "store_subtrees"]
+__all__ = ["is_closed", "last_batch", "node_table", "restore_state", "store_subtrees"]
 
+_EVER: Final = 2**63 - 1
 _NODES: Final = pa.schema(
     [pa.field("level", pa.uint8()), pa.field("node_index", pa.uint64()), pa.field("hash", pa.binary(32))]
 )
@@ -44,23 +47,46 @@ def last_batch(store: Store, log_id: str) -> Mapping[str, Any] | None:
     return body
 
 
-def restore_state(store: Store, log_id: str) -> LogState:
-    """The state after the last sealed batch.
+def is_closed(store: Store, log_id: str) -> bool:
+    """Whether the log has ended.
 
     Raises:
-        AuditSpanError: the log does not end with a batch.
+        StoreUnavailable: the store cannot be read now.
+    """
+    return bool(store.log_leaves(log_id, [EventClass.LOG_CLOSED]).num_rows)
+
+
+def restore_state(store: Store, log_id: str, earlier: Sequence[str] = (), opened_at: int = 0) -> LogState:
+    """The state after the last sealed batch.
+
+    Args:
+        store: what the log is read from.
+        log_id: of which log.
+        earlier: ids of the logs of earlier generations, whose leaves count as leaves before this log's own, in order.
+        opened_at: when this log was opened (ns): no foreign identity of an earlier log counts from more than a window
+            before that.
+
+    Raises:
+        AuditSpanError: a log does not end with a batch.
         StoreUnavailable: the store cannot be read now.
     """
     body = last_batch(store, log_id)
+    watermark = int(body["watermark"]) if body is not None else 0
+    streams: dict[StreamKey, Stream] = {}
+    foreign = ForeignIdentities()
+    for one in earlier:
+        # Closing a log declares every hole.
+        _add_streams(streams, store, one, declared_before=_EVER)
+        _add_foreign(foreign, store, one, max(watermark, opened_at) - WINDOW)
     if body is None:
-        return LogState()
-    watermark = int(body["watermark"])
-    streams = _streams(store, log_id, watermark)
+        return LogState(identities=Identities(streams, foreign))
+    _add_streams(streams, store, log_id, watermark - PATIENCE)
+    _add_foreign(foreign, store, log_id, watermark - WINDOW)
     return LogState(
         next_leaf=store.next_leaf(log_id),
         next_offset=int(body["to"]),
         watermark=watermark,
-        identities=Identities(streams, _foreign(store, log_id, watermark)),
+        identities=Identities(streams, foreign),
         waiting=undeclared(streams.items()),
     )
 
@@ -76,24 +102,27 @@ def node_table(nodes: Iterable[tuple[int, int, bytes]]) -> pa.Table:
     return pa.table([levels, indices, hashes], schema=_NODES)
 
 
-def _streams(store: Store, log_id: str, watermark: int) -> dict[StreamKey, Stream]:
+def _add_streams(streams: dict[StreamKey, Stream], store: Store, log_id: str, declared_before: int) -> None:
     found = store.stream_state(log_id)
     columns = [found[name].to_pylist() for name in ("emitter", "stream", "highest", "count")]
-    streams: dict[StreamKey, Stream] = {}
     for emitter, stream, highest, count in zip(*columns, strict=True):
-        if count == highest + 1:
-            streams[emitter, stream] = Stream(highest)
+        key = emitter, stream
+        if key not in streams and count == highest + 1:
+            streams[key] = Stream(highest)
             continue
         sealed = store.sequences(log_id, emitter, stream).sort_by("leaf_index")
-        streams[emitter, stream] = from_sealed(
-            sealed["sequence"].to_numpy(), sealed["arrival_time"].to_numpy(), watermark - PATIENCE
+        streams[key] = from_sealed(
+            sealed["sequence"].to_numpy(),
+            sealed["arrival_time"].to_numpy(),
+            declared_before,
+            streams.get(key, UNSEEN),
         )
-    return streams
 
 
-def _foreign(store: Store, log_id: str, watermark: int) -> ForeignIdentities:
-    foreign = ForeignIdentities()
-    for batch in store.foreign_identities(log_id, max(watermark - WINDOW, 0)):
+def _add_foreign(foreign: ForeignIdentities, store: Store, log_id: str, since: int) -> None:
+    since = max(since, 0)
+    for found in store.foreign_identities(log_id, since):
+        batch = found.filter(pc.greater_equal(found.column("arrival_time"), since))
         if not len(batch):
             continue
         arrival = batch.column("arrival_time").to_numpy(zero_copy_only=False)
@@ -106,7 +135,6 @@ def _foreign(store: Store, log_id: str, watermark: int) -> ForeignIdentities:
             names[emitter.indices.to_numpy(zero_copy_only=False)], fixed_width(trace, 2), fixed_width(span, 1)[:, 0]
         )
         foreign.add(hashes, arrival)
-    return foreign
 
 
 def _nodes_of(store: Store, log_id: str) -> Callable[[int, int, int], Iterator[tuple[int, bytes]]]:

@@ -99,17 +99,20 @@ def _without(holes: Holes, late: Int64s, hole: Int64s) -> Holes:
     return Holes(begin[left], end[left], holes.seen_at[parent][left], holes.declared[parent][left])
 
 
-def from_sealed(sequences: Int64s, arrivals: Int64s, declared_before: int) -> Stream:
+def from_sealed(sequences: Int64s, arrivals: Int64s, declared_before: int, before: Stream = UNSEEN) -> Stream:
     """A stream from its sealed leaves in order of leaves, of which a sequence may occur more than once.
 
     Every batch declares all that is due, so a hole is declared exactly when it was seen at ``declared_before`` (ns) or
-    earlier: the watermark of the last batch less the patience of section 9.
+    earlier: the watermark of the last batch less the patience of section 9. ``before`` is what the stream was in the
+    logs before this one.
     """
     _, first = np.unique(sequences, return_index=True)
     first.sort()
-    stream, _ = advance(UNSEEN, sequences[first], arrivals[first])
+    first = first[~contains(before, sequences[first])]
+    stream, _ = advance(before, sequences[first], arrivals[first])
     holes = stream.holes
-    return Stream(stream.highest, Holes(holes.begin, holes.end, holes.seen_at, holes.seen_at <= declared_before))
+    declared = holes.declared | (holes.seen_at <= declared_before)
+    return Stream(stream.highest, Holes(holes.begin, holes.end, holes.seen_at, declared))
 
 
 def runs(sequences: Int64s) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -18,7 +19,7 @@ from auditspan.collectors.disk import DiskWatermark
 from auditspan.config import Settings
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
-from auditspan.journal.contract import Journal
+from auditspan.journal.contract import Journal, generation_of
 from auditspan.journal.opening import is_kafka, open_journal
 from auditspan.ledger.checkpoint import Checkpoint, CheckpointInvalid, log_origin, open_checkpoint
 from auditspan.ledger.hashing import Digests, leaf_hashes
@@ -172,10 +173,14 @@ class _Logs:
             return
         body = json.loads(opening[0]["header"])["body"]
         partition = body["partition"]
-        if body["journal"] != self._journal.identity or partition not in ("control", *self._journal.partitions):
+        there = partition in ("control", *self._journal.partitions)
+        # The topic of an earlier generation may be deleted once its logs are closed.
+        forgotten = (generation_of(partition) or math.inf) < min(self._journal.generations)
+        if body["journal"] != self._journal.identity or not (there or forgotten):
             yield Finding(partition, "wrong", "the store is of another journal", "Put the right pair together.")
             return
-        yield self._progress(partition, log_id)
+        if there:
+            yield self._progress(partition, log_id)
         yield self._proof(f"{partition} proof", log_id)
 
     def _progress(self, partition: str, log_id: str) -> Finding:

@@ -13,6 +13,7 @@ from auditspan.cli.config import settings_of
 from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors
 from auditspan.config import Settings
 from auditspan.errors import AuditSpanError
+from auditspan.journal.contract import MOST_PARTITIONS
 from auditspan.journal.opening import is_kafka
 
 if TYPE_CHECKING:
@@ -68,6 +69,47 @@ def check(data: Data = None, journal: JournalOption = None, config: Config = Non
     _report(check_topics(settings.journal.url, settings.kafka, settings.journal.partitions), [], as_json)
 
 
+@app.command()
+@reports_errors
+def reshard(
+    partitions: Annotated[
+        int,
+        typer.Option(
+            "--partitions", min=1, max=MOST_PARTITIONS, help="Data partitions, and so logs, of the next generation."
+        ),
+    ],
+    data: Data = None,
+    journal: JournalOption = None,
+    config: Config = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Begin the next generation of logs, with another number of partitions. No event is lost, none is sealed twice.
+
+    Makes its topic. From then on collectors of the generation before answer 503: set journal.partitions and restart
+    every process. Processors seal what was acknowledged before, close those logs, and go on in the new ones; what is
+    accepted meanwhile waits for about a minute. `auditspan status` shows how far it is.
+
+    \b
+    auditspan kafka reshard --partitions 8 --data ./data
+    auditspan kafka reshard --partitions 8 --journal kafka://127.0.0.1:9092 --json
+    """
+    settings = _settings(data, config, journal)
+    from auditspan.journal.kafka_topics import generations, make_next_generation
+
+    generation, made, facts = make_next_generation(settings.journal.url, settings.kafka, partitions)
+    _report(facts, made, as_json, generation=generation, partitions=partitions)
+    if not as_json:
+        earlier = [number for number in generations(settings.kafka, facts) if number < generation]
+        console.print(
+            f"Generation {generation} is the one that is written to"
+            + (f"; {', '.join(map(str, earlier))} will be closed." if earlier else "."),
+            soft_wrap=True,
+        )
+        console.print(
+            f"Set journal.partitions = {partitions} and restart every collector and processor.", soft_wrap=True
+        )
+
+
 def _settings(data: Path | None, config: Path | None, journal: str | None) -> Settings:
     overrides: dict[str, Any] = {} if journal is None else {"journal": {"url": journal}}
     settings = settings_of(data, config, overrides)
@@ -80,7 +122,7 @@ def _settings(data: Path | None, config: Path | None, journal: str | None) -> Se
     return settings
 
 
-def _report(facts: Mapping[str, TopicFacts], made: list[str], as_json: bool) -> None:
+def _report(facts: Mapping[str, TopicFacts], made: list[str], as_json: bool, **more: int) -> None:
     rows = [
         {
             "topic": name,
@@ -91,7 +133,7 @@ def _report(facts: Mapping[str, TopicFacts], made: list[str], as_json: bool) -> 
         for name, one in facts.items()
     ]
     if as_json:
-        print_json({"made": made, "topics": rows})
+        print_json({**more, "made": made, "topics": rows})
         return
     print_table("Topics that keep every event", ["topic", "partitions", "replicas", *_SHOWN], rows)
     if made:

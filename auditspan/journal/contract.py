@@ -7,7 +7,8 @@ append-only sequence of entries with offsets 0, 1, 2 … without holes; one part
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,7 @@ from auditspan.errors import AuditSpanError
 
 __all__ = [
     "CONTROL_PARTITION",
+    "MOST_PARTITIONS",
     "Assignment",
     "Entry",
     "EntryKind",
@@ -27,15 +29,31 @@ __all__ = [
     "PositionLost",
     "SupportsProbe",
     "data_partition",
+    "generation_of",
 ]
 
 CONTROL_PARTITION: Final = "control"
 """The partition of what processors and officers originate."""
 
+MOST_PARTITIONS: Final = 96
+"""Data partitions of a deployment, all generations and those that others write together.
 
-def data_partition(index: int) -> str:
-    """Name of the data partition ``index`` (from 0)."""
-    return f"events-{index}"
+One ``audit.checkpoint`` leaf lists every log, which takes up to 650 bytes each of the 64 KiB that a leaf may have.
+"""
+
+
+_DATA_PARTITION: Final = re.compile(r"events(?:\.([1-9][0-9]*))?-[0-9]+")
+
+
+def data_partition(index: int, generation: int = 1) -> str:
+    """Name of the data partition ``index`` (from 0) of a generation (from 1)."""
+    return f"events-{index}" if generation == 1 else f"events.{generation}-{index}"
+
+
+def generation_of(partition: str) -> int | None:
+    """The generation of one of the journal's own data partitions; None for any other partition."""
+    found = _DATA_PARTITION.fullmatch(partition)
+    return None if found is None else int(found[1] or 1)
 
 
 class EntryKind(StrEnum):
@@ -109,7 +127,20 @@ class Journal(Protocol):
 
     @property
     def own_partitions(self) -> Sequence[str]:
-        """Those of `partitions` that are ours to append to, ``events-0`` first; others write the rest."""
+        """Those of `partitions` that are ours to append to, in order: the last of `generations`."""
+
+    @property
+    def generations(self) -> Mapping[int, Sequence[str]]:
+        """Our own data partitions by generation, those that are still there, in order.
+
+        What senders send goes to the last one alone. Partitions that others write are in none.
+        """
+
+    def settled(self, partition: str) -> bool:
+        """Whether nothing more can be acknowledged to a sender in a partition of an earlier generation.
+
+        False while that is not certain, and for a partition that still grows.
+        """
 
     @property
     def largest_body(self) -> int | None:

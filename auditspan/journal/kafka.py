@@ -20,16 +20,25 @@ from kafka import errors as kafka_errors
 
 from auditspan.config import KafkaSettings
 from auditspan.errors import AuditSpanError
-from auditspan.journal.contract import CONTROL_PARTITION, Entry, JournalUnavailable, NewEntry, data_partition
+from auditspan.journal.contract import (
+    CONTROL_PARTITION,
+    Entry,
+    EntryKind,
+    JournalUnavailable,
+    NewEntry,
+    data_partition,
+    generation_of,
+)
 from auditspan.journal.kafka_assignment import KafkaAssignment
 from auditspan.journal.kafka_connection import client_options, unreachable
 from auditspan.journal.kafka_cursor import Cursor
+from auditspan.journal.kafka_generation import SETTLED, Fence, boot_time
 from auditspan.journal.kafka_link import EARLIEST, LATEST, Link
 from auditspan.journal.kafka_owners import member_name, partition_owners
 from auditspan.journal.kafka_producer import OutgoingRecord, Producer
 from auditspan.journal.kafka_readers import Readers
 from auditspan.journal.kafka_record import RecordFormat
-from auditspan.journal.kafka_topics import TopicFacts, check_topics
+from auditspan.journal.kafka_topics import TopicFacts, check_topics, generations
 
 __all__ = ["KafkaJournal"]
 
@@ -42,6 +51,9 @@ _RECORD_ROOM: Final = 4096
 _INCOMPRESSIBLE: Final = 512
 """A batch that does not compress grows by less than this part of it."""
 _PEEK_BYTES: Final = 1
+_LOOK_WITHIN: Final = 2.0
+_OWN_KINDS: Final = frozenset({EntryKind.HEARTBEAT, EntryKind.CONTROL})
+"""What no sender waits to be acknowledged for, whichever generation it is for."""
 
 
 class KafkaJournal:
@@ -66,13 +78,24 @@ class KafkaJournal:
         self._url = url
         self._settings = settings
         self._options = client_options(url, settings)
+        looked_at = boot_time()
         facts = check_topics(url, settings, partitions)
+        self._opened_at = boot_time()
         self._least_in_sync = {name: _in_sync(one) for name, one in facts.items()}
-        smallest = min(facts[settings.topic].largest_message, facts[settings.control_topic].largest_message)
+        self._generations = {
+            generation: tuple(data_partition(index, generation) for index in range(count))
+            for generation, count in generations(settings, facts).items()
+        }
+        generation, self._own = list(self._generations.items())[-1]
+        self._topic, self._next_topic = settings.topic_of(generation), settings.topic_of(generation + 1)
+        smallest = min(facts[name].largest_message for name in (self._topic, settings.control_topic))
         self._largest_body = smallest - _RECORD_ROOM - smallest // _INCOMPRESSIBLE
-        self._own = tuple(data_partition(index) for index in range(partitions))
         self._places = {
-            **{name: TopicPartition(settings.topic, index) for index, name in enumerate(self._own)},
+            **{
+                name: TopicPartition(settings.topic_of(one), index)
+                for one, names in self._generations.items()
+                for index, name in enumerate(names)
+            },
             **{
                 f"{topic}-{index}": TopicPartition(topic, index)
                 for topic in settings.foreign_topics
@@ -97,6 +120,7 @@ class KafkaJournal:
         self._formats = {name: self._format(name, key) for name in self._places}
         self._readers = Readers(self._new_cursor, self._places)
         self._probes = ThreadPoolExecutor(1, thread_name_prefix="auditspan-kafka-probe")
+        self._fence = Fence(self._has_successor, self._topic, looked_at)
 
     @property
     def identity(self) -> str:
@@ -105,13 +129,24 @@ class KafkaJournal:
 
     @property
     def partitions(self) -> Sequence[str]:
-        """The data partitions: ``events-0`` …, then those of the foreign topics."""
+        """The data partitions: ``events-0`` …, those of later generations, then those of the foreign topics."""
         return tuple(name for name in self._places if name != CONTROL_PARTITION)
 
     @property
     def own_partitions(self) -> Sequence[str]:
-        """``events-0`` …: those that collectors append to."""
+        """Those of the last generation, to which collectors append."""
         return self._own
+
+    @property
+    def generations(self) -> Mapping[int, Sequence[str]]:
+        """Our own data partitions by generation, as far as their topics are there."""
+        return self._generations
+
+    def settled(self, partition: str) -> bool:
+        """Whether nothing more can be acknowledged to a sender in ``partition``, see `Journal.settled`."""
+        self._place(partition)
+        early = generation_of(partition) is not None and partition not in self._own
+        return early and boot_time() - self._opened_at >= SETTLED
 
     @property
     def largest_body(self) -> int:
@@ -122,18 +157,23 @@ class KafkaJournal:
         """Append ``entries``; the future gives their offsets once every one is on all replicas in sync.
 
         It fails with `JournalUnavailable` within ``kafka.delivery_timeout_seconds`` when one of them is not, at once
-        when too much is under way. Kafka keeps single records: after a failure some may be there, and once more when
-        they are sent again.
+        when too much is under way, or when the generation has ended that senders' entries are for. Kafka keeps single
+        records: after a failure some may be there, and once more when they are sent again.
 
         Raises:
             AuditSpanError: an entry names a partition that is not ours to write, or is too large. No retry can help.
         """
         records = [self._record(partition, entry) for partition, entry in entries]
-        return _refused(_not_writable()) if self._producer is None else self._producer.send(records)
+        if self._producer is None:
+            return _refused(_not_writable())
+        if all(entry.kind in _OWN_KINDS for _, entry in entries):
+            return self._producer.send(records)
+        ended = self._fence.refusal()
+        return _refused(ended) if ended is not None else self._fence.guarded(self._producer.send(records))
 
     def probe(self) -> Future[None]:
-        """Whether an append would succeed now: the own partitions are all there are of the topic, each has a leader
-        that answers, and replicas in sync.
+        """Whether an append would succeed now: the own partitions are all there are of the topic and of the last
+        generation, each has a leader that answers, and replicas in sync.
 
         Fails with `JournalUnavailable`, also for some seconds after an append failed.
         """
@@ -232,6 +272,7 @@ class KafkaJournal:
         self._readers.close()
         if asking is not None:
             asking.close()
+        self._fence.close()
 
     def _format(self, partition: str, key: bytes) -> RecordFormat:
         topic = self._places[partition].topic
@@ -248,10 +289,11 @@ class KafkaJournal:
 
     def _record(self, partition: str, entry: NewEntry) -> OutgoingRecord:
         place = self._place(partition)
-        if partition not in self._own and partition != CONTROL_PARTITION:
+        early = entry.kind in _OWN_KINDS and generation_of(partition) is not None
+        if not (partition in self._own or partition == CONTROL_PARTITION or early):
             raise AuditSpanError(
-                f"The partition {partition} is of a topic that others write.",
-                remedy="Append to the journal's own partitions.",
+                f"The partition {partition} is no partition of the last generation: others write it, or nobody.",
+                remedy=f"Append to {', '.join(self._own)}.",
             )
         if len(entry.body) > self._largest_body:
             raise AuditSpanError(
@@ -284,6 +326,9 @@ class KafkaJournal:
         failed = self._producer.recent_failure(_FAILURE_KEPT)
         if failed is not None:
             raise failed
+        ended = self._fence.refusal()
+        if ended is not None:
+            raise ended
         places = [self._places[name] for name in self._own]
         self._ask(places, LATEST)
         with self._linked() as link:
@@ -292,9 +337,13 @@ class KafkaJournal:
         short = [place for place in places if in_sync.get(place, 0) < self._least_in_sync[place.topic]]
         if short:
             raise JournalUnavailable(
-                f"{len(short)} of {len(places)} partitions of {self._settings.topic} have too few replicas in sync.",
+                f"{len(short)} of {len(places)} partitions of {self._topic} have too few replicas in sync.",
                 remedy="See that all Kafka brokers run and follow; nothing is acknowledged until they do.",
             )
+
+    def _has_successor(self) -> bool:
+        with self._linked() as link:
+            return link.exists(self._next_topic, [self._places[name] for name in self._own], _LOOK_WITHIN)
 
     def _refuse_grown(self, there: Iterable[TopicPartition]) -> None:
         """What others write into a partition that was added since the start would not be sealed."""
@@ -305,7 +354,7 @@ class KafkaJournal:
                 raise JournalUnavailable(
                     f"The topic {topic} has {found[topic]} partitions now, and had {count} when this process began.",
                     remedy="Restart every process to take in a topic of others. The number of our own is fixed for "
-                    "the life of a log: make that topic anew for a new deployment.",
+                    "the life of a log generation, and `auditspan kafka reshard` begins the next one.",
                 )
 
     def _fresh_ends(self) -> dict[TopicPartition, int]:

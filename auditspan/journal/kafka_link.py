@@ -7,13 +7,16 @@ go on, and a journal must know of every position.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from kafka import TopicPartition
 from kafka import errors as kafka_errors
 from kafka.net.compat import KafkaNetClient
 from kafka.protocol.consumer import FetchRequest, ListOffsetsRequest
+from kafka.protocol.metadata import MetadataRequest
 
 from auditspan.journal.kafka_connection import explained
 
@@ -97,6 +100,29 @@ class Link:
             for number, data in list(partitions.items())
         }
 
+    def exists(self, topic: str, leaders_of: Iterable[TopicPartition], within: float) -> bool:
+        """Whether ``topic`` exists, as any broker says that leads one of these partitions and answers in time.
+
+        Raises:
+            AuditSpanError: no leader answers within ``within`` seconds, or it does not let us know.
+        """
+        leaders = {self._cluster.leader_for_partition(one) for one in leaders_of} - {None, _UNKNOWN}
+        asked = [self._manager.call_soon(partial(self._exists, topic, leader)) for leader in leaders]
+        deadline = time.monotonic() + within
+        found: list[bool] = []
+        failed: kafka_errors.KafkaError = kafka_errors.LeaderNotAvailableError(topic)
+        for one in asked:
+            try:
+                left = max(deadline - time.monotonic(), 0.0)
+                found.append(self._run(self._manager.wait_for, one, left * 1000))
+            except (kafka_errors.KafkaError, RuntimeError) as error:
+                failed = error
+        if not found:
+            # So that a leader that moved is found the next time.
+            self._cluster.request_update()
+            raise explained(failed, f"Looking for the topic {topic}") from failed
+        return any(found)
+
     def offsets(self, partitions: Iterable[TopicPartition], timestamp: int) -> dict[TopicPartition, int]:
         """The `EARLIEST` or `LATEST` offset of each partition, as its leader says now.
 
@@ -153,6 +179,23 @@ class Link:
             return self._run(self._manager.wait_for, self._manager.call_soon(run), self._request_seconds * 1000)
         except (kafka_errors.KafkaError, RuntimeError) as error:
             raise explained(error, what) from error
+
+    async def _exists(self, topic: str, broker: int) -> bool:
+        request = MetadataRequest(
+            topics=[MetadataRequest.MetadataRequestTopic(name=topic)],
+            # Asking must never make it.
+            allow_auto_topic_creation=False,
+            include_cluster_authorized_operations=False,
+            include_topic_authorized_operations=False,
+        )
+        answer = await self._manager.send(request, node_id=broker)
+        for said in answer.topics:
+            error = kafka_errors.for_code(said.error_code)
+            if error is kafka_errors.UnknownTopicOrPartitionError:
+                return False
+            if error not in (kafka_errors.NoError, kafka_errors.LeaderNotAvailableError):
+                raise error(topic)
+        return True
 
     async def _offsets(self, wanted: Sequence[TopicPartition], timestamp: int) -> dict[TopicPartition, int]:
         found: dict[TopicPartition, int] = {}

@@ -19,15 +19,29 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from auditspan.config import KafkaSettings
 from auditspan.errors import AuditSpanError
+from auditspan.journal.contract import MOST_PARTITIONS
 from auditspan.journal.kafka_connection import client_options, explained, unreachable
 
-__all__ = ["Finding", "TopicFacts", "TopicPlan", "TopicsUnfit", "check_topics", "findings", "make_topics", "plans"]
+__all__ = [
+    "Finding",
+    "TopicFacts",
+    "TopicPlan",
+    "TopicsUnfit",
+    "check_topics",
+    "findings",
+    "generations",
+    "make_next_generation",
+    "make_topics",
+    "plans",
+]
 
 _DAY_MS: Final = 86_400_000
 _SMALLEST_MESSAGE: Final = 128 << 10
 """A control entry and its headers must fit, and a request's parts must not become one span each."""
 _LATEST_TIMESTAMP_MS: Final = _DAY_MS
 _READY_SECONDS: Final = 10.0
+_AHEAD: Final = 32
+"""Generations that may be gone before those that are there: more than any deployment deletes in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +90,12 @@ class TopicsUnfit(AuditSpanError):
         self.findings = tuple(found)
 
 
-def plans(settings: KafkaSettings, partitions: int) -> list[TopicPlan]:
-    """The topics that a journal with ``partitions`` data partitions needs."""
+def plans(settings: KafkaSettings, partitions: int, generations: Sequence[int] = (1,)) -> list[TopicPlan]:
+    """The topics that a journal needs: the last of ``generations`` has ``partitions`` data partitions."""
+    *earlier, last = generations
     return [
-        TopicPlan(settings.topic, partitions, settings.retention_days, ours=True),
+        *(TopicPlan(settings.topic_of(one), None, settings.retention_days, ours=True) for one in earlier),
+        TopicPlan(settings.topic_of(last), partitions, settings.retention_days, ours=True),
         # Small, and what opens every log stands in it: kept for ever.
         TopicPlan(settings.control_topic, 1, 0.0, ours=True),
         *(TopicPlan(topic, None, settings.retention_days, ours=False) for topic in settings.foreign_topics),
@@ -109,7 +125,7 @@ def check_topics(url: str, settings: KafkaSettings, partitions: int) -> dict[str
         KafkaRefused: it does not let us look.
     """
     with _administrator(url, settings) as administrator:
-        wanted = plans(settings, partitions)
+        wanted = plans(settings, partitions, _generations(administrator, settings) or (1,))
         facts = _facts(administrator, [plan.name for plan in wanted])
     found = [finding for plan in wanted for finding in findings(plan, facts.get(plan.name), settings)]
     if found:
@@ -123,22 +139,94 @@ def make_topics(url: str, settings: KafkaSettings, partitions: int) -> tuple[lis
     A topic that is there is not changed. Raises what `check_topics` raises.
     """
     with _administrator(url, settings) as administrator:
-        wanted = plans(settings, partitions)
+        wanted = plans(settings, partitions, _generations(administrator, settings) or (1,))
         there = _facts(administrator, [plan.name for plan in wanted])
         missing = [plan for plan in wanted if plan.ours and plan.name not in there]
-        if missing:
-            administrator.create_topics(
-                {
-                    plan.name: {
-                        "num_partitions": plan.partitions,
-                        "replication_factor": settings.replication_factor,
-                        "configs": _configuration(plan, settings),
-                    }
-                    for plan in missing
-                }
-            )
-            administrator.wait_for_topics([plan.name for plan in missing], timeout_ms=int(_READY_SECONDS * 1000))
+        _make(administrator, missing, settings)
     return [plan.name for plan in missing], check_topics(url, settings, partitions)
+
+
+def make_next_generation(
+    url: str, settings: KafkaSettings, partitions: int
+) -> tuple[int, list[str], dict[str, TopicFacts]]:
+    """Make the topic of the next generation with ``partitions`` partitions: that ends the generation before it.
+
+    The generation, the names of the topics made, and the facts of all. Nothing is made when the last generation has
+    that many partitions already: then it is the one.
+
+    Raises:
+        TopicsUnfit: a topic is missing or would lose events.
+        AuditSpanError: the logs of all generations would be too many.
+        JournalUnavailable: the cluster cannot be reached.
+        KafkaRefused: it does not let us.
+    """
+    with _administrator(url, settings) as administrator:
+        there = _generations(administrator, settings)
+        names = [settings.topic_of(one) for one in there]
+        last = _facts(administrator, names[-1:]).get(names[-1]) if names else None
+    if last is None:
+        raise TopicsUnfit(findings(plans(settings, partitions)[0], None, settings))
+    # Nothing ends before what is there is known to be sound.
+    facts = check_topics(url, settings, last.partitions)
+    if last.partitions == partitions:
+        return there[-1], [], facts
+    _refuse_too_many(settings, facts, there, partitions)
+    generation = there[-1] + 1
+    plan = TopicPlan(settings.topic_of(generation), partitions, settings.retention_days, ours=True)
+    with _administrator(url, settings) as administrator:
+        _make(administrator, [plan], settings)
+    return generation, [plan.name], check_topics(url, settings, partitions)
+
+
+def _refuse_too_many(
+    settings: KafkaSettings, facts: Mapping[str, TopicFacts], there: Sequence[int], partitions: int
+) -> None:
+    counts = generations(settings, facts)
+    # How many logs a generation had whose topic is gone is not asked: as many as the largest that is there, say.
+    gone = (there[-1] - len(there)) * max(counts.values())
+    others = sum(facts[topic].partitions for topic in settings.foreign_topics)
+    before = sum(counts.values()) + gone + others
+    if before + partitions > MOST_PARTITIONS:
+        raise AuditSpanError(
+            f"With {partitions} partitions more, this deployment would have {before + partitions} logs; it may have "
+            f"{MOST_PARTITIONS}, closed ones included.",
+            remedy=f"Begin the next generation with at most {max(MOST_PARTITIONS - before, 0)}, or a new deployment.",
+        )
+
+
+def generations(settings: KafkaSettings, facts: Mapping[str, TopicFacts]) -> dict[int, int]:
+    """How many partitions each generation of our own has, in order."""
+    found = {number: one.partitions for name, one in facts.items() if (number := settings.generation_of(name))}
+    return dict(sorted(found.items()))
+
+
+def _make(administrator: KafkaAdminClient, missing: Sequence[TopicPlan], settings: KafkaSettings) -> None:
+    if not missing:
+        return
+    administrator.create_topics(
+        {
+            plan.name: {
+                "num_partitions": plan.partitions,
+                "replication_factor": settings.replication_factor,
+                "configs": _configuration(plan, settings),
+            }
+            for plan in missing
+        }
+    )
+    administrator.wait_for_topics([plan.name for plan in missing], timeout_ms=int(_READY_SECONDS * 1000))
+
+
+def _generations(administrator: KafkaAdminClient, settings: KafkaSettings) -> list[int]:
+    """The generations whose topics are there; early ones may be gone."""
+    found: list[int] = []
+    begin = 1
+    while True:
+        names = {settings.topic_of(one): one for one in range(begin, begin + _AHEAD)}
+        there = [names[topic["name"]] for topic in administrator.describe_topics(list(names)) if _there(topic)]
+        found += sorted(there)
+        if not there:
+            return found
+        begin += _AHEAD
 
 
 def _configuration(plan: TopicPlan, settings: KafkaSettings) -> dict[str, str]:
@@ -162,10 +250,12 @@ def _faults(plan: TopicPlan, facts: TopicFacts, settings: KafkaSettings) -> Iter
     if plan.partitions is not None and facts.partitions != plan.partitions:
         count = f"the number of partitions (journal.partitions {plan.partitions})"
         yield fault(
-            count if plan.name == settings.topic else "the number of partitions (of which a control topic has 1)",
+            "the number of partitions (of which a control topic has 1)"
+            if plan.name == settings.control_topic
+            else count,
             facts.partitions,
-            "Set journal.partitions to what the deployment began with: the number is fixed for the life of a log "
-            "generation.",
+            f"Set journal.partitions to {facts.partitions} if `auditspan kafka init` or `reshard` made the topic so: "
+            "the number is fixed for the life of a log generation.",
         )
     if facts.replicas < settings.replication_factor:
         yield fault(

@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -120,6 +120,15 @@ class SqliteJournal:
     def own_partitions(self) -> Sequence[str]:
         """All of `partitions`: nobody else writes here."""
         return self._partitions
+
+    @property
+    def generations(self) -> Mapping[int, Sequence[str]]:
+        """One: the number of partitions of a file never changes."""
+        return {1: self.own_partitions}
+
+    def settled(self, partition: str) -> bool:
+        """False: every partition still grows."""
+        return False
 
     @property
     def largest_body(self) -> int | None:

@@ -43,7 +43,8 @@ def differing_rows(given: pa.Array, derived: pa.Array) -> list[int]:
     if given.equals(derived):
         return []
     if pa.types.is_list(given.type):
-        left, right = given.to_pylist(), derived.to_pylist()
+        # As bytes: the texts of a file may be no UTF-8.
+        left, right = (side.cast(pa.list_(pa.binary())).to_pylist() for side in (given, derived))
         return [row for row, (a, b) in enumerate(zip(left, right, strict=True)) if (a or []) != (b or [])]
     same = pc.fill_null(pc.equal(given, derived), False)
     both_null = pc.and_(pc.is_null(given), pc.is_null(derived))

@@ -39,7 +39,7 @@ class ControlLeaves:
     last_export: dict[str, Any] | None = None
 
     def opened_data_logs(self) -> list[ControlLeaf]:
-        """The leaves that opened the data logs, in order of partition.
+        """The leaves that opened the data logs, in order of generation and partition.
 
         Processes that start at once may open a partition more than once; the first opening counts.
         """
@@ -47,8 +47,9 @@ class ControlLeaves:
         for leaf in sorted(self.opened.values(), key=lambda leaf: leaf.index):
             if leaf.body["partition"] != _CONTROL:
                 first.setdefault((leaf.body["partition"], leaf.body["generation"]), leaf)
-        found = first.values()
-        return sorted(found, key=lambda leaf: (len(leaf.body["partition"]), leaf.body["partition"]))
+        found = [(leaf.body["generation"], leaf.body["partition"], leaf) for leaf in first.values()]
+        found.sort(key=lambda one: (one[0], len(one[1]), one[1]))
+        return [leaf for *_, leaf in found]
 
     def artifacts(self, epochs: Iterable[int]) -> list[str]:
         """SHA-256 of the artifacts of these epochs.

@@ -170,7 +170,7 @@ class _Export:
                 # Before it appears: no package may be in the world that the log knows nothing of.
                 record(entry)
             self._publish(partial)
-        except BaseException:
+        except BaseException:  # an interrupted export leaves no part of a package behind either
             shutil.rmtree(partial, ignore_errors=True)
             raise
         return ExportResult(folder=self.out, manifest_sha256=digest, intervals=intervals, entry=entry, **self.counts)

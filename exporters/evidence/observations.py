@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -36,7 +38,7 @@ class Observations:
         self.counts: Counter[str] = Counter()
         self.streams: dict[tuple[str, str], StreamSeen] = {}
         self.gaps: list[dict[str, Any]] = []
-        self._late: dict[tuple[str, Any, Any], list[tuple[int, int]]] = {}
+        self._late: dict[tuple[Any, Any], list[tuple[int, int]]] = {}
         self._started: dict[str, tuple[str, int]] = {}
         self._finished: set[str] = set()
         self._skew = 0
@@ -64,7 +66,7 @@ class Observations:
                 self.counts["gaps_closed"] += 1
                 if self.counts["gaps_closed"] <= _MOST:
                     body = _short(leaf["body"])
-                    self._late.setdefault((log_id, body["emitter"], body["stream"]), []).append(_run(leaf["body"]))
+                    self._late.setdefault((body["emitter"], body["stream"]), []).append(_run(leaf["body"]))
 
     def _streams(self, table: pa.Table) -> None:
         rows = table.select(["emitter", "stream", "sequence", "class"]).filter(pc.is_valid(table["sequence"]))
@@ -121,12 +123,6 @@ class Observations:
         else:
             self.intents_complete = False
 
-    def _came_late(self, gap: dict[str, Any]) -> int:
-        """How many sequences of a gap came after all, as `audit.gap.closed` leaves of the interval say."""
-        runs = np.array(self._late.get((gap["log_id"], gap["emitter"], gap["stream"]), ()), np.int64).reshape(-1, 2)
-        begin, end = _run(gap)
-        return int((np.minimum(runs[:, 1], end) - np.maximum(runs[:, 0], begin)).clip(0).sum())
-
     def write(self, report: Report) -> None:
         """Put what was seen into the report."""
         report.classes = dict(sorted(self.classes.items()))
@@ -136,9 +132,8 @@ class Observations:
             for seen in report.streams
             if not seen.closed
         ]
-        report.gaps = [
-            gap if "journal_from" in gap else {**gap, "came_late": self._came_late(gap)} for gap in self.gaps
-        ]
+        late = {key: _union(came) for key, came in self._late.items()}
+        report.gaps = [gap if "journal_from" in gap else {**gap, "came_late": _overlap(gap, late)} for gap in self.gaps]
         report.dangling_intents = [
             {"record_id": shown(record_id), "log_id": log_id, "leaf_index": place}
             for record_id, (log_id, place) in list(self._started.items())[:_MOST]
@@ -171,6 +166,25 @@ def _run(body: dict[str, Any]) -> tuple[int, int]:
     begin, end = (str(body.get(name)) for name in ("from", "to"))
     known = all(text.isascii() and text.isdigit() and len(text) <= _DIGITS for text in (begin, end))
     return (int(begin), int(end)) if known else (0, 0)
+
+
+def _union(came: Iterable[tuple[int, int]]) -> npt.NDArray[np.int64]:
+    """Disjoint runs of the same sequences, in order."""
+    ordered = np.array(sorted(one for one in came if one[0] < one[1]), np.int64).reshape(-1, 2)
+    reach = np.maximum.accumulate(ordered[:, 1])
+    apart = np.flatnonzero(ordered[1:, 0] > reach[:-1]) + 1
+    begin = np.concatenate([ordered[:1, 0], ordered[apart, 0]])
+    return np.column_stack([begin, np.concatenate([reach[apart - 1], reach[-1:]])])
+
+
+def _overlap(gap: dict[str, Any], late: Mapping[tuple[Any, Any], npt.NDArray[np.int64]]) -> int:
+    """How many sequences of a gap came after all, as `audit.gap.closed` leaves say, of whichever log.
+
+    What was missing when a log was closed comes in one of the next generation.
+    """
+    came = late.get((gap["emitter"], gap["stream"]), _union(()))
+    begin, end = _run(gap)
+    return int((np.minimum(came[:, 1], end) - np.maximum(came[:, 0], begin)).clip(0).sum())
 
 
 def _intent_ids(payloads: pa.Array) -> list[str]:

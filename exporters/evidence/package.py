@@ -62,7 +62,7 @@ class Package:
             descriptor = _step(descriptor, name, os.O_NONBLOCK)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise PathRefused("it is no regular file")
-        except BaseException:
+        except BaseException:  # nobody else knows the descriptor yet
             os.close(descriptor)
             raise
         return os.fdopen(descriptor, "rb")

@@ -42,7 +42,7 @@ Progress = Callable[[int, int], None]
 """Is told how many leaves are verified, of how many."""
 
 _LARGEST_MANIFEST: Final = 64 << 20
-_COUNTED: Final = ("audit.conflict", "audit.quarantined", "audit.gap")
+_COUNTED: Final = ("audit.conflict", "audit.quarantined", "audit.gap", "audit.log.closed")
 _NOT_PROVEN: Final = (
     "That every event that happened was emitted, and that what emitters said is true: a log proves what was received.",
     "That the times are right: arrival times are the collector's clock, and there is no independent timestamp here.",
@@ -278,9 +278,9 @@ class _Verification:
         for number, (digest, place) in batches.epochs.items():
             named[number] = (digest, (log.log_id, place))
         if log.end > log.begin and not batches.reached_end and batches.watermark is not None:
+            why = "the log is closed; it" if batches.closed else "nothing ends the interval yet; the log"
             self.report.notes.append(
-                f"{shown(log.partition)} ({log.log_id}): nothing ends the interval yet; "
-                f"the log had come to arrival time {_utc(batches.watermark)}."
+                f"{shown(log.partition)} ({log.log_id}): {why} had come to arrival time {_utc(batches.watermark)}."
             )
         return self._summary(log, checks, batches, proven, control is not None), named
 
@@ -383,7 +383,8 @@ def _feed(batches: BatchCheck, window: Window, parsed: ParsedHeaders) -> None:
     own = np.zeros(len(window.index), bool)
     own[list(parsed.log_leaves)] = True
     # An emitter may send audit.gap as well; a batch counts those of the log.
-    kinds["audit.gap"] = kinds["audit.gap"] & own
+    for name in ("audit.gap", "audit.log.closed"):
+        kinds[name] = kinds[name] & own
     bodies = sorted((row, leaf["body"]) for row, leaf in parsed.log_leaves.items() if leaf["class"] == "audit.batch")
     offsets = parsed.table["offset"].to_numpy().astype(np.float64)
     ordinals = parsed.table["ordinal"].to_numpy().astype(np.float64)

@@ -68,6 +68,8 @@ class BatchCheck:
         self._conflicts = self._quarantined = self._gaps = 0
         self._last_position = (-1, -1)
         self._ended_at: int | None = None
+        self._closing: int | None = None
+        self._closed_at: int | None = None
         self.duplicates = 0
         self.watermark: int | None = None
         self.epochs: dict[int, tuple[str, int]] = {}
@@ -99,6 +101,7 @@ class BatchCheck:
         self._conflicts += int(kinds["audit.conflict"][part].sum())
         self._quarantined += int(kinds["audit.quarantined"][part].sum())
         self._gaps += int(kinds["audit.gap"][part].sum())
+        self._follow_closing(index[part], kinds["audit.log.closed"][part])
         placed = ~np.isnan(offsets[part])
         if not placed.any():
             return
@@ -119,14 +122,60 @@ class BatchCheck:
             self._faults.add("batch.contiguity", (self._log_id, leaf), f"journal offsets from {low}", int(offset.min()))
         self._last_position = (int(offset[-1]), int(ordinal[-1]))
 
+    def _follow_closing(self, index: npt.NDArray[np.int64], closing: npt.NDArray[np.bool_]) -> None:
+        """Leaves of a batch, and which of them are ``audit.log.closed``."""
+        if not len(index):
+            return
+        if self._closed_at is not None:
+            self._refuse_after_closing(int(index[0]), len(index))
+        for leaf in index[closing].tolist():
+            if self._closing is not None:
+                self._refuse_closing(self._closing)
+            self._closing = leaf
+
+    def _check_closing(self, index: int, batch: BatchLeaf | None) -> None:
+        """Whether ``audit.log.closed`` stands directly before a batch that consumes nothing, and nowhere else.
+
+        ``batch`` is None when the leaf at ``index`` does not say what it consumed.
+        """
+        closing, self._closing = self._closing, None
+        if self._closed_at is not None:
+            self._refuse_after_closing(index, 1)
+        consumes_nothing = batch is not None and batch.begin == batch.end
+        if closing is not None and (closing != index - 1 or not consumes_nothing):
+            self._refuse_closing(closing)
+        elif consumes_nothing:
+            # What closes the log that an interval begins with stands before it.
+            if closing is None and not (index == self._begin and self._begin > 0):
+                self._faults.add(
+                    "log.closed", (self._log_id, index), "audit.log.closed before a batch of nothing", "none"
+                )
+            self._closed_at = index
+
+    def _refuse_closing(self, leaf: int) -> None:
+        self._faults.add(
+            "log.closed", (self._log_id, leaf), "directly before an audit.batch that consumes nothing", leaf
+        )
+
+    def _refuse_after_closing(self, leaf: int, count: int) -> None:
+        self._faults.add(
+            "log.closed",
+            (self._log_id, leaf),
+            f"no leaf after {self._closed_at}, which ended the log",
+            leaf,
+            count=count,
+        )
+
     def _batch(self, index: int, body: dict[str, Any]) -> None:
         leaf = (self._log_id, index)
         try:
             batch = read_batch(body)
         except ValueError as error:
             self._faults.add("leaf.malformed", leaf, "a batch as section 10 of the evidence format", error)
+            self._check_closing(index, None)
             self._previous, self._next_first = None, None
             return
+        self._check_closing(index, batch)
         self._interval(index, batch)
         self.epochs.setdefault(batch.epoch, (batch.epoch_digest, index))
         if self.epochs[batch.epoch][0] != batch.epoch_digest:
@@ -182,6 +231,10 @@ class BatchCheck:
         """Check the ends of the interval. ``complete``: every leaf of it was seen."""
         if not complete:
             return
+        if self._closing is not None:
+            self._refuse_closing(self._closing)
+        if self._closed_at is not None and checkpoint_size is not None and checkpoint_size > self._end:
+            self._refuse_after_closing(self._end, checkpoint_size - self._end)
         if self._begin > 0 and not first_is_batch:
             self._faults.add("interval.start", (self._log_id, self._begin), "an audit.batch leaf", "another leaf")
         if self._ended_at is None and checkpoint_size is not None and self._end != checkpoint_size:
@@ -191,6 +244,11 @@ class BatchCheck:
                 f"{self._log_id}: a batch with a watermark ≥ {self._to}, or all {checkpoint_size} signed leaves",
                 f"ends at leaf {self._end}",
             )
+
+    @property
+    def closed(self) -> bool:
+        """Whether the log ends with the interval."""
+        return self._closed_at is not None
 
     @property
     def reached_end(self) -> bool:

@@ -112,7 +112,10 @@ class LeafCheck:
                     name, "column.mismatch"
                 )
                 self._fault(
-                    code, rows["leaf_index"][row].as_py(), f"no {name} at a leaf of the log itself", rows[name][row]
+                    code,
+                    rows["leaf_index"][row].as_py(),
+                    f"no {name} at a leaf of the log itself",
+                    _said(rows[name][row]),
                 )
 
     def _check_events(self, rows: pa.RecordBatch, table: pa.Table) -> None:
@@ -166,7 +169,7 @@ class LeafCheck:
             given = rows[name]
             for row in differing_rows(given, derived[name]):
                 leaf = rows["leaf_index"][row].as_py()
-                self._fault("column.mismatch", leaf, f"{name}: {derived[name][row]}", f"{name}: {given[row]}")
+                self._fault("column.mismatch", leaf, f"{name}: {derived[name][row]}", f"{name}: {_said(given[row])}")
 
     def _fault(self, code: str, leaf: int, expected: object, actual: object) -> None:
         self._faults.add(code, (self._log_id, int(leaf)), expected, actual)
@@ -179,6 +182,14 @@ def _documents(facts: pa.DictionaryArray) -> pa.Array:
 
 def _distinct(documents: pa.Array) -> Digests:
     return hash_values(documents.cast(pa.binary()).fill_null(b""))
+
+
+def _said(value: pa.Scalar) -> str:
+    """A value of a file, whose texts may be no UTF-8."""
+    try:
+        return str(value)
+    except UnicodeDecodeError as error:
+        return f"{error.object!r}, which is no UTF-8"
 
 
 def _hex(value: pa.Scalar) -> str:

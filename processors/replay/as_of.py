@@ -24,21 +24,25 @@ _STREAMS = (
 
 
 class StoreAsOf:
-    """The part of the `Store` contract that identity and its restoring ask for, without the leaves from ``before`` on.
+    """The part of the `Store` contract that identity and its restoring ask for, without leaves of ``log_id`` to come.
 
-    Set ``before`` to the first leaf of the batch that is derived next.
+    Those are the leaves from ``before`` on: set it to the first leaf of the batch that is derived next. Logs of earlier
+    generations are given whole, since they were closed before ``log_id`` had a leaf.
     """
 
-    def __init__(self, store: Store, before: int = 0) -> None:
+    def __init__(self, store: Store, log_id: str, before: int = 0) -> None:
         self._store = store
+        self._log_id = log_id
         self.before = before
 
     def next_leaf(self, log_id: str) -> int:
         """How many leaves there were."""
-        return self.before
+        return self.before if log_id == self._log_id else self._store.next_leaf(log_id)
 
     def last_batch(self, log_id: str) -> bytes | None:
         """The header of the last leaf, which ends a batch when ``before`` begins one."""
+        if log_id != self._log_id:
+            return self._store.last_batch(log_id)
         if not self.before:
             return None
         found = self._store.query(_LAST_BATCH, {"log_id": log_id, "last": self.before - 1})
@@ -46,24 +50,28 @@ class StoreAsOf:
 
     def stream_state(self, log_id: str) -> pa.Table:
         """See `Store.stream_state`."""
+        if log_id != self._log_id:
+            return self._store.stream_state(log_id)
         return self._store.query(_STREAMS, {"log_id": log_id, "before": self.before})
 
     def sequences(self, log_id: str, emitter: str, stream: str) -> pa.Table:
         """See `Store.sequences`."""
-        return self._earlier(self._store.sequences(log_id, emitter, stream))
+        return self._earlier(log_id, self._store.sequences(log_id, emitter, stream))
 
     def payloads_of_sequences(self, log_id: str, keys: Sequence[tuple[str, str, int]]) -> pa.Table:
         """See `Store.payloads_of_sequences`."""
-        return self._earlier(self._store.payloads_of_sequences(log_id, keys))
+        return self._earlier(log_id, self._store.payloads_of_sequences(log_id, keys))
 
     def payloads_of_spans(self, log_id: str, keys: Sequence[tuple[str, bytes, bytes]]) -> pa.Table:
         """See `Store.payloads_of_spans`."""
-        return self._earlier(self._store.payloads_of_spans(log_id, keys))
+        return self._earlier(log_id, self._store.payloads_of_spans(log_id, keys))
 
     def foreign_identities(self, log_id: str, since: int) -> Iterator[pa.RecordBatch]:
         """See `Store.foreign_identities`."""
         for block in self._store.foreign_identities(log_id, since):
-            yield self._earlier(block)
+            yield self._earlier(log_id, block)
 
-    def _earlier(self, rows: pa.Table | pa.RecordBatch) -> pa.Table | pa.RecordBatch:
+    def _earlier(self, log_id: str, rows: pa.Table | pa.RecordBatch) -> pa.Table | pa.RecordBatch:
+        if log_id != self._log_id:
+            return rows
         return rows.filter(pc.less(rows.column("leaf_index"), pa.scalar(self.before, pa.uint64())))

@@ -18,7 +18,7 @@ from auditspan.store.contract import Store
 
 from ..batch import Epoch
 
-__all__ = ["Boundaries", "Boundary", "first_kept_batch"]
+__all__ = ["Boundaries", "Boundary", "first_kept_batch", "stated_successor"]
 
 _PAGE: Final = 64
 _BATCHES: Final = (
@@ -28,6 +28,10 @@ _BATCHES: Final = (
 _LEAF: Final = (
     "SELECT leaf_index, header FROM auditspan.events WHERE log_id = {log_id:String} AND leaf_index = {leaf:UInt64} "
     "LIMIT 1"
+)
+_BEFORE: Final = (
+    "SELECT header FROM auditspan.events WHERE log_id = {log_id:String} AND leaf_index >= {begin:UInt64} "
+    "AND leaf_index < {end:UInt64} AND payload = '' ORDER BY leaf_index"
 )
 _LAST_OFFSET: Final = (
     "SELECT toInt64(max(JSONExtractInt(header, 'position', 1))) AS offset FROM auditspan.events "
@@ -42,7 +46,10 @@ _FIRST_KEPT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """One batch: it consumed the journal up to ``to`` under ``epoch``, and ``leaf`` is its ``audit.batch``."""
+    """One batch: it consumed the journal up to ``to`` under ``epoch``, and ``leaf`` is its ``audit.batch``.
+
+    One that consumed nothing closed its log.
+    """
 
     leaf: int
     to: int
@@ -51,6 +58,8 @@ class Boundary:
     begin: int = 0
     """The journal offset and the leaf with which the leaf says that the batch begins."""
     first_leaf: int = 0
+    consumes_nothing: bool = False
+    """Whether the leaf says that the batch ends where it begins."""
 
 
 class Boundaries:
@@ -63,10 +72,19 @@ class Boundaries:
         begin: the first leaf that is asked for.
         newest: the last epoch that was activated.
         before: the batch before ``begin``, where it is known.
+        may_close: whether the log is one that may end.
     """
 
     def __init__(
-        self, store: Store, log_id: str, end: int, begin: int, newest: Epoch, before: Boundary | None = None
+        self,
+        store: Store,
+        log_id: str,
+        end: int,
+        begin: int,
+        newest: Epoch,
+        before: Boundary | None = None,
+        *,
+        may_close: bool = False,
     ) -> None:
         self._store = store
         self._log_id = log_id
@@ -75,6 +93,7 @@ class Boundaries:
         self._asked_to = begin
         self._ahead: list[Boundary] = []
         self._before = before
+        self._may_close = may_close
 
     def at(self, first_leaf: int, offset: int, journal_end: int) -> list[Boundary]:
         """What the batch may be that begins with ``first_leaf`` at journal ``offset``; empty at the end of the log."""
@@ -84,11 +103,21 @@ class Boundaries:
             self._before = self._ahead.pop(0)
         self._fill()
         found = list(self._offered(first_leaf, offset, journal_end))
-        return [one for place, one in enumerate(found) if one not in found[:place] and offset < one.to <= journal_end]
+        return [
+            one
+            for place, one in enumerate(found)
+            if one not in found[:place] and (offset < one.to <= journal_end or self._closes(one, offset))
+        ]
+
+    def _closes(self, one: Boundary, offset: int) -> bool:
+        """Whether a batch that begins at ``offset`` closes the log, as its own leaf or the one before it says."""
+        if not self._may_close or one.to != offset:
+            return False
+        return one.consumes_nothing or stated_successor(self._store, self._log_id, one.leaf) is not None
 
     def _offered(self, first_leaf: int, offset: int, journal_end: int) -> Iterator[Boundary]:
         if not self._ahead:
-            yield from self._last(first_leaf, journal_end)
+            yield from self._last(first_leaf, offset, journal_end)
             return
         here = self._ahead[0]
         following = self._ahead[1] if len(self._ahead) > 1 else None
@@ -109,9 +138,9 @@ class Boundaries:
                 if other is not None and other.epoch != here.epoch:
                     yield replace(here, to=to, epoch=other.epoch)
         if following is None:
-            yield from self._last(first_leaf, journal_end)
+            yield from self._last(first_leaf, offset, journal_end)
 
-    def _last(self, first_leaf: int, journal_end: int) -> Iterator[Boundary]:
+    def _last(self, first_leaf: int, offset: int, journal_end: int) -> Iterator[Boundary]:
         """The last batch when its leaf does not say: the journal, or the last leaf with a position, does."""
         here = self._leaf(self._end - 1)
         if here is not None:
@@ -119,7 +148,7 @@ class Boundaries:
         like = here or self._before or Boundary(self._end - 1, 0, Epoch(), "")
         epochs = dict.fromkeys((like.epoch, self._newest))
         said = self._store.query(_LAST_OFFSET, {"log_id": self._log_id, "begin": first_leaf, "end": self._end})
-        for to in (int(said["offset"][0].as_py() or 0) + 1, journal_end):
+        for to in (offset, int(said["offset"][0].as_py() or 0) + 1, journal_end):
             for epoch in epochs:
                 yield replace(like, leaf=self._end - 1, to=to, epoch=epoch)
 
@@ -155,6 +184,19 @@ def first_kept_batch(store: Store, log_id: str, end: int, earliest: int) -> Boun
     return found
 
 
+def stated_successor(store: Store, log_id: str, leaf: int) -> int | None:
+    """How many logs go on, as the ``audit.log.closed`` before ``leaf`` says, or in its place; None without one."""
+    rows = store.query(_BEFORE, {"log_id": log_id, "begin": max(leaf - 1, 0), "end": leaf + 1}).to_pylist()
+    for row in rows:
+        try:
+            header = json.loads(row["header"])
+            if header["class"] == EventClass.LOG_CLOSED:
+                return int(header["body"]["successor"]["partitions"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
 def _boundary(row: dict[str, Any]) -> Boundary | None:
     """What a leaf says when it is an ``audit.batch``."""
     try:
@@ -163,8 +205,9 @@ def _boundary(row: dict[str, Any]) -> Boundary | None:
         if header["class"] != EventClass.BATCH or not isinstance(body["software"], str):
             return None
         epoch = Epoch(int(body["epoch"]["number"]), str(body["epoch"]["digest"]))
+        begin, to = int(body["from"]), int(body["to"])
         return Boundary(
-            int(row["leaf_index"]), int(body["to"]), epoch, body["software"], int(body["from"]), int(body["first_leaf"])
+            int(row["leaf_index"]), to, epoch, body["software"], begin, int(body["first_leaf"]), begin == to
         )
     except (ValueError, KeyError, TypeError):
         return None

@@ -18,6 +18,7 @@ from auditspan.store.contract import Store
 
 from ..batch import Opening
 from ..control import opened_logs
+from ..earlier_logs import earlier_logs
 from ..stored_tree import SignedTree
 from .log import LogReplay
 from .reference import Epochs
@@ -87,6 +88,9 @@ def replay(
     report = ReplayReport(deployment.name, journal.identity)
     if control not in chosen:
         report.notes.append("The control log was not replayed: the epochs that it names are taken as they are stored.")
+    earlier = {one.log_id: earlier_logs(opened, one) for one in chosen}
+    if not earlier.keys() >= {log_id for before in earlier.values() for log_id in before}:
+        report.notes.append("Logs of earlier generations were not replayed: what they sealed is taken as it is stored.")
     findings = {one.log_id: Findings(one.partition, one.log_id) for one in chosen}
     if control in chosen:
         for log_id in _strange(store, opened):
@@ -104,7 +108,9 @@ def replay(
             done += leaves
             progress(partition, done, end)
 
-        log = LogReplay(journal, store, one, deployment.salt_key, epochs, signed.of(one), mine, advance)
+        log = LogReplay(
+            journal, store, one, earlier[one.log_id], deployment.salt_key, epochs, signed.of(one), mine, advance
+        )
         report.logs.append(log.run(end))
     return report
 

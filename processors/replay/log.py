@@ -9,18 +9,20 @@ from typing import Final
 
 import pyarrow as pa
 
-from auditspan.journal.contract import Journal
+from auditspan.errors import AuditSpanError
+from auditspan.journal.contract import CONTROL_PARTITION, Journal, generation_of
 from auditspan.ledger.hashing import Digests, leaf_hashes
 from auditspan.policy.reference import software
-from auditspan.store.contract import Store
+from auditspan.store.contract import Store, StoreUnavailable
 
 from ..batch import Derived, Determine, LogContext, LogState, Opening, derive
+from ..earlier_logs import PayloadsAcross
 from ..identity import Identities
 from ..intake import decode_entries
-from ..lost import derive_lost
-from ..restore import restore_state
+from ..own_batches import Successor, derive_closing, derive_lost
+from ..restore import is_closed, restore_state
 from .as_of import StoreAsOf
-from .boundaries import Boundaries, Boundary, first_kept_batch
+from .boundaries import Boundaries, Boundary, first_kept_batch, stated_successor
 from .by_headers import check_by_headers
 from .compare import RENDERED, STORED, Difference, Run, differences, report, runs
 from .reference import Epochs, StoredFacts
@@ -70,6 +72,7 @@ class LogReplay:
         journal: entries come from here alone.
         store: what is compared; also asked for payloads of identities that repeat, as a processor does.
         opening: of the log.
+        earlier: ids of the logs of earlier generations; what they sealed is taken as it is stored.
         salt_key: 32 bytes.
         epochs: how each epoch judged.
         signed: the trees that were signed.
@@ -82,6 +85,7 @@ class LogReplay:
         journal: Journal,
         store: Store,
         opening: Opening,
+        earlier: tuple[str, ...],
         salt_key: bytes,
         epochs: Epochs,
         signed: SignedTrees,
@@ -91,6 +95,7 @@ class LogReplay:
         self._journal = journal
         self._store = store
         self._opening = opening
+        self._earlier = earlier
         self._salt_key = salt_key
         self._epochs = epochs
         self._signed = signed
@@ -98,11 +103,13 @@ class LogReplay:
         self._progress = progress
         self._log_id = opening.log_id
         self._partition = opening.partition
-        self._as_of = StoreAsOf(store)
+        self._as_of = StoreAsOf(store, opening.log_id)
+        self._payloads = PayloadsAcross(self._as_of, earlier)
         self._trees = Trees(signed, store, opening.log_id, findings)
         self._window = EntryWindow(journal, opening.partition)
         self._careful_to = 0
         self._previous: Boundary | None = None
+        self._closed = False
         self._batches = 0
         self._entries = 0
 
@@ -112,10 +119,15 @@ class LogReplay:
         Raises:
             AuditSpanError: journal or store cannot be read, or the journal was trimmed meanwhile.
         """
-        journal_end = self._journal.high_water_mark(self._partition)
         state = self._begin(end)
+        journal_end = self._journal.high_water_mark(self._partition) if self._there else 0
         begin = state.next_leaf
         while state.next_leaf < end and not self._findings.too_many:
+            if self._closed:
+                self._findings.add(
+                    "leaf.extra", state.next_leaf, "no leaf: the log was closed", f"{end - state.next_leaf:,} leaves"
+                )
+                break
             if state.next_leaf >= self._careful_to and self._take_group(state, end, journal_end):
                 continue
             offered = self._boundaries(state, end).at(state.next_leaf, state.next_offset, journal_end)
@@ -147,26 +159,62 @@ class LogReplay:
 
     def _begin(self, end: int) -> LogState:
         """The state before the first batch that the journal still has; what lies before is checked by its headers."""
-        earliest = self._journal.earliest(self._partition)
-        if not earliest or not end:
+        if not end:
             return LogState()
-        first = first_kept_batch(self._store, self._log_id, end, earliest)
-        begin = first.first_leaf if first is not None else end
-        self._findings.not_derived(
-            f"The journal was trimmed to entry {earliest:,}: "
-            + (f"leaves from {begin:,} on were derived again" if begin < end else "no leaf can be derived again")
-            + f", the {begin:,} before them were checked by their headers and the signed trees."
-        )
-        check_by_headers(self._store, self._log_id, begin, self._salt_key, self._trees, self._findings, self._progress)
+        if not self._there:
+            ended = generation_of(self._partition) is None or is_closed(self._store, self._log_id)
+            lost = "" if ended else ", and the log was not closed before"
+            return self._not_derived(f"The journal no longer has the partition {self._partition}{lost}", end)
+        earliest = self._journal.earliest(self._partition)
+        if not earliest and not self._earlier:
+            return LogState()
+        first = first_kept_batch(self._store, self._log_id, end, earliest) if earliest else None
+        begin = 0 if not earliest else first.first_leaf if first is not None else end
+        trimmed = f"The journal was trimmed to entry {earliest:,}"
         if begin >= end:
-            state = LogState(next_leaf=end)
-            state.next_offset = self._journal.high_water_mark(self._partition)
-            return state
+            return self._not_derived(trimmed, end)
         self._as_of.before = begin
-        return restore_state(self._as_of, self._log_id)  # type: ignore[arg-type]  # what it asks of a store is there
+        try:
+            state = restore_state(
+                self._as_of,  # type: ignore[arg-type]  # what it asks is there
+                self._log_id,
+                self._earlier,
+                self._opening.opened_at,
+            )
+        except StoreUnavailable:
+            raise
+        except AuditSpanError as error:
+            return self._not_derived(f"What was sealed before cannot be read ({error})", end)
+        if begin:
+            self._by_headers(
+                f"{trimmed}: leaves from {begin:,} on were derived again, the {begin:,} before them", begin
+            )
+        return state
+
+    @property
+    def _there(self) -> bool:
+        return self._partition in (CONTROL_PARTITION, *self._journal.partitions)
+
+    def _not_derived(self, why: str, end: int) -> LogState:
+        """Look at all leaves without the journal; the state after them, as far as anybody asks for it then."""
+        self._by_headers(f"{why}: no leaf can be derived again, the {end:,} that are sealed", end)
+        offset = self._journal.high_water_mark(self._partition) if self._there else 0
+        return LogState(next_leaf=end, next_offset=offset)
+
+    def _by_headers(self, what: str, end: int) -> None:
+        self._findings.not_derived(f"{what} were checked by their headers and the signed trees.")
+        check_by_headers(self._store, self._log_id, end, self._salt_key, self._trees, self._findings, self._progress)
 
     def _boundaries(self, state: LogState, end: int) -> Boundaries:
-        return Boundaries(self._store, self._log_id, end, state.next_leaf, self._epochs.newest, self._previous)
+        return Boundaries(
+            self._store,
+            self._log_id,
+            end,
+            state.next_leaf,
+            self._epochs.newest,
+            self._previous,
+            may_close=generation_of(self._partition) is not None,
+        )
 
     def _take_group(self, state: LogState, end: int, journal_end: int) -> bool:
         """Derive some batches and compare them together, which costs a fraction of one by one; whether all was well.
@@ -183,13 +231,14 @@ class LogReplay:
             determine = self._epochs.determine(boundary.epoch) if boundary is not None else None
             if boundary is None or isinstance(determine, str):
                 break
+            closes = boundary.to == state.next_offset
             derived = self._derived(boundary, state, determine)
             derived.apply(state)
             group.append(derived)
             last = boundary
             rows += len(derived.leaves)
             rendered = rendered and boundary.software == software()
-            if state.next_leaf != boundary.leaf + 1:
+            if closes or state.next_leaf != boundary.leaf + 1:
                 break
         if not group:
             return False
@@ -199,8 +248,7 @@ class LogReplay:
             _restore(state, before)
             return False
         for derived in group:
-            self._batches += 1
-            self._entries += derived.next_offset - before.next_offset
+            self._count(derived, before)
             before.next_offset = derived.next_offset
             self._trees.extend(derived.leaf_hashes, None, derived.leaves["header"][-1].as_py())
         self._previous = last
@@ -209,7 +257,9 @@ class LogReplay:
 
     def _derived(self, boundary: Boundary, state: LogState, determine: Determine | None) -> Derived:
         self._as_of.before = state.next_leaf
-        context = LogContext(self._opening, self._salt_key, boundary.epoch, boundary.software, determine)
+        context = LogContext(self._opening, self._salt_key, boundary.epoch, boundary.software, determine, self._earlier)
+        if boundary.to == state.next_offset:
+            return derive_closing(self._successor(boundary), state, context)
         try:
             entries = self._window.take(state.next_offset, boundary.to)
         except EntriesGone as gone:
@@ -217,7 +267,15 @@ class LogReplay:
                 raise
             # They were gone when the batch was sealed, and it says so.
             return derive_lost(self._window.take(boundary.to, boundary.to + 1)[0], state, context)
-        return derive(entries, decode_entries(entries), state, context, self._as_of)
+        return derive(entries, decode_entries(entries), state, context, self._payloads)
+
+    def _successor(self, boundary: Boundary) -> Successor:
+        """What goes on after this log, by the journal's word where it has that generation, else by the log's own."""
+        generation = self._opening.generation + 1
+        there = self._journal.generations.get(generation)
+        if there is not None:
+            return Successor(generation, len(there))
+        return Successor(generation, stated_successor(self._store, self._log_id, boundary.leaf) or 0)
 
     def _chosen(self, offered: list[Boundary], state: LogState) -> _Attempt:
         best: _Attempt | None = None
@@ -291,11 +349,22 @@ class LogReplay:
             stored = self._stored_hashes(derived, hashes)
         last = derived.leaves["header"][-1].as_py()
         self._trees.extend(hashes, stored, last)
-        self._batches += 1
-        self._entries += derived.next_offset - state.next_offset
+        self._count(derived, state)
         self._progress(len(derived.leaves))
         derived.apply(state)
         self._previous = chosen.boundary
+
+    def _count(self, derived: Derived, before: LogState) -> None:
+        self._batches += 1
+        self._entries += derived.next_offset - before.next_offset
+        if derived.next_offset != before.next_offset:
+            return
+        self._closed = True
+        if max(self._journal.generations) <= self._opening.generation:
+            leaf = derived.first_leaf + len(derived.leaves) - 2
+            self._findings.add(
+                "leaf.differs", leaf, "a log that goes on: the journal has no later generation", "audit.log.closed"
+            )
 
     def _stored_hashes(self, derived: Derived, hashes: Digests) -> Digests:
         """Hashes of what stands in the store; of what is missing, the derived ones."""
@@ -313,8 +382,14 @@ class LogReplay:
         if state.next_leaf > end:
             self._findings.note(f"The journal gives {state.next_leaf - end:,} leaves more than are stored.")
         self._trees.finish()
-        if state.next_offset < journal_end:
-            self._findings.note(f"{journal_end - state.next_offset:,} journal entries are not sealed yet.")
+        left = journal_end - state.next_offset
+        if left > 0 and self._closed:
+            self._findings.note(
+                f"{left:,} journal entries came after the end at which the log was closed: who appended them got no "
+                "acknowledgement, and nothing seals them."
+            )
+        elif left > 0:
+            self._findings.note(f"{left:,} journal entries are not sealed yet.")
         if self._trees.signed_to < self._trees.size and not self._findings.counts:
             self._findings.note(f"The last {self._trees.size - self._trees.signed_to:,} leaves are not signed yet.")
 

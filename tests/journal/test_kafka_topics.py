@@ -7,8 +7,18 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
 
 from auditspan.config import KafkaSettings
+from auditspan.errors import AuditSpanError
 from auditspan.journal import JournalUnavailable
-from auditspan.journal.kafka_topics import TopicFacts, TopicPlan, TopicsUnfit, check_topics, findings, make_topics
+from auditspan.journal.kafka_topics import (
+    TopicFacts,
+    TopicPlan,
+    TopicsUnfit,
+    check_topics,
+    findings,
+    generations,
+    make_next_generation,
+    make_topics,
+)
 
 GOOD = {
     "cleanup.policy": "delete",
@@ -87,6 +97,35 @@ def test_init_makes_what_check_accepts_and_changes_nothing_afterwards(kafka, kaf
     assert "Set journal.partitions" in unfit.value.remedy
 
 
+def test_the_next_generation_has_a_topic_and_a_number_of_its_own(kafka, kafka_settings):
+    settings = kafka_settings(partitions=2)
+    assert make_next_generation(kafka.url, settings, 2)[:2] == (1, []), "it has that many"
+    generation, made, facts = make_next_generation(kafka.url, settings, 3)
+    assert (generation, made) == (2, [f"{settings.topic}.2"])
+    assert generations(settings, facts) == {1: 2, 2: 3}
+    assert check_topics(kafka.url, settings, 3) == facts
+    with pytest.raises(TopicsUnfit, match=rf"{settings.topic}.2: the number of partitions .journal.partitions 2. is 3"):
+        check_topics(kafka.url, settings, 2)
+    assert make_topics(kafka.url, settings, 3)[0] == [], "init makes nothing anew"
+    assert make_next_generation(kafka.url, settings, 1)[:2] == (3, [f"{settings.topic}.3"])
+    administrator = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    administrator.delete_topics([settings.topic, f"{settings.topic}.2"])
+    administrator.close()
+    assert generations(settings, check_topics(kafka.url, settings, 1)) == {3: 1}, "early ones may be deleted"
+
+
+def test_nothing_ends_before_all_topics_are_sound(kafka, kafka_settings):
+    settings = kafka_settings(partitions=2)
+    administrator = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    administrator.alter_configs([ConfigResource("TOPIC", settings.control_topic, {"cleanup.policy": "compact"})])
+    with pytest.raises(TopicsUnfit, match="cleanup"):
+        make_next_generation(kafka.url, settings, 3)
+    assert f"{settings.topic}.2" not in administrator.list_topics()
+    administrator.close()
+    with pytest.raises(TopicsUnfit, match="missing"):
+        make_next_generation(kafka.url, kafka_settings(make=False), 3)
+
+
 @pytest.mark.parametrize(
     ("setting", "value"), [("cleanup.policy", "compact"), ("retention.ms", "3600000"), ("retention.bytes", "1000000")]
 )
@@ -112,3 +151,10 @@ def test_a_cluster_that_is_not_there_is_named_with_its_setting(url):
     with pytest.raises(JournalUnavailable, match=r"No Kafka broker of journal.url kafka://") as missing:
         check_topics(url, KafkaSettings(connect_timeout_seconds=1.0), 1)
     assert "journal.url" in missing.value.remedy
+
+
+def test_more_logs_than_one_round_of_checkpoints_names_are_refused(kafka, kafka_settings):
+    settings = kafka_settings(partitions=80)
+    with pytest.raises(AuditSpanError, match="would have 97 logs; it may have 96"):
+        make_next_generation(kafka.url, settings, 17)
+    assert make_next_generation(kafka.url, settings, 16)[0] == 2

@@ -12,12 +12,13 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sealing_inputs import access, request
+from waiting import until
 
 from auditspan.cli.keys import make_keys
 from auditspan.config import Settings, load_settings
@@ -33,14 +34,6 @@ from auditspan.store.opening import open_store
 
 DEPLOYMENT = "plant"
 PROGRAM = [sys.executable, "-m", "auditspan.cli.main"]
-
-
-def until(holds: Callable[[], Any], seconds: float = 60.0, what: str = "it") -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < deadline, f"{what} did not happen in time"
-        time.sleep(0.02)
-    return found
 
 
 class Process:
@@ -72,7 +65,7 @@ class Process:
             except ValueError:
                 return None
 
-        self.endpoints = until(document, seconds, f"the start of {self.name}")
+        self.endpoints = until(document, f"the start of {self.name}", seconds)
 
     def errors(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])
@@ -166,7 +159,7 @@ class Group:
         """Journal ``count`` records of a stream from sequence ``begin`` on, acknowledged when it returns."""
         body = request(*(access(begin + i, **attributes) for i in range(count)), stream=stream)
         entry = NewEntry(EntryKind.OTLP, "gateway", "bearer", time.time_ns(), "otlp_proto", body)
-        self._last = (f"events-{partition}", entry)
+        self._last = (partition, entry)
         self._append(self._last)
         self.sent.update((stream, begin + i) for i in range(count))
 
@@ -174,16 +167,27 @@ class Group:
         """The last request once more, as a sender does that did not hear the acknowledgement."""
         self._append(self._last)
 
-    def _append(self, entry: tuple[str, NewEntry]) -> None:
+    def _append(self, sent: tuple[int, NewEntry]) -> None:
         """Until it is acknowledged, as senders do."""
+        partition, entry = sent
 
         def acknowledged() -> bool:
             try:
-                return bool(self.journal.append([entry]).result(60))
+                return bool(self.journal.append([(self.journal.own_partitions[partition], entry)]).result(60))
             except JournalUnavailable:
                 return False
 
         until(acknowledged)
+
+    def reconfigure(self, partitions: int) -> None:
+        """Every process that starts from now on has this many partitions, and so has the journal that `send` uses."""
+        before = f"partitions = {self.settings.journal.partitions}\n"
+        said = self.directory.settings.read_text()
+        assert before in said
+        self.directory.settings.write_text(said.replace(before, f"partitions = {partitions}\n"))
+        self.settings = load_settings(self.directory.settings)
+        self.journal.close()
+        self.journal = open_journal(self.directory, self.settings)
 
     def sealed(self) -> Counter[tuple[str, int]]:
         rows = self.store.query(

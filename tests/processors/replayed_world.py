@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from auditspan.processors.control import opened_logs
 from auditspan.processors.replay.deployment import Deployment as Known
 from auditspan.processors.replay.deployment import replay
 from auditspan.processors.replay.report import Fault, LogReport, ReplayReport
 from sealing_deployment import KEY, artifacts, running
 from sealing_inputs import NOW, SECOND, access, request
+from waiting import until
 
 from auditspan.journal.sqlite import SqliteJournal
+from auditspan.policy.reference import Reference
 from auditspan.store.clickhouse import ClickHouseStore
 
 REVIEWED = {"parties.yaml": b"parties: []\n# reviewed\n"}
-
-
-def until(holds: Callable[[], Any], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def seal(root: Path) -> None:
@@ -119,6 +115,23 @@ def copied(sealed: Path, to: Path) -> Iterator[World]:
     shutil.copytree(sealed, to, symlinks=True)
     with opened(to) as world:
         yield world
+
+
+@contextmanager
+def loaded_once() -> Iterator[None]:
+    """A reference takes half a second to load, and dozens of replays load the same two."""
+    loaded: dict[object, Reference] = {}
+    load = Reference.load
+
+    def remembering(artifacts: Mapping[str, bytes], number: int) -> Reference:
+        key = (number, *(hashlib.sha256(artifacts[name]).digest() for name in sorted(artifacts)))
+        if key not in loaded:
+            loaded[key] = load(artifacts, number)
+        return loaded[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reference, "load", remembering)
+        yield
 
 
 def of(report: ReplayReport, partition: str) -> LogReport:

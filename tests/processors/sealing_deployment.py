@@ -36,7 +36,7 @@ class Deployment:
         for name in ("signer", "reference"):
             (root / name).mkdir(exist_ok=True)
         self.root = root
-        self.journal = SqliteJournal(root / "journal.sqlite", partitions)
+        self.journal = options.pop("journal", None) or SqliteJournal(root / "journal.sqlite", partitions)
         self.store = ClickHouseStore.embedded(root / "store")
         self.signer = Signer(KEY, root / "signer", "plant")
         self.registry = CollectorRegistry()

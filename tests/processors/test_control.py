@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from auditspan.processors.control import Logs, find_logs, open_logs
+from auditspan.processors.batch import Opening
+from auditspan.processors.control import Logs, find_logs, open_logs, open_next_generation
 from auditspan.processors.control_entries import ControlLog
+from auditspan.processors.metrics import LogMetrics
+from auditspan.processors.own_batches import Successor
+from auditspan.processors.processor import LogProcessor
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sealing_deployment import running
-from test_pipeline import until
+from sealing_inputs import CONTEXT
+from waiting import until
 
 from auditspan.errors import AuditSpanError
-from auditspan.journal.contract import EntryKind, NewEntry
+from auditspan.journal.contract import MOST_PARTITIONS, EntryKind, NewEntry
 from auditspan.journal.sqlite import SqliteJournal
+from auditspan.ledger.checkpoint import Checkpoint, log_origin, sign_checkpoint
 from auditspan.semconv import EventClass
 from auditspan.store.clickhouse import ClickHouseStore
 
@@ -115,7 +124,7 @@ def test_a_topic_that_grew_is_refused(tmp_path: Path, store: ClickHouseStore) ->
 
     journal = Grown(tmp_path / "journal.sqlite")
     try:
-        with pytest.raises(AuditSpanError, match="its number of partitions is fixed"):
+        with pytest.raises(AuditSpanError, match="the number of partitions of its generation"):
             opened(journal, store)
     finally:
         journal.close()
@@ -140,3 +149,90 @@ def test_a_topic_of_others_may_come_later(tmp_path: Path) -> None:
     finally:
         journal.close()
         store.close()
+
+
+class Generations(SqliteJournal):
+    """A file that has the partitions of these generations to show, as Kafka has topics."""
+
+    def __init__(self, path: Path, generations: dict[int, tuple[str, ...]]) -> None:
+        super().__init__(path)
+        self._said = generations
+
+    @property
+    def generations(self) -> dict[int, tuple[str, ...]]:
+        return self._said
+
+    @property
+    def own_partitions(self) -> tuple[str, ...]:
+        return list(self._said.values())[-1]
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        return tuple(name for names in self._said.values() for name in names)
+
+
+def close_log(journal: SqliteJournal, store: ClickHouseStore, opening: Opening, metrics: LogMetrics) -> None:
+    processor = LogProcessor(journal, store, replace(CONTEXT, opening=opening), metrics, minimum_interval=0)
+    while processor.run_once(0):
+        pass
+    processor.close(Successor(2, 2))
+
+
+LATER = ("events.2-0", "events.2-1")
+
+
+def test_the_next_generation_is_opened_when_every_log_before_it_is_closed(tmp_path: Path, metrics: LogMetrics) -> None:
+    with running(tmp_path) as deployment:
+        until(lambda: deployment.pipeline.status()[-1].leaves > 3)
+    store = ClickHouseStore.embedded(tmp_path / "store")
+    journal = Generations(tmp_path / "journal.sqlite", {1: ("events-0",), 2: LATER})
+    try:
+        logs = opened(journal, store)
+        assert sorted(ids(logs)) == ["control", "events-0"]
+        assert not open_next_generation(journal, store, logs, actor="system:test")
+        close_log(journal, store, logs.of("events-0"), metrics)
+        assert open_next_generation(journal, store, logs, actor="system:test")
+        grown = find_logs(journal, store, "plant")
+        assert grown is not None
+        assert sorted(ids(grown)) == ["control", "events-0", *LATER]
+        assert [grown.of(partition).generation for partition in LATER] == [2, 2]
+        assert not open_next_generation(journal, store, grown, actor="system:test"), "nothing is missing"
+        assert ids(opened(journal, store)) == ids(grown)
+        journal._said = {2: LATER}
+        forgotten = find_logs(journal, store, "plant")
+        assert forgotten is not None
+        assert ids(forgotten) == ids(grown), "a closed log stays a log when its partition is gone"
+    finally:
+        journal.close()
+        store.close()
+
+
+def test_a_partition_that_is_gone_before_its_log_was_closed_is_refused(tmp_path: Path) -> None:
+    with running(tmp_path) as deployment:
+        until(lambda: deployment.pipeline.status()[-1].leaves > 3)
+    store = ClickHouseStore.embedded(tmp_path / "store")
+    journal = Generations(tmp_path / "journal.sqlite", {2: LATER})
+    try:
+        with pytest.raises(AuditSpanError, match=r"events-0 is gone, and its log .* was not closed"):
+            open_next_generation(journal, store, opened(journal, store), actor="system:test")
+    finally:
+        journal.close()
+        store.close()
+
+
+def test_as_many_logs_as_may_be_opened_fit_one_round_of_checkpoints(tmp_path: Path, store: ClickHouseStore) -> None:
+    most = Generations(tmp_path / "journal.sqlite", {1: tuple(f"events-{k}" for k in range(MOST_PARTITIONS))})
+    more = Generations(tmp_path / "more.sqlite", {1: tuple(f"events-{k}" for k in range(MOST_PARTITIONS + 1))})
+    try:
+        logs = opened(most, store)
+        key, name = Ed25519PrivateKey.generate(), "d" * 128
+        note = sign_checkpoint(Checkpoint(log_origin(name, logs.control.log_id), 2**53 - 1, b"r" * 32), key)
+        entry = {"log_id": "0" * 32, "size": 2**53 - 1, "root": base64.b64encode(b"r" * 32).decode(), "note": note}
+        assert len(logs.data) == MOST_PARTITIONS
+        round_ = {"checkpoints": [entry] * len(logs.data), "control": entry}
+        ControlLog(most).append(EventClass.CHECKPOINT, "system:test", round_)
+        with pytest.raises(AuditSpanError, match="would have 97 data logs"):
+            opened(more, store)
+    finally:
+        most.close()
+        more.close()

@@ -9,7 +9,8 @@ from pathlib import Path
 from auditspan.processors.flagged import flagged_documents, publish_flagged
 from sealing_deployment import running
 from sealing_inputs import NOW, access, request
-from test_pipeline import signed_everything, until
+from test_pipeline import signed_everything
+from waiting import until
 
 from auditspan.journal.contract import JournalUnavailable
 

@@ -18,7 +18,8 @@ from prometheus_client import CollectorRegistry
 from scripted_assignment import Scripted
 from sealing_deployment import KEY, artifacts
 from sealing_inputs import access, request
-from test_pipeline import control_entries, leaves_of, opened, prove, until
+from test_pipeline import control_entries, leaves_of, opened, prove
+from waiting import until
 
 from auditspan.journal.contract import EntryKind, JournalUnavailable, NewEntry
 from auditspan.journal.sqlite import SqliteJournal

@@ -7,15 +7,16 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from auditspan.processors.checkpointer import Checkpointer
 from auditspan.processors.control_entries import ControlLog
 from sealing_deployment import KEY, Deployment, artifacts, running
 from sealing_inputs import NOW, access, request
+from waiting import until
 
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.checkpoint import Checkpoint, log_origin, open_checkpoint
@@ -23,13 +24,6 @@ from auditspan.ledger.merkle import CompactRange, leaf_hash
 from auditspan.ledger.signer import SignerRefused
 from auditspan.store.clickhouse import ClickHouseStore
 from auditspan.store.contract import Fenced, SealedBatch
-
-
-def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def leaves_of(store: ClickHouseStore, log_id: str) -> list[bytes]:
@@ -135,12 +129,21 @@ def test_the_control_log_says_which_logs_keys_and_epochs_there_are(tmp_path: Pat
             assert note.size == checkpoint["size"]
 
 
-def test_quiet_makes_no_leaf_that_makes_a_leaf(tmp_path: Path) -> None:
+def test_quiet_makes_no_leaf_that_makes_a_leaf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[bool] = []
+    run_once = Checkpointer.run_once
+
+    def counted(checkpointer: Checkpointer) -> bool:
+        rounds.append(run_once(checkpointer))
+        return rounds[-1]
+
+    monkeypatch.setattr(Checkpointer, "run_once", counted)
     with running(tmp_path, checkpoint_seconds=0.01) as deployment:
         until(lambda: signed_everything(deployment))
         before = [s.leaves for s in deployment.pipeline.status()]
         signed = len(checkpoints(deployment.store))
-        time.sleep(0.3)
+        quiet = len(rounds) + 20
+        until(lambda: len(rounds) >= quiet)
         assert [s.leaves for s in deployment.pipeline.status()] == before
         assert len(checkpoints(deployment.store)) == signed
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
-from process_group import PROGRAM, Group, group, until
+from process_group import PROGRAM, Group, group
+from waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.crash]
 
@@ -96,7 +97,7 @@ def feeding(deployment: Group, partitions: int, records: int = 20) -> Iterator[N
             stream = f"stream-{k % partitions}"
             deployment.send(k % partitions, stream, k // partitions * records, records)
             k += 1
-            time.sleep(0.01)
+            stop.wait(0.01)
 
     feeder = threading.Thread(target=feed)
     feeder.start()

@@ -14,7 +14,7 @@ from auditspan.processors.batch import LogContext, LogState, derive
 from auditspan.processors.intake import Intake, decode_entries
 from auditspan.processors.metrics import LogMetrics
 from auditspan.processors.payloads import payloads as payloads_of
-from auditspan.processors.processor import LogProcessor, ReadBackDiffers
+from auditspan.processors.processor import BatchLimits, LogProcessor, ReadBackDiffers
 from auditspan.processors.restore import restore_state
 from sealing_inputs import LOG_ID, NOW, PARTITION, SECOND, access, beat, entry, new, request
 
@@ -213,6 +213,42 @@ def test_a_processor_that_lost_its_log_stops(given: Given) -> None:
     with pytest.raises(Fenced):
         drain(second)
     assert len(headers(given.store)) == 3
+
+
+def test_a_zombie_that_wakes_after_a_month_and_beyond_the_deduplication_window_is_fenced(given: Given) -> None:
+    """Stopped between encoding and inserting, while another owner seals on: the insert must not come in."""
+    december = 1_796_083_200 * SECOND  # 2026-12-01T00:00:00Z
+    given.store.command("ALTER TABLE auditspan.events MODIFY SETTING non_replicated_deduplication_window = 3")
+    arrivals = [december - 3 * SECOND + k * SECOND // 2 for k in range(12)]
+    append(given.journal, *(entry(k, request(access(k)), arrival=at) for k, at in enumerate(arrivals[:3])))
+
+    class Suspended(Troubled):
+        def append_batch(self, batch: SealedBatch) -> None:
+            append(given.journal, *(entry(k, request(access(k)), arrival=arrivals[k]) for k in range(3, 12)))
+            heir = LogProcessor(
+                given.journal,
+                given.store,
+                given.context,
+                given.metrics,
+                minimum_interval=0,
+                limits=BatchLimits(rows=1),
+            )
+            drain(heir)
+            self._store.append_batch(batch)
+
+    zombie = given.processor(Suspended(given.store.reader()))
+    with pytest.raises(Fenced):
+        zombie.run_once(NEVER_WAIT)
+    found = given.store.query(
+        "SELECT sealing_month, groupArray(sequence) AS sequences FROM auditspan.events "
+        "WHERE sequence IS NOT NULL GROUP BY sealing_month ORDER BY sealing_month"
+    ).to_pylist()
+    assert [(m["sealing_month"], sorted(m["sequences"])) for m in found] == [
+        (202611, [*range(6)]),
+        (202612, [*range(6, 12)]),
+    ]
+    batches = [h for h in map(json.loads, headers(given.store)) if h["class"] == "audit.batch"]
+    assert len(batches) > 9, "more of them than the window remembers"
 
 
 def test_a_store_that_alters_what_it_was_given_is_not_signed_over(given: Given) -> None:

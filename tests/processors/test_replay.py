@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,14 +12,13 @@ import pytest
 from auditspan.processors.replay.compare import STORED
 from reference.journal import batches_of
 from reference.tree import Tree
-from replayed_world import World, copied, faults, of, opened, places, seal
+from replayed_world import World, copied, faults, loaded_once, of, opened, places, seal
 from sealing_deployment import running
 from sealing_inputs import NOW, SECOND, access, request
 
 from auditspan.errors import AuditSpanError
 from auditspan.journal.sqlite import SqliteJournal
 from auditspan.ledger.keys import SALT_KEY_LENGTH
-from auditspan.policy.reference import Reference
 
 KEYS = ("log_id", "leaf_index", "sealing_month")
 """Columns that the table is ordered or cut by: no UPDATE can alter them, only another row in place of the old one."""
@@ -55,18 +53,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def _references_are_loaded_once() -> Iterator[None]:
-    """A reference takes half a second to load, and dozens of replays load the same two."""
-    loaded: dict[object, Reference] = {}
-    load = Reference.load
-
-    def remembering(artifacts: Mapping[str, bytes], number: int) -> Reference:
-        key = (number, *(hashlib.sha256(artifacts[name]).digest() for name in sorted(artifacts)))
-        if key not in loaded:
-            loaded[key] = load(artifacts, number)
-        return loaded[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Reference, "load", remembering)
+    with loaded_once():
         yield
 
 

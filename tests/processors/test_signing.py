@@ -12,7 +12,8 @@ from auditspan.processors.signing import SignerPlaces, check_against_signed, jou
 from auditspan.processors.stored_tree import SignedTree
 from sealing_deployment import KEY, running
 from sealing_inputs import NOW, access, request
-from test_pipeline import control_entries, signed_everything, until
+from test_pipeline import control_entries, signed_everything
+from waiting import until
 
 from auditspan.journal.contract import EntryKind, NewEntry
 from auditspan.journal.sqlite import SqliteJournal

@@ -9,7 +9,7 @@ import pytest
 from auditspan.processors.trimming import Trimmer, first_to_keep
 from sealing_deployment import running
 from sealing_inputs import NOW, access, request
-from test_pipeline import until
+from waiting import until
 
 from auditspan.journal.contract import EntryKind, NewEntry, PositionLost
 from auditspan.journal.sqlite import SqliteJournal

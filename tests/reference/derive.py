@@ -2,7 +2,8 @@
 
 One event at a time, everything in memory, nothing clever: to be read beside the document. It shares no code with the
 product. What it needs besides the journal is what the document calls an input: where batches end, with the epoch and
-the software that their ``audit.batch`` leaves name, and the facts documents of determined events.
+the software that their ``audit.batch`` leaves name, the facts documents of determined events, and for a log of a later
+generation the logs of all earlier ones.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import math
 import struct
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .reading import DAY, DETERMINED, RESOURCE_KINDS, SPAN_KINDS, class_of, known, stream_of, time_of
@@ -49,12 +51,17 @@ class Log:
 
 @dataclass(frozen=True)
 class Batch:
-    """An input read from an ``audit.batch`` leaf: the batch consumes the entries up to ``to``."""
+    """An input read from an ``audit.batch`` leaf: the batch consumes the entries up to ``to``.
+
+    ``successor`` is there for the batch that closes its log: how many logs the next generation has, as the
+    ``audit.log.closed`` leaf before it says.
+    """
 
     to: int
     epoch_number: int
     epoch_digest: str
     software: str
+    successor: int | None = None
 
 
 class DerivationError(Exception):
@@ -100,49 +107,80 @@ class Stream:
     late: set[int] = field(default_factory=set)  # declared sequences sealed in this batch
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sealed:
-    """A payload sealed under an identity, and its arrival time."""
+    """An event leaf as section 7 asks for it: what was sealed under an identity, and its arrival time."""
 
+    identity: tuple[Any, ...]
     payload: bytes
     span: bytes
     arrival: int
+    too_old: bool = False  # sealed in an earlier log, more than 7 days before this one was opened
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An ``audit.gap`` leaf of a stream: the sequences [begin, end) were declared missing."""
+
+    emitter: str
+    stream: str
+    begin: int
+    end: int
 
 
 @dataclass(frozen=True)
 class Derived:
-    """A whole log: its leaves, and the index of every ``audit.batch`` leaf."""
+    """A whole log: its leaves, the index of every ``audit.batch`` leaf, and what later generations take from it."""
 
     leaves: list[bytes]
     batch_leaves: list[int]
+    closed: bool
+    sealed: list[Sealed]
+    missing: list[Missing]
 
 
 class Deriver:
-    """One log."""
+    """One log. ``earlier`` are the logs of all earlier generations, generation by generation (section 7)."""
 
-    def __init__(self, log: Log, salt_key: bytes, facts: Mapping[tuple[int, int], bytes]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        salt_key: bytes,
+        facts: Mapping[tuple[int, int], bytes],
+        earlier: Sequence[Derived] = (),
+    ) -> None:
         self.log = log
         self.salt_key = salt_key
         self.facts = facts
         self.leaves: list[bytes] = []
         self.batch_leaves: list[int] = []
+        self.closed = False
         self.watermark = 0
         self.next_offset = 0
         self.streams: dict[tuple[str, str], Stream] = {}
         self.identities: dict[tuple[Any, ...], list[Sealed]] = {}
         self.epoch = 0
+        self.sealed: list[Sealed] = []
+        self.missing: list[Missing] = []
+        self._begin_after(earlier)
+
+    def _begin_after(self, earlier: Sequence[Derived]) -> None:
+        """Count the leaves of the earlier logs as earlier leaves of this one (sections 7 and 9)."""
+        for one in earlier:
+            if not one.closed:
+                raise DerivationError("a log of an earlier generation is not closed")
+            for sealed in one.sealed:
+                self._remember(replace(sealed, too_old=sealed.arrival < self.log.opened_at - 7 * DAY))
+        # After all that was sealed: what came in one of these logs may have been declared missing in another.
+        for one in earlier:
+            for gap in one.missing:
+                self.streams[gap.emitter, gap.stream].declared.append((gap.begin, gap.end))
 
     # Batches (sections 9 and 10)
 
     def batch(self, entries: Sequence[Entry], batch: Batch) -> None:
         """Seal ``entries``, which are those from the last batch on up to ``batch.to``."""
-        first_leaf = len(self.leaves)
-        begin = self.next_offset
-        self.epoch = batch.epoch_number
-        self.counts = {"duplicates": 0, "conflicts": 0, "quarantined": 0, "gaps": 0}
-        self.suppressed = hashlib.sha256()
-        if not self.leaves:
-            self._log_leaf("audit.log.opened", None, self.log.opened_at, self._opened())
+        first_leaf, begin = self._begin(batch)
         for entry in entries:
             if entry.offset != self.next_offset:
                 raise DerivationError(f"the journal goes on at {entry.offset}, not at {self.next_offset}")
@@ -151,7 +189,8 @@ class Deriver:
             self._entry(entry)
         if self.next_offset != batch.to or not entries:
             raise DerivationError(f"a batch ends at {batch.to}, the journal at {self.next_offset}")
-        self._gaps()
+        self._gaps(seen_by=self.watermark - 60 * 10**9)
+        self._late()
         self._batch_leaf(begin, first_leaf, batch)
 
     def lost(self, kept: Entry, batch: Batch) -> None:
@@ -160,17 +199,37 @@ class Deriver:
             raise DerivationError(
                 f"a batch says that the entries up to {batch.to} were lost, and {kept.offset} is there"
             )
-        first_leaf, begin = len(self.leaves), self.next_offset
-        self.epoch = batch.epoch_number
-        self.counts = {"duplicates": 0, "conflicts": 0, "quarantined": 0, "gaps": 1}
-        self.suppressed = hashlib.sha256()
-        if not self.leaves:
-            self._log_leaf("audit.log.opened", None, self.log.opened_at, self._opened())
+        first_leaf, begin = self._begin(batch)
         self.watermark = self.watermark or self.log.opened_at
         bounds = {"from": begin, "to": batch.to, "seen_at": str(kept.arrival_time)}
         self._log_leaf("audit.gap", None, self.watermark, {"journal": bounds})
+        self.counts["gaps"] = 1
         self.next_offset = batch.to
         self._batch_leaf(begin, first_leaf, batch)
+
+    def closing(self, batch: Batch) -> None:
+        """End the log, whose successors are ``batch.successor`` logs of the next generation (section 9, closing)."""
+        if batch.to != self.next_offset:
+            raise DerivationError(f"the log is closed at {batch.to}, the journal is sealed to {self.next_offset}")
+        first_leaf, begin = self._begin(batch)
+        self.watermark = self.watermark or self.log.opened_at
+        self._gaps(seen_by=math.inf)
+        successor = {"generation": self.log.generation + 1, "partitions": batch.successor}
+        self._log_leaf("audit.log.closed", None, self.watermark, {"successor": successor})
+        self._batch_leaf(begin, first_leaf, batch)
+        self.closed = True
+
+    def _begin(self, batch: Batch) -> tuple[int, int]:
+        """Begin a batch: its first leaf, and the offset of the entry at which it begins."""
+        if self.closed:
+            raise DerivationError("a batch follows the one that closed the log")
+        first_leaf = len(self.leaves)
+        self.epoch = batch.epoch_number
+        self.counts = {"duplicates": 0, "conflicts": 0, "quarantined": 0, "gaps": 0}
+        self.suppressed = hashlib.sha256()
+        if not self.leaves:
+            self._log_leaf("audit.log.opened", None, self.log.opened_at, self._opened())
+        return first_leaf, self.next_offset
 
     def _batch_leaf(self, begin: int, first_leaf: int, batch: Batch) -> None:
         body = {
@@ -319,9 +378,8 @@ class Deriver:
             faults.add("identity.conflict")
             name = "audit.conflict"
             self.counts["conflicts"] += 1
-        self.identities.setdefault(identity, []).append(Sealed(payload, raw.span, entry.arrival_time))
-        if stream is not None:
-            self._sealed_in_stream(entry, stream, sequence)
+        self.sealed.append(Sealed(identity, payload, raw.span, entry.arrival_time))
+        self._remember(self.sealed[-1])
         header = self._header(entry, ordinal, payload) | {
             "stream": text_or_null(stream),
             "sequence": sequence,
@@ -375,35 +433,45 @@ class Deriver:
         sealed = self.identities.get(identity, [])
         seen = bool(sealed)
         if identity[0] == "span":
-            seen = any(one.arrival >= self.watermark - 7 * DAY for one in sealed)
+            seen = any(one.arrival >= self.watermark - 7 * DAY and not one.too_old for one in sealed)
         if not seen:
             return "new"
         if any(one.payload == payload for one in sealed):
             return "suppressed"
         return "duplicate" if any(one.span == span for one in sealed) else "conflict"
 
+    def _remember(self, sealed: Sealed) -> None:
+        self.identities.setdefault(sealed.identity, []).append(sealed)
+        if sealed.identity[0] == "stream":
+            _, emitter, name, sequence = sealed.identity
+            self._sealed_in_stream(self.streams.setdefault((emitter, name), Stream()), sequence, sealed.arrival)
+
     # Gaps (section 9)
 
-    def _sealed_in_stream(self, entry: Entry, name: str, sequence: int) -> None:
-        stream = self.streams.setdefault((entry.emitter, name), Stream())
+    def _sealed_in_stream(self, stream: Stream, sequence: int, arrival: int) -> None:
         if sequence in stream.arrivals:
             return
-        stream.order.append((sequence, entry.arrival_time))
-        stream.arrivals[sequence] = entry.arrival_time
+        stream.order.append((sequence, arrival))
+        stream.arrivals[sequence] = arrival
         if any(begin <= sequence < end for begin, end in stream.declared):
             stream.late.add(sequence)
 
-    def _gaps(self) -> None:
+    def _gaps(self, seen_by: float) -> None:
+        """Declare what is not declared yet of every hole whose ``seen_at`` is ``seen_by`` or earlier."""
         for (emitter, name), stream in sorted(self.streams.items()):
             for begin, end in _holes(stream):
                 seen_at = next(arrival for sequence, arrival in stream.order if sequence >= end)
-                if self.watermark < seen_at + 60 * 10**9:
+                if seen_at > seen_by:
                     continue
                 for left, right in _without(begin, end, stream.declared):
                     body = {"emitter": text(emitter), "stream": text(name), "from": left, "to": right}
                     self._log_leaf("audit.gap", None, self.watermark, body | {"seen_at": str(seen_at)})
                     self.counts["gaps"] += 1
                     stream.declared.append((left, right))
+                    self.missing.append(Missing(emitter, name, left, right))
+
+    def _late(self) -> None:
+        """Say which of the declared sequences were sealed in this batch."""
         for (emitter, name), stream in sorted(self.streams.items()):
             for begin, end in _runs(sorted(stream.late)):
                 body = {"emitter": text(emitter), "stream": text(name), "from": begin, "to": end}
@@ -453,16 +521,24 @@ def derive(
     batches: Sequence[Batch],
     salt_key: bytes,
     facts: Mapping[tuple[int, int], bytes],
+    earlier: Sequence[Derived] = (),
 ) -> Derived:
-    """The leaves of a log, of its batches so far. ``facts`` are documents by position."""
-    deriver = Deriver(log, salt_key, facts)
+    """The leaves of a log, of its batches so far.
+
+    ``facts`` are documents by position, ``earlier`` all logs of earlier generations, generation by generation.
+    """
+    deriver = Deriver(log, salt_key, facts, earlier)
     waiting = deque(entries)
     for batch in batches:
         taken = []
         while waiting and waiting[0].offset < batch.to:
             taken.append(waiting.popleft())
-        if taken or not waiting:
+        if batch.successor is not None:
+            if taken:
+                raise DerivationError(f"the log is closed at {batch.to}, and entry {taken[0].offset} is not sealed")
+            deriver.closing(batch)
+        elif taken or not waiting:
             deriver.batch(taken, batch)
         else:
             deriver.lost(waiting[0], batch)
-    return Derived(deriver.leaves, deriver.batch_leaves)
+    return Derived(deriver.leaves, deriver.batch_leaves, deriver.closed, deriver.sealed, deriver.missing)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .derive import Batch, DerivationError, Entry, Log
@@ -13,11 +14,16 @@ from .derive import Batch, DerivationError, Entry, Log
 def batches_of(leaves: Iterable[bytes]) -> list[Batch]:
     """The batch boundaries that stored leaves name."""
     found = []
+    successor = None
     for leaf in leaves:
         header = json.loads(leaf)
+        if header["class"] == "audit.log.closed":
+            successor = header["body"]["successor"]["partitions"]
         if header["class"] == "audit.batch":
             body = header["body"]
-            found.append(Batch(body["to"], body["epoch"]["number"], body["epoch"]["digest"], body["software"]))
+            epoch = body["epoch"]
+            found.append(Batch(body["to"], epoch["number"], epoch["digest"], body["software"], successor))
+            successor = None
     return found
 
 
@@ -55,3 +61,15 @@ def opened_logs(control: Iterable[Entry]) -> dict[str, Log]:
             # Of several that race the first one counts.
             logs.setdefault(body["partition"], log)
     return logs
+
+
+def earlier_of(logs: Mapping[str, Log], log: Log) -> list[Log]:
+    """The logs of the generations before that of ``log``, generation by generation (section 2)."""
+    if not _is_own(log):
+        return []
+    before = [one for one in logs.values() if _is_own(one) and one.generation < log.generation]
+    return sorted(before, key=lambda one: (one.generation, len(one.partition), one.partition))
+
+
+def _is_own(log: Log) -> bool:
+    return re.fullmatch(r"events(\.[0-9]+)?-[0-9]+", log.partition) is not None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import sys
-import time
 from pathlib import Path
 
 from auditspan.processors.pipeline import Pipeline
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
+from waiting import until
 
 from auditspan.journal.contract import CONTROL_PARTITION, EntryKind, NewEntry
 from auditspan.journal.sqlite import SqliteJournal
@@ -55,10 +55,7 @@ def _run(root: Path, entries: list[tuple[str, NewEntry]]) -> None:
         journal.append([entry]).result()
         if place % 5 == 4:
             # So that batches end in different places.
-            deadline = time.monotonic() + 30
-            while any(log.lag_entries for log in pipeline.status() if log.partition != CONTROL_PARTITION):
-                assert time.monotonic() < deadline, pipeline.healthy()
-                time.sleep(0.01)
+            until(lambda: not any(log.lag_entries for log in pipeline.status() if log.partition != CONTROL_PARTITION))
     pipeline.stop()
     assert pipeline.healthy() == (False, "stopping")
     signer.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from auditspan.ledger import checkpoint, merkle
 
 from .derive import Batch, Entry, Log
-from .product import GivenFacts, product_leaves
+from .product import GivenFacts, SealedLogs, product_leaves
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 sys.path.insert(0, str(VECTORS))
@@ -44,7 +45,17 @@ def test_the_slow_deriver_gives_the_vector(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_product_gives_the_vectors_leaves(name: str) -> None:
-    given = vector(name)
+    sealed, given = SealedLogs(), vector(name)
+    earlier = given.get("earlier", ())
+    for one in earlier:
+        _leaves_of_the_product(vector(one), sealed)
+    leaves = _leaves_of_the_product(given, sealed, [vector(one)["log"]["log_id"] for one in earlier])
+    for made, expected in zip(leaves, given["leaves"], strict=False):
+        assert json.loads(made) == json.loads(expected)
+    assert [leaf.decode() for leaf in leaves] == given["leaves"]
+
+
+def _leaves_of_the_product(given: dict[str, Any], sealed: SealedLogs, earlier: Sequence[str] = ()) -> list[bytes]:
     log = Log(**given["log"] | {"opened_at": int(given["log"]["opened_at"])})
     entries = [
         Entry(**entry | {"arrival_time": int(entry["arrival_time"]), "body": base64.b64decode(entry["body"])})
@@ -52,10 +63,7 @@ def test_the_product_gives_the_vectors_leaves(name: str) -> None:
     ]
     batches = [Batch(**batch) for batch in given["batches"]]
     facts = {(offset, ordinal): said.encode() for offset, ordinal, said in given["facts"]}
-    leaves = product_leaves(log, entries, batches, bytes.fromhex(given["salt_key"]), GivenFacts(facts))
-    for made, expected in zip(leaves, given["leaves"], strict=False):
-        assert json.loads(made) == json.loads(expected)
-    assert [leaf.decode() for leaf in leaves] == given["leaves"]
+    return product_leaves(log, entries, batches, bytes.fromhex(given["salt_key"]), GivenFacts(facts), sealed, earlier)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -110,6 +118,7 @@ def test_the_vectors_have_every_fault_and_class_of_leaf() -> None:
         "audit.gap.closed",
         "audit.heartbeat",
         "audit.key.added",
+        "audit.log.closed",
         "audit.log.opened",
         "audit.quarantined",
         "audit.reference.activated",
@@ -126,3 +135,17 @@ def test_the_vectors_have_every_fault_and_class_of_leaf() -> None:
         "license_required",
         "prohibited",
     }
+
+
+def test_what_earlier_generations_sealed_shows_in_the_vector_of_their_successor() -> None:
+    given = vector("successor")
+    assert given["earlier"] == ["closed", "unused"]
+    leaves = [json.loads(leaf) for leaf in given["leaves"]]
+    assert {"duplicate_suspect", "identity.conflict"} <= {fault for leaf in leaves for fault in leaf.get("faults", ())}
+    assert sum(leaf["body"]["duplicates"] for leaf in leaves if leaf["class"] == "audit.batch") == 4
+    late = [leaf["body"] for leaf in leaves if leaf["class"] == "audit.gap.closed"]
+    assert [(one["from"], one["to"]) for one in late] == [(3, 4), (5, 6)]
+    first = next(leaf for leaf in leaves if leaf["class"] == "audit.batch")
+    ended = json.loads(vector("closed")["leaves"][-1])["body"]
+    assert int(ended["watermark"]) > int(leaves[1]["arrival_time"])
+    assert first["body"]["watermark"] == ended["watermark"]

@@ -15,7 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from reference.derive import Batch, Entry, Log, derive, epoch_digest, jcs
+from reference.derive import Batch, Derived, Entry, Log, derive, epoch_digest, jcs
 from reference.notes import checkpoint_note, public_key
 from reference.requests import any_value, delimited, request, resource, span, varint
 from reference.tree import Tree
@@ -27,7 +27,11 @@ SALT_KEY = bytes(range(32))
 SIGNING_KEY = hashlib.sha256(b"the signing key of the test vectors").digest()
 LOG = Log("vectors", "sqlite:vectors", "00112233445566778899aabbccddeeff", "events-0", 1, NOW - 60 * SECOND)
 CONTROL = Log("vectors", "sqlite:vectors", "ffeeddccbbaa99887766554433221100", "control", 1, NOW - 60 * SECOND)
+OLD = Log("vectors", "kafka:vectors", "0123456789abcdef0123456789abcdef", "events-0", 1, NOW - 60 * SECOND)
+UNUSED = Log("vectors", "kafka:vectors", "123456789abcdef0123456789abcdef0", "events-1", 1, NOW - 60 * SECOND)
+NEXT = Log("vectors", "kafka:vectors", "fedcba9876543210fedcba9876543210", "events.2-0", 2, NOW + 120 * SECOND)
 STREAM = resource({"audit.source.id": "stream-1", "service.name": "gateway"})
+RESTARTED = resource({"audit.source.id": "stream-1", "service.name": "restarted"})
 FOREIGN = resource({"service.name": "legacy"})
 EPOCH = {
     "number": 1,
@@ -301,20 +305,61 @@ def control() -> tuple[Log, Journal, list[int]]:
     return CONTROL, journal, [4, 7]
 
 
+def closed() -> tuple[Log, Journal, list[int]]:
+    """The last log of its kind: one hole is declared, two are younger than a minute when it ends."""
+    journal = Journal()
+    minute = 60 * SECOND
+    journal.add(request(STREAM, [access(n + 1, n) for n in (0, 1, 4)]), facts=dict.fromkeys(range(3), document()))
+    journal.add(request(STREAM, [access(8, 7)]), facts={0: document()}, arrival=NOW + minute)
+    journal.add(request(FOREIGN, [access(50), span(51, {}, start=NOW)]), facts={0: document()}, arrival=NOW + minute)
+    other = resource({"audit.source.id": "stream-0"})
+    journal.add(request(other, [access(9, 3)]), facts={0: document()}, arrival=NOW + 2 * minute - 1)
+    return OLD, journal, [1, 3, 4]
+
+
+def unused() -> tuple[Log, Journal, list[int]]:
+    """A log to whose partition nothing came, closed."""
+    return UNUSED, Journal(), []
+
+
+def successor() -> tuple[Log, Journal, list[int]]:
+    """The next generation after ``closed`` and ``unused``: what they sealed comes again, and what they missed."""
+    journal = Journal()
+    minute = 60 * SECOND
+    journal.own("heartbeat", {}, NOW)
+    again = [access(1, 0), access(9, 1), access(4, 3), access(9, 8)]
+    journal.add(request(STREAM, again), facts=dict.fromkeys((1, 2, 3), document()), arrival=NOW + minute)
+    journal.add(request(RESTARTED, [access(5, 4), access(6, 5)]), facts=dict.fromkeys((0, 1), document()))
+    changed = span(51, {"audit.event.class": "license.used"}, start=NOW)
+    journal.add(request(FOREIGN, [access(50), changed]), arrival=NOW + 2 * minute)
+    journal.add(request(STREAM, [access(12, 11)]), facts={0: document()}, arrival=NOW + 3 * minute)
+    later = {"v": 1, "both": [document(), document()]}
+    journal.add(request(FOREIGN, [access(50)]), arrival=NOW + minute + 7 * DAY)
+    journal.add(request(FOREIGN, [access(50)]), facts={0: later}, arrival=NOW + minute + 7 * DAY + 1)
+    journal.add(request(FOREIGN, [access(50)]), arrival=NOW + minute + 7 * DAY + 2)
+    return NEXT, journal, [1, 3, 4, 8]
+
+
 VECTORS: dict[str, Callable[[], tuple[Log, Journal, list[int]]]] = {
     "attributes": attributes_and_classes,
+    "closed": closed,
     "control": control,
     "gaps": gaps,
     "lost": lost,
     "ordinary": ordinary,
     "repeats": repeats,
     "strange": strange,
+    "successor": successor,
     "times": times,
+    "unused": unused,
 }
+CLOSED = {"closed": 3, "unused": 3}
+"""Vectors of logs that are closed, and how many logs the next generation has."""
+EARLIER = {"successor": ("closed", "unused")}
+"""Vectors of later generations, and those of the logs of earlier ones."""
 
 
-def made(name: str) -> dict[str, Any]:
-    """One vector: inputs, and what comes of them."""
+def inputs(name: str) -> tuple[Log, Journal, list[Batch]]:
     log, journal, ends = VECTORS[name]()
     # The first batch of the ordinary vector is from before an epoch was activated.
     batches = [
@@ -323,16 +368,34 @@ def made(name: str) -> dict[str, Any]:
         else Batch(end, 1, DIGEST, "auditspan 0")
         for end in ends
     ]
-    derived = derive(log, journal.entries, batches, SALT_KEY, journal.facts)
+    if name in CLOSED:
+        batches.append(Batch(len(journal.entries), 1, DIGEST, "auditspan 0", CLOSED[name]))
+    return log, journal, batches
+
+
+def derived_of(name: str) -> Derived:
+    log, journal, batches = inputs(name)
+    earlier = [derived_of(one) for one in EARLIER.get(name, ())]
+    return derive(log, journal.entries, batches, SALT_KEY, journal.facts, earlier)
+
+
+def made(name: str) -> dict[str, Any]:
+    """One vector: inputs, and what comes of them."""
+    log, journal, batches = inputs(name)
+    derived = derived_of(name)
     tree, size = Tree(derived.leaves), len(derived.leaves)
     ranges = sorted(
         {(0, 0), (0, size), (size // 3, 2 * size // 3), (1, size), (size - 1, size), (size // 2, size // 2)}
     )
-    return {
+    earlier = {"earlier": list(EARLIER[name])} if name in EARLIER else {}
+    return earlier | {
         "log": vars(log) | {"opened_at": str(log.opened_at)},
         "salt_key": SALT_KEY.hex(),
         "entries": [_entry(entry) for entry in journal.entries],
-        "batches": [vars(batch) for batch in batches],
+        "batches": [
+            {key: value for key, value in vars(batch).items() if key != "successor" or value is not None}
+            for batch in batches
+        ],
         "facts": [[*position, said.decode()] for position, said in sorted(journal.facts.items())],
         "leaves": [leaf.decode() for leaf in derived.leaves],
         "roots": [_base64(tree.root(end)) for end in range(size + 1)],

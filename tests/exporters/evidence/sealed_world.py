@@ -83,6 +83,7 @@ class Log:
     offset: int = 0
     watermark: int = T0
     epoch: int = 1
+    generation: int = 1
     _first: int = 0
     _from: int = 0
     _tree: CompactRange = field(default_factory=CompactRange)
@@ -260,6 +261,11 @@ class Log:
         self._first, self._from = index + 1, self.offset
         return index
 
+    @property
+    def has_nothing(self) -> bool:
+        """Whether no entry of the journal came since the last batch."""
+        return self.offset == self._from
+
     def checkpoint(self, key: Ed25519PrivateKey) -> StoredCheckpoint:
         size, root = len(self.rows), self._tree.root()
         note = sign_checkpoint(Checkpoint(log_origin(DEPLOYMENT, self.log_id), size, root), key)
@@ -308,7 +314,7 @@ class World:
             "journal": "test",
             "log_id": log.log_id,
             "partition": log.partition,
-            "generation": 1,
+            "generation": log.generation,
         }
 
     def activate(self, number: int) -> None:
@@ -325,12 +331,36 @@ class World:
         """End a batch of every log that has something, sign all logs, and seal the round in the control log."""
         for log in self.logs:
             if len(log.rows) > (log.batches[-1][1] if log.batches else 0):
+                if log.has_nothing and log.rows[-1]["class"] != "audit.log.closed":
+                    log.log_leaf("audit.heartbeat", {}, position=True, arrival=log.watermark)
                 log.batch(self.epochs, **options)
         signed = [log.checkpoint(self.key) for log in sorted(self.logs, key=lambda log: log.log_id)]
         body = {"checkpoints": [{"log_id": c.log_id, "size": c.size, "root": c.root, "note": c.note} for c in signed]}
         self.control.control("audit.checkpoint", body, arrival)
         self.control.batch(self.epochs)
         self.checkpoints += [*signed, self.control.checkpoint(self.key)]
+
+    def close(self, partitions: int) -> None:
+        """End the data logs of the last generation, with the next round."""
+        generation = self.logs[-1].generation
+        successor = {"successor": {"generation": generation + 1, "partitions": partitions}}
+        for log in self.logs:
+            if log.generation == generation:
+                log.log_leaf("audit.log.closed", successor)
+
+    def open(self, partitions: int) -> list[Log]:
+        """Open the data logs of the next generation; they begin with the greatest watermark of those before."""
+        generation, watermark = self.logs[-1].generation + 1, max(log.watermark for log in self.logs)
+        made = []
+        for number in range(partitions):
+            partition = f"events.{generation}-{number}"
+            log_id = hashlib.sha256(f"{self.control.log_id}{partition}".encode()).hexdigest()[:32]
+            made.append(Log(log_id, partition, watermark=watermark, epoch=self.control.epoch, generation=generation))
+        for log in made:
+            log.log_leaf("audit.log.opened", self.opened_body(log))
+            self.control.control("audit.log.opened", self.opened_body(log), self.control.watermark)
+        self.logs += made
+        return made
 
     def store_into(self, store: Any) -> None:
         """Write what is not there yet."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from auditspan.exporters.evidence.verify import verify_package
 from auditspan.processors.pipeline import Pipeline
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
+from waiting import until
 
 from auditspan.journal.contract import EntryKind, NewEntry
 from auditspan.journal.sqlite import SqliteJournal
@@ -24,13 +25,6 @@ from auditspan.store.clickhouse import ClickHouseStore
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
 PARTITION = "events-0"
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @contextmanager

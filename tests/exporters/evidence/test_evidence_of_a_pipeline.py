@@ -138,7 +138,9 @@ def test_what_the_processors_seal_is_exported_and_verified(tmp_path: Path) -> No
         ]
         pipeline.append_control("evidence.exported", "test", entries[0])
         time_before = pipeline.status()[-1].checkpoint_size
+        deadline = time.monotonic() + 30
         while pipeline.status()[-1].checkpoint_size <= time_before + 1:
+            assert time.monotonic() < deadline, pipeline.healthy()
             time.sleep(0.02)
         packages.append(export("joined"))
     finally:

@@ -18,6 +18,7 @@ from rich.console import Console
 from auditspan.ledger.header import log_leaf
 
 LOG = "0" * 31 + "1"
+LATER = "0" * 31 + "2"
 
 
 def gap(stream: str, begin: object, end: object, event_class: str = "audit.gap") -> bytes:
@@ -31,13 +32,14 @@ def closed(stream: str, begin: object, end: object) -> bytes:
     return gap(stream, begin, end, "audit.gap.closed")
 
 
-def report_of(*leaves: bytes) -> Report:
-    headers = pa.array(leaves, pa.binary())
+def report_of(*leaves: bytes, later: tuple[bytes, ...] = ()) -> Report:
+    """Of a log with these leaves, and of one that goes on with ``later``."""
     seen, report = Observations(), Report("a verifier", "a package")
-    index = np.arange(len(leaves), dtype=np.int64)
-    revealed = np.ones(len(leaves), bool)
-    events = pa.RecordBatch.from_pylist([], schema=READ_EVENTS)
-    seen.window(LOG, Window(index, headers, revealed, events), parse_headers(headers))
+    for log_id, of in ((LOG, leaves), (LATER, later)):
+        headers = pa.array(of, pa.binary())
+        index = np.arange(len(of), dtype=np.int64)
+        events = pa.RecordBatch.from_pylist([], schema=READ_EVENTS)
+        seen.window(log_id, Window(index, headers, np.ones(len(of), bool), events), parse_headers(headers))
     seen.write(report)
     return report
 
@@ -51,6 +53,13 @@ def test_a_gap_says_how_much_of_it_came_late() -> None:
     text = io.StringIO()
     render(report, Console(file=text, width=200))
     assert "3 gaps, 3 gaps closed" in text.getvalue() and "came_late 4" in text.getvalue()
+
+
+def test_what_came_in_the_log_of_the_next_generation_came() -> None:
+    report = report_of(
+        gap("a", 1, 5), gap("a", 7, 9), closed("a", 2, 3), later=(closed("a", 3, 5), closed("a", 2, 4), gap("a", 9, 10))
+    )
+    assert [(entry["from"], entry["came_late"]) for entry in report.gaps] == [("1", 3), ("7", 0), ("9", 0)]
 
 
 @pytest.mark.parametrize("number", ["x", None, -1, 2**53 - 1, "٣", True])

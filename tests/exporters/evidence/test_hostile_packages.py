@@ -171,6 +171,24 @@ def test_a_small_file_that_unfolds_to_much_is_refused(copy: Copy, world: World) 
     assert "unfolds to more" in next(fault.actual for fault in report.faults if fault.code == "file.malformed")
 
 
+@pytest.mark.parametrize("column", ["emitter", "actor_id", "rule_ids"])
+@pytest.mark.parametrize("insider", [False, True])
+def test_text_that_is_no_utf8_is_a_mismatch(copy: Copy, world: World, column: str, insider: bool) -> None:
+    folder = copy("all")
+    path = file_of(folder, "events", world.logs[0].log_id)
+    table = pq.read_table(path)
+    bad = pa.array([b"\xd0x"] * len(table)).view(pa.string())
+    if column == "rule_ids":
+        bad = pa.ListArray.from_arrays(pa.array(range(len(table) + 1), pa.int32()), bad)
+    place = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(place, EVENT_FILE.field(column), bad), path)
+    if insider:
+        repair(folder, world.key)
+    report = verify_package(folder, world.trust)
+    assert report.fault_counts["column.mismatch"] >= len(table) - 1
+    assert "which is no UTF-8" in next(fault.actual for fault in report.faults if fault.code == "column.mismatch")
+
+
 def test_flipped_bytes_never_raise_and_are_always_found(copy: Copy, world: World) -> None:
     folder = copy("flagged")
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]

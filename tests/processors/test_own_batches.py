@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 from auditspan.processors.batch import LogContext, LogState
-from auditspan.processors.lost import derive_lost
 from auditspan.processors.metrics import LogMetrics
+from auditspan.processors.own_batches import derive_lost
 from auditspan.processors.processor import LogProcessor
 from auditspan.processors.restore import restore_state
 from auditspan.processors.stored_tree import StoredTree
 from prometheus_client import CollectorRegistry
 from sealing_deployment import running
 from sealing_inputs import LOG_ID, NOW, PARTITION, SECOND, access, entry, new, request
-from test_pipeline import control_entries, until
+from test_pipeline import control_entries
+from waiting import until
 
 from auditspan.journal.contract import PositionLost
 from auditspan.journal.sqlite import SqliteJournal
