@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,9 @@ class Process:
 class Group:
     """Store, topics and processors of one deployment below ``root``."""
 
-    def __init__(self, root: Path, kafka_url: str, partitions: int = 4, **processor: Any) -> None:
+    def __init__(
+        self, root: Path, kafka_url: str, partitions: int = 4, foreign_topics: Sequence[str] = (), **processor: Any
+    ) -> None:
         self.root = root
         self.directory = DataDirectory(root / "data")
         self.store_directory = DataDirectory(root / "store-data")
@@ -121,7 +123,12 @@ class Group:
         self.flagged_topic = options["flagged_topic"]
         lines = [f'deployment = "{DEPLOYMENT}"', "[journal]", f'url = "{kafka_url}"', f"partitions = {partitions}"]
         lines += ["[kafka]", f'topic = "{topic}"', f'group = "{topic}"', "replication_factor = 1"]
-        lines += ["min_insync_replicas = 1", "session_timeout_seconds = 6", "retention_days = 0"]
+        lines += [
+            f"foreign_topics = {json.dumps(list(foreign_topics))}",
+            "min_insync_replicas = 1",
+            "session_timeout_seconds = 6",
+            "retention_days = 0",
+        ]
         lines += ["[store]", f'url = "{self.store_url}"']
         lines += ["[processor]", *(f"{name} = {json.dumps(value)}" for name, value in options.items())]
         self.directory.settings.write_text("\n".join(lines) + "\n")
