@@ -20,6 +20,7 @@ _numbers = itertools.count()
 _LONGEST_FIRST = (
     "processors/test_process_group.py",
     "crash/test_crash_matrix.py",
+    "processors/test_generations.py",
     "processors/test_replay.py",
     "service/test_persistence_boundaries.py",
     "cli/test_evidence_command.py",
@@ -27,6 +28,8 @@ _LONGEST_FIRST = (
     "cli/test_up.py",
     "cli/test_doctor.py",
     "processors/test_pipeline.py",
+    "processors/test_replay_of_generations.py",
+    "reference/test_generations.py",
     "cli/test_reading_commands.py",
     "service/test_service_killed.py",
     "cli/test_kafka_commands.py",

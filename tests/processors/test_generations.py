@@ -15,12 +15,12 @@ from waiting import until
 from auditspan.journal.contract import EntryKind, JournalUnavailable, NewEntry
 from auditspan.semconv import EventClass
 
-pytestmark = [pytest.mark.kafka, pytest.mark.crash]
+pytestmark = [pytest.mark.kafka, pytest.mark.crash, pytest.mark.timeout(900)]
 
 
-def command(*arguments: object) -> dict[str, Any]:
+def command(*arguments: object, status: int = 0) -> Any:
     done = subprocess.run([*PROGRAM, *map(str, arguments), "--json"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
     return json.loads(done.stdout)
 
 
@@ -88,6 +88,11 @@ def test_more_partitions_while_events_flow_lose_and_double_nothing(tmp_path: Pat
             if leaf["class"] == EventClass.BATCH
         )
         assert duplicates == 10
+        logs = {log["partition"]: log for log in command("status", "--data", deployment.directory.root)["logs"]}
+        assert logs.keys() == told.keys()
+        assert [logs[partition]["lag_entries"] for partition in ("events-0", "events-1")] == [0, 0]
+        found = command("doctor", "--data", deployment.directory.root, status=1)
+        assert [one["check"] for one in found if one["state"] == "wrong"] == ["service"], "which is not `up` here"
         replayed = command("replay", "--verify", "--data", deployment.directory.root)
         assert {log["partition"] for log in replayed["logs"]} == told.keys()
         assert not any(log["fault_counts"] or log["not_derived"] for log in replayed["logs"])
