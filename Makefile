@@ -56,8 +56,8 @@ kafka: $(TEST_INSTALLED)  ## a Kafka broker on a free port, until Ctrl-C (needs 
 docs: $(TEST_INSTALLED)  ## write the generated pages anew
 	$(BIN)/python -m tools.generate_docs
 
-bench: $(TEST_INSTALLED)  ## the figures of docs/benchmarks.md; fails below 70 % of a target
-	$(BIN)/python -m benchmarks.run
+bench: $(TEST_INSTALLED)  ## the figures of docs/benchmarks.md (BENCH=--write puts them there); fails below 70 % of a target
+	$(BIN)/python -m benchmarks.run $(BENCH)
 
 clean:  ## forget what was built and installed here
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache demo-data
