@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
@@ -32,6 +35,21 @@ class KafkaExporter(SpanExporter):
         self.sent.append(encode_spans(spans).SerializeToString())
         self._producer.send(self._topic, self.sent[-1], partition=len(self.sent) % 2).get(10)
         return SpanExportResult.SUCCESS
+
+
+def logs() -> bytes:
+    made = ExportLogsServiceRequest()
+    record = made.resource_logs.add().scope_logs.add().log_records.add()
+    record.time_unix_nano, record.body.string_value = time.time_ns(), "a line"
+    return made.SerializeToString()
+
+
+def metrics() -> bytes:
+    made = ExportMetricsServiceRequest()
+    metric = made.resource_metrics.add().scope_metrics.add().metrics.add()
+    metric.name = "requests"
+    metric.gauge.data_points.add().as_int = 7
+    return made.SerializeToString()
 
 
 def events(deployment: Group, topic: str) -> list[dict[str, Any]]:
@@ -67,9 +85,11 @@ def test_what_a_collector_wrote_is_sealed_once_and_not_believed(tmp_path: Path, 
         producer.send(topic, exporter.sent[0], partition=1).get(10)
         producer.send(topic, b"\xff not a request", partition=1).get(10)
         producer.send(topic, None, key=b"a tombstone", partition=0).get(10)
+        for other_signal in (logs(), metrics()):
+            producer.send(topic, other_signal, partition=0).get(10)
         producer.close()
         second = deployment.start()
-        until(lambda: len(events(deployment, topic)) == 22, "the seals after a kill")
+        until(lambda: len(events(deployment, topic)) == 24, "the seals after a kill")
         until(second.ready)
         assert second.terminate() == 0
         found = events(deployment, topic)
@@ -79,7 +99,8 @@ def test_what_a_collector_wrote_is_sealed_once_and_not_believed(tmp_path: Path, 
         assert [row["span_name"] for row in accesses] == [f"chat {number:02}" for number in range(20)]
         assert None not in {row["determination"] for row in accesses}
         quarantined = [row for row in found if row["class"] == "audit.quarantined"]
-        assert [row["faults"] for row in quarantined] == [["request.undecodable"]] * 2
+        faults = sorted(fault for row in quarantined for fault in row["faults"])
+        assert faults == ["request.undecodable"] * 2 + ["span.invalid_id"] * 2
         assert len({row["log_id"] for row in found}) == 2, "each of its partitions is a log"
         told = [json.loads(leaf) for leaves in deployment.logs().values() for leaf in leaves]
         assert sum(leaf["body"]["duplicates"] for leaf in told if leaf["class"] == "audit.batch") == 1
