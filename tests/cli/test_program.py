@@ -49,6 +49,7 @@ def test_the_commands_that_scripts_lean_on_are_there() -> None:
         ("process",),
         ("replay",),
         ("kafka", "init"),
+        ("kafka", "reshard"),
         ("kafka", "check"),
         ("keys", "journal"),
     }
