@@ -45,6 +45,7 @@ __all__ = [
     "Counts",
     "Derived",
     "Epoch",
+    "LeafMaker",
     "LogContext",
     "LogState",
     "Opening",
@@ -191,7 +192,7 @@ def derive(
     judgement = events.judgement
     gaps, waiting = declare(state.identities.streams, judgement.streams, state.waiting, watermark)
     closed = closed_gaps(judgement.closed)
-    make = _LeafMaker(context)
+    make = LeafMaker(context)
     pieces = [events.leaves] if len(events.leaves) else []
     own = [
         (index, make.entry(entry))
@@ -366,7 +367,7 @@ def _undetermined(rows: int) -> Judged:
     )
 
 
-class _LeafMaker:
+class LeafMaker:
     """The leaves that the log itself originates (evidence format, section 9)."""
 
     def __init__(self, context: LogContext) -> None:
@@ -383,13 +384,20 @@ class _LeafMaker:
         )
 
     def opened(self) -> bytes:
+        """Leaf 0."""
         opening = self._context.opening
         return self._leaf(EventClass.LOG_OPENED, None, opening.opened_at, opening.body())
 
     def tail(self, name: str, body: JsonValue, watermark: int) -> bytes:
+        """A leaf at the end of a batch, at its watermark (ns)."""
         return self._leaf(name, None, watermark, body)
 
     def entry(self, entry: Entry) -> bytes:
+        """The leaf of a heartbeat or a control entry.
+
+        Raises:
+            AuditSpanError: a control entry is none.
+        """
         position = (entry.offset, 0)
         if entry.kind is EntryKind.HEARTBEAT:
             return self._leaf(EventClass.HEARTBEAT, position, entry.arrival_time, {})

@@ -92,13 +92,16 @@ class ForeignIdentities:
                 latest[rows] = np.maximum(latest[rows], run.arrivals[place[hit]])
         return latest
 
-    def add(self, hashes: Hashes, arrivals: Times) -> None:
-        """Remember what was sealed, with its arrival times, and forget runs that ended more than a window ago."""
+    def add(self, hashes: Hashes, arrivals: Times, *, forget: bool = True) -> None:
+        """Remember what was sealed, with its arrival times, and forget runs that ended more than a window before.
+
+        Not to ``forget``: these are times by another log's clock, which says nothing of this one's window.
+        """
         if not len(hashes):
             return
         made = _sorted_run(hashes, arrivals)
         oldest = made.newest - WINDOW
-        kept = [run for run in self._runs if run.newest >= oldest]
+        kept = [run for run in self._runs if not forget or run.newest >= oldest]
         while kept and len(kept[-1].hashes) <= 2 * len(made.hashes) and self._mergeable(kept[-1], made):
             last = kept.pop()
             made = _sorted_run(

@@ -15,10 +15,9 @@ import numpy as np
 from auditspan.canonical import JsonValue
 from auditspan.journal.contract import Entry
 from auditspan.ledger.hashing import leaf_hashes
-from auditspan.ledger.header import log_leaf
 from auditspan.semconv import EventClass
 
-from .batch import Counts, Derived, LogContext, LogState, batch_body, numbered
+from .batch import Counts, Derived, LeafMaker, LogContext, LogState, batch_body, numbered
 from .gaps import declare
 from .identity import Judgement
 from .leaves import log_leaves
@@ -79,24 +78,12 @@ def _derived(
     # Nothing came, so the log's clock stands still: no stream's gap becomes due by this batch.
     watermark = state.watermark or context.opening.opened_at
 
-    def leaf(name: str, arrival: int, body: JsonValue) -> bytes:
-        return log_leaf(
-            log_id=context.opening.log_id,
-            class_=name,
-            position=None,
-            arrival_time=arrival,
-            reference_epoch=context.epoch.number,
-            body=body,
-        )
-
-    own = []
-    if state.next_leaf == 0:
-        own.append(leaf(EventClass.LOG_OPENED, context.opening.opened_at, context.opening.body()))
-    own += [leaf(name, watermark, body) for name, body in said]
+    make = LeafMaker(context)
+    own = [make.opened()] if state.next_leaf == 0 else []
+    own += [make.tail(name, body, watermark) for name, body in said]
     counts = Counts(sealed=len(own), gaps=sum(name == EventClass.GAP for name, _ in said))
-    own.append(
-        leaf(EventClass.BATCH, watermark, batch_body(state, context, counts, end, watermark, _NOTHING_SUPPRESSED))
-    )
+    account = batch_body(state, context, counts, end, watermark, _NOTHING_SUPPRESSED)
+    own.append(make.tail(EventClass.BATCH, account, watermark))
     leaves = numbered(log_leaves(own), state.next_leaf, watermark)
     return Derived(
         leaves=leaves,

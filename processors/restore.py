@@ -77,7 +77,7 @@ def restore_state(store: Store, log_id: str, earlier: Sequence[str] = (), opened
     for one in earlier:
         # Closing a log declares every hole.
         _add_streams(streams, store, one, declared_before=_EVER)
-        _add_foreign(foreign, store, one, max(watermark, opened_at) - WINDOW)
+        _add_foreign(foreign, store, one, max(watermark, opened_at) - WINDOW, forget=False)
     if body is None:
         return LogState(identities=Identities(streams, foreign))
     _add_streams(streams, store, log_id, watermark - PATIENCE)
@@ -119,7 +119,7 @@ def _add_streams(streams: dict[StreamKey, Stream], store: Store, log_id: str, de
         )
 
 
-def _add_foreign(foreign: ForeignIdentities, store: Store, log_id: str, since: int) -> None:
+def _add_foreign(foreign: ForeignIdentities, store: Store, log_id: str, since: int, *, forget: bool = True) -> None:
     since = max(since, 0)
     for found in store.foreign_identities(log_id, since):
         batch = found.filter(pc.greater_equal(found.column("arrival_time"), since))
@@ -134,7 +134,7 @@ def _add_foreign(foreign: ForeignIdentities, store: Store, log_id: str, since: i
         hashes = foreign.hash(
             names[emitter.indices.to_numpy(zero_copy_only=False)], fixed_width(trace, 2), fixed_width(span, 1)[:, 0]
         )
-        foreign.add(hashes, arrival)
+        foreign.add(hashes, arrival, forget=forget)
 
 
 def _nodes_of(store: Store, log_id: str) -> Callable[[int, int, int], Iterator[tuple[int, bytes]]]:

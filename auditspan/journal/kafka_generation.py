@@ -15,7 +15,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final
 
-from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import JournalUnavailable
 
 __all__ = ["LEASE", "SETTLED", "Fence", "boot_time"]
@@ -39,7 +38,7 @@ class Fence:
     """Looks for the next generation in a thread of its own. Safe to ask from several threads.
 
     Args:
-        look: whether the next generation exists; raises `AuditSpanError` when nobody can say.
+        look: whether the next generation exists; raises when nobody can say.
         what: the topic of the generation that is appended to, for messages.
         current_at: `boot_time` at which there was no later generation.
         lease: seconds that a look is good for.
@@ -101,7 +100,7 @@ class Fence:
             asked_at = boot_time()
             try:
                 ended = self._look()
-            except AuditSpanError as error:
+            except Exception as error:  # whatever it is: without this thread nothing would be acknowledged ever again
                 _log.warning("Whether the generation of %s has ended is not known now: %s", self._what, error)
                 continue
             if ended:

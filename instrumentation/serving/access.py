@@ -70,7 +70,7 @@ def user_of(scope: Scope) -> str | None:
     for name in ("identity", "id", "username"):
         try:
             value = getattr(user, name, None)
-        except NotImplementedError:
+        except NotImplementedError:  # Starlette's BaseUser raises it where an application has no such thing
             continue
         if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
             return str(value)[:_TEXT_LIMIT]

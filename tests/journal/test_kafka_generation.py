@@ -17,7 +17,7 @@ class Looks:
     """The answers to be given; each look waits until one is there."""
 
     def __init__(self) -> None:
-        self._answers: list[bool | AuditSpanError] = []
+        self._answers: list[bool | Exception] = []
         self._changed = threading.Condition()
         self._taken = 0
         self._over = False
@@ -30,11 +30,11 @@ class Looks:
             answer = self._answers.pop(0)
             self._taken += 1
             self._changed.notify_all()
-        if isinstance(answer, AuditSpanError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def give(self, *answers: bool | AuditSpanError) -> None:
+    def give(self, *answers: bool | Exception) -> None:
         """Give answers, and wait until the last one is taken: so those before it were worked upon."""
         with self._changed:
             wanted = self._taken + len(answers)
@@ -107,7 +107,7 @@ def test_a_paused_process_does_not_trust_what_it_saw_before(made) -> None:
 
 def test_a_look_that_fails_renews_nothing_and_one_that_works_does(made, looks: Looks) -> None:
     fence = made(boot_time() - 61)
-    looks.give(AuditSpanError("no broker answers"), AuditSpanError("no broker answers"))
+    looks.give(AuditSpanError("no broker answers"), RuntimeError("a bug of a library"))
     assert fence.refusal() is not None
     looks.give(False, False)
     assert fence.refusal() is None

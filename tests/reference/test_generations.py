@@ -176,6 +176,24 @@ def test_a_foreign_identity_counts_from_a_week_before_the_log_was_opened(opened_
     assert made == derived.leaves
 
 
+def test_a_clock_far_ahead_in_one_earlier_log_hides_nothing_of_another() -> None:
+    def entry(number: int, arrival: int) -> Entry:
+        body = request(resource({}), [span(number, {}, start=NOW)], SCOPE)
+        return Entry(0, "otlp", "a", "bearer", arrival, "otlp_proto", body)
+
+    ahead = Log("small", "kafka:small", "0c" * 16, "events-1", 1, NOW)
+    again, sealed, ended = entry(1, NOW), SealedLogs(), []
+    for log, one in ((LOG, again), (ahead, entry(2, NOW + 9 * WEEK))):
+        ended.append(derive(log, [one], [_batch(1), _batch(1, 1)], SALT_KEY, {}))
+        product_leaves(log, [one], [_batch(1), _batch(1, 1)], SALT_KEY, GivenFacts({}), sealed, [], frozenset())
+    derived = derive(NEXT, [again], [_batch(1)], SALT_KEY, {}, ended)
+    assert json.loads(derived.leaves[-1])["body"]["duplicates"] == 1
+    earlier = [LOG.log_id, ahead.log_id]
+    assert derived.leaves == product_leaves(
+        NEXT, [again], [_batch(1)], SALT_KEY, GivenFacts({}), sealed, earlier, frozenset()
+    )
+
+
 @pytest.mark.parametrize(
     ("entries", "batches"),
     [

@@ -126,12 +126,7 @@ def test_other_calls_are_not_recorded(hook, aws, records):
 
 def test_fail_closed_refuses_before_the_call(hook, aws, broken):
     hook(fail_closed=CLASS, spool_directory=broken)
-    ec2 = client("ec2", aws)
-    called = []
-    ec2.meta.events.register("before-call.ec2.RunInstances", lambda **_: called.append(1))
-    with pytest.raises(AuditRefused):
-        ec2.run_instances(**P5)
-    assert called == []
+    assert_refused_before_the_call(aws)
 
 
 def test_fail_closed_refuses_when_a_bug_costs_the_record(hook, aws, monkeypatch):
@@ -139,6 +134,15 @@ def test_fail_closed_refuses_when_a_bug_costs_the_record(hook, aws, monkeypatch)
     hook(fail_closed=CLASS)
     with pytest.raises(AuditRefused):
         client("ec2", aws).run_instances(**P5)
+
+
+def assert_refused_before_the_call(aws):
+    ec2 = client("ec2", aws)
+    called = []
+    ec2.meta.events.register("before-call.ec2.RunInstances", lambda **_: called.append(1))
+    with pytest.raises(AuditRefused):
+        ec2.run_instances(**P5)
+    assert called == []
 
 
 def bug(*arguments, **named):
@@ -156,12 +160,7 @@ def test_a_bug_in_recognising_the_call_is_a_gap(hook, aws, records, monkeypatch,
 def test_fail_closed_refuses_a_call_that_a_bug_keeps_from_being_recognised(hook, aws, monkeypatch):
     monkeypatch.setattr(botocore, "_operation", bug)
     hook(fail_closed=CLASS)
-    ec2 = client("ec2", aws)
-    called = []
-    ec2.meta.events.register("before-call.ec2.RunInstances", lambda **_: called.append(1))
-    with pytest.raises(AuditRefused):
-        ec2.run_instances(**P5)
-    assert called == []
+    assert_refused_before_the_call(aws)
 
 
 def test_a_bug_that_costs_a_record_is_a_gap(hook, aws, monkeypatch, tmp_path):
