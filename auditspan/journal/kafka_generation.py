@@ -62,13 +62,14 @@ class Fence:
         """Why nothing may be acknowledged now; None while it may."""
         if self._ended:
             return JournalUnavailable(
-                f"The generation of {self._what} has ended: the topic of the next one exists.",
+                f"The generation of Kafka topic {self._what} has ended: the topic of the next one exists.",
                 remedy="Set journal.partitions to the number of its partitions, see `auditspan kafka check`, and "
                 "restart every process.",
             )
         if boot_time() - self._current_at > self._lease:
             return JournalUnavailable(
-                f"Whether the generation of {self._what} has ended is not known for more than {self._lease:g} s.",
+                f"Whether the generation of Kafka topic {self._what} has ended "
+                f"is not known for more than {self._lease:g} s.",
                 remedy="See that the brokers of journal.url answer, and that an ACL grants Describe on topics that "
                 "begin with kafka.topic.",
             )
@@ -101,10 +102,14 @@ class Fence:
             try:
                 ended = self._look()
             except Exception as error:  # whatever it is: without this thread nothing would be acknowledged ever again
-                _log.warning("Whether the generation of %s has ended is not known now: %s", self._what, error)
+                _log.warning(
+                    "Whether the generation of Kafka topic %s has ended is not known now: %s", self._what, error
+                )
                 continue
             if ended:
-                _log.critical("The generation of %s has ended: nothing more is accepted into it.", self._what)
+                _log.critical(
+                    "The generation of Kafka topic %s has ended: nothing more is accepted into it.", self._what
+                )
                 self._ended = True
                 return
             self._current_at = asked_at

@@ -22,8 +22,13 @@ def _impatient(monkeypatch):
     monkeypatch.setattr(faults, "_next_log", {})
 
 
+@pytest.fixture
 def recorder_threads():
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("auditspan-")]
+    """Names of the threads that were started since; to be asked for before any recorder."""
+    before = set(threading.enumerate())
+    return lambda: [
+        thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("auditspan-")
+    ]
 
 
 @pytest.fixture
@@ -60,7 +65,7 @@ def test_shipping_goes_on_after_a_fault(collector, recorder, access, strike, cap
     assert "canary" not in caplog.text
 
 
-def test_a_fault_that_lasts_is_no_busy_loop_and_closing_ends_it(make_recorder, access, strike):
+def test_a_fault_that_lasts_is_no_busy_loop_and_closing_ends_it(recorder_threads, make_recorder, access, strike):
     recorder = make_recorder(exit_timeout=0.1)
     calls = strike(Client, "post", 1_000_000)
     recorder.record("model.access", access())
@@ -131,7 +136,7 @@ def test_a_fault_that_lasts_does_not_hold_up_who_waits_for_the_disk(make_recorde
     assert len(calls) <= 20
 
 
-def test_closing_comes_to_its_end_whatever_strikes_it(collector, recorder, access, strike, spool):
+def test_closing_comes_to_its_end_whatever_strikes_it(recorder_threads, collector, recorder, access, strike, spool):
     recorder.record("model.access", access())
     strike(Stream, "close", 1)
     recorder.close()

@@ -32,10 +32,23 @@ def broker(tmp_path_factory, kafka_here):
         yield kafka
 
 
+@pytest.fixture(autouse=True)
+def _closed_in_the_end():
+    """A test that fails leaves no journal's threads to the tests after it."""
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
+_opened: list[KafkaJournal] = []
+
+
 def opened(kafka, name, **settings) -> KafkaJournal:
     chosen = KafkaSettings(topic=name, **{**SINGLE, **QUICK, **settings})
     make_topics(kafka.url, chosen, 1)
-    return KafkaJournal(kafka.url, chosen, 1, JOURNAL_KEY)
+    journal = KafkaJournal(kafka.url, chosen, 1, JOURNAL_KEY)
+    _opened.append(journal)
+    return journal
 
 
 def everything(journal):
@@ -204,8 +217,7 @@ def three(tmp_path_factory, kafka_here):
 
 def test_one_of_three_brokers_may_die_and_a_second_stops_the_acknowledgements(three):
     settings = KafkaSettings(topic="replicated", **QUICK)
-    make_topics(three.url, settings, 1)
-    journal = KafkaJournal(three.url, settings, 1, JOURNAL_KEY)
+    journal = opened(three, "replicated", replication_factor=3, min_insync_replicas=2)
     appending = Appending(journal)
     try:
         appending.until(lambda: len(appending.acknowledged) >= 50)
