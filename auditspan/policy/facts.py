@@ -204,6 +204,12 @@ _FACTS: Final = (
         "operations added ÷ operations of the model it derives from, in thousandths",
         "export_control.added_operations",
     ),
+    Fact(
+        "synthetic_data_permille",
+        "int",
+        "share of the training operations on unpublished data that one generator made, in thousandths (note to 4E091)",
+        "export_control.synthetic_data",
+    ),
     Fact("weights_published", "bool", "whether the weights are published (734.7)", "export_control.weights_published"),
     Fact("us_origin_training_data", "bool", "the model incorporates US-origin training data", "provenance records"),
     Fact("us_origin_weights", "bool", "the model incorporates US-origin weights", "provenance records"),
@@ -231,7 +237,14 @@ _FACTS: Final = (
     *_PARTY_FACTS,
     Fact("actor_known", "bool", "the actor is in the party registry", "party registry"),
     Fact("actor_exempt", "bool", "the actor is one whom a directive exempts by name", "party registry"),
-    Fact("end_user_listings", "strings", "lists the end user stands on, as the registry says", "party registry"),
+    Fact("actor_listings", "strings", "lists the actor stands on, as the registry says", "party registry"),
+    Fact(
+        "end_user_listings",
+        "strings",
+        "lists the end user stands on, as the registry says: `denied-persons`, `entity-list`, `military-end-user`, "
+        "`unverified-list`, `sdn`, `cmic`, `ssi`, `uae-740-supplement-8`",
+        "party registry",
+    ),
     Fact(
         "end_user_government_affiliated",
         "bool",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,10 +14,36 @@ from .accelerators import Accelerator
 from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, UNDECLARED, FactSet, FactValue
 from .reference import Reference
 
-__all__ = ["facts_from"]
+__all__ = ["facts_from", "movement"]
 
 _GIVEN: Final = "given"
 _ITEMS: Final = {"access": "model", "provision": "accelerator", "inventory": "accelerator"}
+_DATES: Final = frozenset({"lading_date"})
+_DATE: Final = re.compile(r"^(\d{4})-(\d{2})-(\d{2})$")
+# What is declared or known of someone, and was not, is known not to have been: unlike a fact of the item or the place.
+_NOT_DECLARED: Final[Mapping[str, FactValue]] = {
+    "declared_eccn": UNDECLARED,
+    "declared_license": UNDECLARED,
+    "transfer_direction": UNDECLARED,
+    "exporter": UNDECLARED,
+    "item_form": UNDECLARED,
+    "model": UNDECLARED,
+    "lading_date": 0,
+    "itar": False,
+    "derivative": False,
+    "end_to_end_encrypted": False,
+    "synthetic_data_permille": 0,
+    "actor_exempt": False,
+    "end_user_listings": (),
+    "actor_listings": (),
+    "listed_ownership": 0,
+    "chinese_relations": (),
+    "known_end_uses": (),
+    "known_violation": False,
+    "certifications": (),
+}
+_NO_PERSON: Final = frozenset({"transfer", "provision", "inventory"})
+"""Acts by which an item goes to a party: a nationality counts only where a person is named."""
 
 
 def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
@@ -24,7 +52,8 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
     Any declared fact may be given, by name; a null or an absent one is unknown. ``tpp`` and ``performance_density``
     stand for an interval without width. A country is a code (``HK`` counts as China, ``UA-43`` sets the subdivision);
     ``accelerator_model`` brings its specification, as far as it is not given; ``end_user_party`` and ``actor_party``
-    bring what the registry says. Nothing declared is ``undeclared``, not unknown.
+    bring what the registry says. What nobody declares is known not to be declared, unless it is given as null; a
+    date is ``YYYY-MM-DD``; ``movement`` follows from the countries of origin and destination.
 
     Raises:
         AuditSpanError: a name that is no fact, or a value of another type.
@@ -44,13 +73,30 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
         item_kind = "accelerator"
         _complete_hardware(facts, reference.accelerators.named(str(facts.values["accelerator_model"])))
     _default(facts, "item_kind", item_kind, "act")
-    for name in ("declared_eccn", "declared_license", "transfer_direction"):
+    for name, value in _NOT_DECLARED.items():
         if name not in given:
-            facts.put(name, UNDECLARED, "absent")
+            _default(facts, name, value, "absent")
+    for name in ("actor_nationality", "end_user_nationality"):
+        if name not in given and facts.values.get("act") in _NO_PERSON:
+            facts.put(name, "", "absent")
+    if "movement" not in given:
+        facts.put("movement", movement(facts.values), "origin and destination")
     return facts
 
 
+def movement(values: Mapping[str, FactValue]) -> str | None:
+    """What kind of movement the countries of origin and destination make (15 CFR 734.13, 734.14, 734.16)."""
+    origin, destination = values.get("origin_country"), values.get("destination_country")
+    if origin is None or destination is None:
+        return None
+    if origin == "US":
+        return "domestic" if destination == "US" else "export"
+    return "transfer_in_country" if origin == destination else "reexport"
+
+
 def _checked(name: str, value: Any) -> FactValue:
+    if name in _DATES and value is not None:
+        return _day(name, value)
     match BASE_FACTS[name].type, value:
         case _, None:
             return None
@@ -68,6 +114,18 @@ def _checked(name: str, value: Any) -> FactValue:
     raise AuditSpanError(f"The fact {name!r} is {value!r}.", remedy=f"It takes {kind}.")
 
 
+def _day(name: str, value: Any) -> int:
+    """A calendar day as the number YYYYMMDD; 0 stays 0."""
+    match = _DATE.match(str(value))
+    text = "".join(match.groups()) if match else str(value)
+    try:
+        if text != "0":
+            datetime.date.fromisoformat(f"{text[:4]}-{text[4:6]}-{text[6:]}")
+        return int(text)
+    except ValueError:
+        raise AuditSpanError(f"The fact {name!r} is {value!r}.", remedy="It takes a day as YYYY-MM-DD.") from None
+
+
 def _default(facts: FactSet, name: str, value: FactValue, known_by: str) -> None:
     if name not in facts.values:
         facts.put(name, value, known_by)
@@ -75,7 +133,9 @@ def _default(facts: FactSet, name: str, value: FactValue, known_by: str) -> None
 
 def _complete_places(reference: Reference, facts: FactSet, given: Mapping[str, Any]) -> None:
     """Countries as the rules judge them; a code that is none is unknown."""
-    for name in (name for name in BASE_FACTS if name.endswith("_country")):
+    for name in (name for name in BASE_FACTS if name.endswith(("_country", "_nationality"))):
+        if facts.values.get(name) == "" and name.endswith("_nationality"):
+            continue
         code = facts.values.pop(name, None)
         facts.known_by.pop(name, None)
         place = reference.countries.place(code) if isinstance(code, str) else None
