@@ -20,7 +20,7 @@ from auditspan.canonical import JsonValue, canonical_json
 
 from .conditions import Truth
 from .countries import Countries
-from .facts import BASE_FACTS, GROUP_FACTS, FactSet, FactValue
+from .facts import BASE_FACTS, GROUP_FACTS, UNDECLARED, FactSet, FactValue
 from .packs import OUTCOMES, REVIEW_POLICIES, Definition, Outcome, Packs, ReviewPolicy, Rule
 
 __all__ = ["Determination", "Engine", "Entry", "Verdict", "more_restrictive"]
@@ -193,16 +193,24 @@ class Engine:
     def _with_groups(self, candidate: FactSet, index: int) -> FactSet:
         facts = candidate.copy()
         for name, country_name in GROUP_FACTS.items():
-            country = facts.values.get(country_name)
-            if isinstance(country, str):
-                key = index, country
-                if key not in self._groups:
-                    self._groups[key] = self._countries.groups(country, self._segments[index].start)
-                groups = self._groups[key]
-                if groups is not None:
-                    facts.values[name] = groups
-                    facts.known_by[name] = "country_groups"
+            countries = facts.values.get(country_name)
+            if isinstance(countries, str):
+                groups = self._groups_of(countries, index)
+            elif isinstance(countries, tuple):
+                each = [self._groups_of(country, index) for country in countries]
+                groups = None if None in each else tuple(sorted({group for found in each for group in found or ()}))
+            else:
+                continue
+            if groups is not None:
+                facts.values[name] = groups
+                facts.known_by[name] = "country_groups"
         return facts
+
+    def _groups_of(self, country: str, index: int) -> tuple[str, ...] | None:
+        key = index, country
+        if key not in self._groups:
+            self._groups[key] = self._countries.groups(country, self._segments[index].start)
+        return self._groups[key]
 
     def _verdict(self, values: Mapping[str, FactValue], index: int) -> Verdict:
         key = (index, *(values.get(name) for name in self._reads))
@@ -298,7 +306,7 @@ def _define(
     """The definitions that hold, the ECCN, and the value of each defined fact.
 
     A fact none of whose definitions is in force is false. The first ECCN in order stands, unless another before it
-    could hold as well: then it cannot be told.
+    could hold as well: then it cannot be told. Where no definition gives one or could, the declared one stands.
     """
     known: dict[str, FactValue] = {**values, **undefined}
     defined: dict[str, Truth] = dict(undefined)
@@ -318,4 +326,7 @@ def _define(
                 eccn = definition.eccn
             elif truth is None or truth:
                 open_eccns.add(definition.eccn)
+    declared = values.get("declared_eccn")
+    if eccn is None and not open_eccns and isinstance(declared, str) and declared != UNDECLARED:
+        eccn = declared
     return tuple(held), eccn, defined

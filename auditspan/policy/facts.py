@@ -148,6 +148,7 @@ _FACTS: Final = (
         "aggregate bidirectional transfer rate over all inputs and outputs, in GB/s",
         "accelerators table",
     ),
+    Fact("total_bandwidth", "int", "DRAM bandwidth and interconnect bandwidth together, in GB/s", "accelerators table"),
     Fact(
         "memory_bandwidth_density",
         "int",
@@ -297,8 +298,10 @@ GROUP_FACTS: Final[dict[str, str]] = {
     "actor_nationality_groups": "actor_nationality",
     "end_user_nationality_groups": "end_user_nationality",
     "storage_groups": "storage_country",
+    "transit_groups": "transit_countries",
 }
-"""Facts that follow from a country and the rule time: the Country Groups it was in (15 CFR 740 Supplement 1)."""
+"""Facts that follow from a country, or several, and the rule time: the Country Groups it was in (15 CFR 740
+Supplement 1)."""
 
 INTERVALS: Final[dict[str, tuple[str, str]]] = {
     "tpp": ("tpp_low", "tpp_high"),

@@ -14,7 +14,7 @@ from .accelerators import Accelerator
 from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, UNDECLARED, FactSet, FactValue
 from .reference import Reference
 
-__all__ = ["facts_from", "movement"]
+__all__ = ["facts_from", "movement", "total_bandwidth"]
 
 _GIVEN: Final = "given"
 _ITEMS: Final = {"access": "model", "provision": "accelerator", "inventory": "accelerator"}
@@ -38,6 +38,7 @@ _NOT_DECLARED: Final[Mapping[str, FactValue]] = {
     "actor_listings": (),
     "listed_ownership": 0,
     "chinese_relations": (),
+    "transit_countries": (),
     "known_end_uses": (),
     "known_violation": False,
     "certifications": (),
@@ -79,6 +80,8 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
     for name in ("actor_nationality", "end_user_nationality"):
         if name not in given and facts.values.get("act") in _NO_PERSON:
             facts.put(name, "", "absent")
+    if "total_bandwidth" not in given:
+        facts.put("total_bandwidth", total_bandwidth(facts.values), "dram_bandwidth and interconnect_bandwidth")
     if "movement" not in given:
         facts.put("movement", movement(facts.values), "origin and destination")
     return facts
@@ -133,6 +136,13 @@ def _default(facts: FactSet, name: str, value: FactValue, known_by: str) -> None
 
 def _complete_places(reference: Reference, facts: FactSet, given: Mapping[str, Any]) -> None:
     """Countries as the rules judge them; a code that is none is unknown."""
+    passed = facts.values.get("transit_countries")
+    if isinstance(passed, tuple):
+        places = [reference.countries.place(code) for code in passed]
+        known = tuple(sorted({place.country for place in places if place is not None}))
+        facts.put("transit_countries", known, _GIVEN)
+        if None in places:
+            del facts.values["transit_countries"], facts.known_by["transit_countries"]
     for name in (name for name in BASE_FACTS if name.endswith(("_country", "_nationality"))):
         if facts.values.get(name) == "" and name.endswith("_nationality"):
             continue
@@ -170,3 +180,9 @@ def _complete_hardware(facts: FactSet, accelerator: Accelerator | None) -> None:
     _default(facts, "data_centre", accelerator.data_centre, "accelerators table")
     _default(facts, "dram_bandwidth", accelerator.dram_bandwidth, "accelerators table")
     _default(facts, "interconnect_bandwidth", accelerator.interconnect_bandwidth, "accelerators table")
+
+
+def total_bandwidth(values: Mapping[str, FactValue]) -> int | None:
+    """DRAM and interconnect bandwidth together, GB/s; unknown where one of them is."""
+    memory, interconnect = values.get("dram_bandwidth"), values.get("interconnect_bandwidth")
+    return memory + interconnect if isinstance(memory, int) and isinstance(interconnect, int) else None
