@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,40 +9,23 @@ from auditspan.canonical import LARGEST_INTEGER
 from auditspan.errors import AuditSpanError
 
 from .accelerators import Accelerator
-from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, UNDECLARED, FactSet, FactValue
+from .declarations import NO_PERSON, NOT_DECLARED, complete, day
+from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, FactSet, FactValue
+from .parties import party_facts
 from .reference import Reference
 
-__all__ = ["facts_from", "movement", "total_bandwidth"]
+__all__ = ["facts_from"]
 
 _GIVEN: Final = "given"
 _ITEMS: Final = {"access": "model", "provision": "accelerator", "inventory": "accelerator"}
 _DATES: Final = frozenset({"lading_date"})
-_DATE: Final = re.compile(r"^(\d{4})-(\d{2})-(\d{2})$")
-# What is declared or known of someone, and was not, is known not to have been: unlike a fact of the item or the place.
-_NOT_DECLARED: Final[Mapping[str, FactValue]] = {
-    "declared_eccn": UNDECLARED,
-    "declared_license": UNDECLARED,
-    "transfer_direction": UNDECLARED,
-    "exporter": UNDECLARED,
-    "item_form": UNDECLARED,
-    "model": UNDECLARED,
-    "lading_date": 0,
-    "itar": False,
-    "derivative": False,
-    "end_to_end_encrypted": False,
-    "synthetic_data_permille": 0,
-    "actor_exempt": False,
+# Facts of a party that is not on record here: a person who states facts would have said so.
+_NOT_STATED: Final[Mapping[str, FactValue]] = {
+    **NOT_DECLARED,
     "end_user_listings": (),
     "actor_listings": (),
     "listed_ownership": 0,
-    "chinese_relations": (),
-    "transit_countries": (),
-    "known_end_uses": (),
-    "known_violation": False,
-    "certifications": (),
 }
-_NO_PERSON: Final = frozenset({"transfer", "provision", "inventory"})
-"""Acts by which an item goes to a party: a nationality counts only where a person is named."""
 
 
 def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
@@ -74,27 +55,14 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
         item_kind = "accelerator"
         _complete_hardware(facts, reference.accelerators.named(str(facts.values["accelerator_model"])))
     _default(facts, "item_kind", item_kind, "act")
-    for name, value in _NOT_DECLARED.items():
+    for name, value in _NOT_STATED.items():
         if name not in given:
             _default(facts, name, value, "absent")
     for name in ("actor_nationality", "end_user_nationality"):
-        if name not in given and facts.values.get("act") in _NO_PERSON:
+        if name not in given and facts.values.get("act") in NO_PERSON:
             facts.put(name, "", "absent")
-    if "total_bandwidth" not in given:
-        facts.put("total_bandwidth", total_bandwidth(facts.values), "dram_bandwidth and interconnect_bandwidth")
-    if "movement" not in given:
-        facts.put("movement", movement(facts.values), "origin and destination")
+    complete(facts)
     return facts
-
-
-def movement(values: Mapping[str, FactValue]) -> str | None:
-    """What kind of movement the countries of origin and destination make (15 CFR 734.13, 734.14, 734.16)."""
-    origin, destination = values.get("origin_country"), values.get("destination_country")
-    if origin is None or destination is None:
-        return None
-    if origin == "US":
-        return "domestic" if destination == "US" else "export"
-    return "transfer_in_country" if origin == destination else "reexport"
 
 
 def _checked(name: str, value: Any) -> FactValue:
@@ -119,14 +87,13 @@ def _checked(name: str, value: Any) -> FactValue:
 
 def _day(name: str, value: Any) -> int:
     """A calendar day as the number YYYYMMDD; 0 stays 0."""
-    match = _DATE.match(str(value))
-    text = "".join(match.groups()) if match else str(value)
-    try:
-        if text != "0":
-            datetime.date.fromisoformat(f"{text[:4]}-{text[4:6]}-{text[6:]}")
-        return int(text)
-    except ValueError:
-        raise AuditSpanError(f"The fact {name!r} is {value!r}.", remedy="It takes a day as YYYY-MM-DD.") from None
+    text = str(value)
+    if text == "0":
+        return 0
+    number = day(f"{text[:4]}-{text[4:6]}-{text[6:]}" if text.isdecimal() and len(text) == 8 else text)
+    if number is None:
+        raise AuditSpanError(f"The fact {name!r} is {value!r}.", remedy="It takes a day as YYYY-MM-DD.")
+    return number
 
 
 def _default(facts: FactSet, name: str, value: FactValue, known_by: str) -> None:
@@ -161,10 +128,8 @@ def _complete_parties(reference: Reference, facts: FactSet) -> None:
         party = reference.parties.named(str(facts.values.get(f"{role}_party", "")))
         if party is not None:
             facts.put(f"{role}_party", party.id, _GIVEN)
-            _default(facts, f"{role}_country", party.country, "party registry")
-            _default(facts, f"{role}_parent_country", party.parent.country if party.parent else None, "party registry")
-            if role == "end_user":
-                _default(facts, "end_user_listings", party.listings, "party registry")
+            for name, value in party_facts(role, party).items():
+                _default(facts, name, value, "party registry")
     if "actor_known" not in facts.values:
         facts.put("actor_known", facts.values.get("actor_country") is not None, _GIVEN)
 
@@ -180,9 +145,3 @@ def _complete_hardware(facts: FactSet, accelerator: Accelerator | None) -> None:
     _default(facts, "data_centre", accelerator.data_centre, "accelerators table")
     _default(facts, "dram_bandwidth", accelerator.dram_bandwidth, "accelerators table")
     _default(facts, "interconnect_bandwidth", accelerator.interconnect_bandwidth, "accelerators table")
-
-
-def total_bandwidth(values: Mapping[str, FactValue]) -> int | None:
-    """DRAM and interconnect bandwidth together, GB/s; unknown where one of them is."""
-    memory, interconnect = values.get("dram_bandwidth"), values.get("interconnect_bandwidth")
-    return memory + interconnect if isinstance(memory, int) and isinstance(interconnect, int) else None
