@@ -169,6 +169,7 @@ _FACTS: Final = (
         "instance types table",
     ),
     Fact("declared_eccn", "string", "ECCN as the emitter declares it; `undeclared`", "export_control.eccn"),
+    Fact("declared_license", "string", "licence or exception relied on; `undeclared`", "export_control.license"),
     Fact(
         "available_in_us",
         "bool",

@@ -164,7 +164,7 @@ def test_times_beyond_64_bits_are_judged_as_the_far_future() -> None:
 def test_basis_arrival_judges_the_arrival() -> None:
     event = {**access("sha256:b"), "event_time": 0, "time_basis": "arrival", "faults": ["time.missing"]}
     row = judge(event)
-    assert json.loads(row["facts"])["in_force"]["to"] == str(parse_instant("2027-01-01"))
+    assert json.loads(row["facts"])["in_force"]["to"] == str(parse_instant("2026-11-10"))
     assert row["flagged"]
 
 
