@@ -9,7 +9,7 @@ from typing import Final
 from .countries import Countries
 from .engine import Determination, Entry
 from .facts import GROUP_FACTS, INTERVALS, FactValue
-from .packs import Definition, Packs, Rule
+from .packs import QUESTIONS, Definition, Packs, Rule
 from .parties import Parties
 
 __all__ = ["Explainer"]
@@ -21,6 +21,14 @@ _ACTS: Final = {
     "transfer": "transferred {item}",
     "provision": "provisioned {item}",
     "inventory": "holds {item}",
+    "release": "released {item}",
+}
+_ITEMS: Final = {
+    "model": "a model",
+    "model_weights": "model weights",
+    "memory": "memory",
+    "technology": "technology",
+    "source_code": "source code",
 }
 _OUTCOMES: Final = {
     "no_license_required": "no licence required",
@@ -47,9 +55,10 @@ class Explainer:
     def why(self, determination: Determination) -> str:
         """One paragraph of plain text."""
         values, verdict = determination.facts.values, determination.verdict
-        deciding = [entry for entry in verdict.entries if entry.governs and entry.outcome == verdict.governing]
-        others = [entry for entry in verdict.entries if entry.governs and entry not in deciding]
-        beside = [entry for entry in verdict.entries if not entry.governs]
+        entries = sorted(verdict.entries, key=lambda entry: QUESTIONS.index(entry.rule.question))
+        deciding = [entry for entry in entries if entry.governs and entry.outcome == verdict.governing]
+        others = [entry for entry in entries if entry.governs and entry not in deciding]
+        beside = [entry for entry in entries if not entry.governs]
         sentences = [f"{self._who_did_what(values, verdict.eccn)}: {_OUTCOMES[verdict.governing]}."]
         sentences += [self._entry(entry, values) for entry in deciding]
         if not verdict.entries:
@@ -89,8 +98,9 @@ class Explainer:
         return text
 
     def _item(self, values: Mapping[str, FactValue], eccn: str | None) -> str:
-        if values.get("item_kind") == "model_weights":
-            return f"model weights ({eccn})" if eccn else "model weights"
+        kind = str(values.get("item_kind"))
+        if kind in _ITEMS:
+            return f"{_ITEMS[kind]} ({eccn})" if eccn else _ITEMS[kind]
         model = values.get("accelerator_model") or "accelerators of an unknown model"
         quantity, tpp = values.get("quantity"), values.get("tpp_low")
         details = [f"TPP {tpp}" if tpp is not None else "TPP unknown", eccn or "classification undetermined"]
@@ -135,7 +145,7 @@ class Explainer:
             return unknown
         if isinstance(value, tuple):
             return ", ".join(value) or "none"
-        if name.endswith("_country"):
+        if name.endswith(("_country", "_nationality")):
             return self._country(str(value))
         if name.endswith("_party"):
             return self._party(value)

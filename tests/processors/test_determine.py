@@ -132,7 +132,7 @@ def test_the_document_is_that_of_the_evidence_format() -> None:
         frozenset({"authority", "flag", "governs", "id", "outcome"})
     }
     start, end = (int(document["in_force"][key]) for key in ("from", "to"))
-    assert start <= NOW < end == parse_instant("2027-01-01")
+    assert start <= NOW < end == parse_instant("2026-11-10")
 
 
 def test_a_back_dated_event_does_not_escape_a_newer_rule() -> None:
