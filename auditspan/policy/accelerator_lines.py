@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal
@@ -137,15 +136,3 @@ class ComputerEccns:
     def containing(self, eccn: str | None) -> str | None:
         """The ECCN of what contains an item of ``eccn``; ``None`` where the table does not say."""
         return self._of.get(eccn) if eccn else None
-
-    def most_restrictive(self, eccns: Sequence[str | None]) -> str | None:
-        """The ECCN of what contains circuits of all ``eccns``, by the order of the table; ``None`` when one is unknown.
-
-        A circuit that stands first in the table decides even when another is unknown: nothing restricts more.
-        """
-        order = list(self._of)
-        known = [eccn for eccn in eccns if eccn in self._of]
-        first = min(known, key=order.index, default=None)
-        if first is None or (any(eccn not in self._of for eccn in eccns) and order.index(first) != 0):
-            return None
-        return self._of[first]

@@ -101,6 +101,7 @@ class Accelerators:
         self, accelerators: Table, instances: Table, performance: Table | None = None, names: Table | None = None
     ) -> None:
         self.version = accelerators.version
+        self.status = accelerators.head["status"]
         self._by_name: dict[tuple[str, str], Accelerator] = {}
         self._models: dict[str, Accelerator] = {}
         rates = {} if performance is None else _rates(performance, {row["model"] for row in accelerators.rows})

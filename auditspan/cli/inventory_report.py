@@ -1,0 +1,247 @@
+"""A classified inventory as tables for persons and as a document for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from auditspan.cli.moments import rfc3339
+from auditspan.cli.output import console, plain, print_table
+
+if TYPE_CHECKING:
+    from auditspan.inventory import ClassifiedItem, Count, Inventory, Total
+    from auditspan.policy.accelerator_lines import Margin
+    from auditspan.policy.performance import Interval
+
+__all__ = ["document", "show"]
+
+_UNDETERMINED: Final = "undetermined"
+_UNKNOWN: Final = "unknown"
+_MOST_MARGINS: Final = 3
+_MOST_SHOWN: Final = 200
+"""Rows of a table for persons; the document holds all."""
+
+
+def show(
+    file: str,
+    inventory: Inventory,
+    items: Sequence[ClassifiedItem],
+    sums: Sequence[Total],
+    skipped: int,
+    instant: int,
+) -> None:
+    """Print what was found: items, totals, what is close to a line, what is unknown, what was rejected."""
+    day = (rfc3339(instant) or "")[:16].replace("T", " ")
+    print_table(
+        f"{plain(file)}: {len(items)} items under the rules of {day} UTC",
+        ["item", "TPP, density", "ECCN", "nearest line", "where, determination"],
+        [_item_row(item) for item in items[:_MOST_SHOWN]],
+    )
+    if len(items) > _MOST_SHOWN:
+        console.print(f"{len(items) - _MOST_SHOWN} further items: --json lists all.")
+    print_table(
+        "Totals by ECCN and destination",
+        ["ECCN", "in a computer", "destination", "items", "accelerators", "TPP together", "flagged"],
+        [
+            {
+                "ECCN": one.eccn or _UNDETERMINED,
+                "in a computer": one.computer_eccn,
+                "destination": one.destination or _UNKNOWN,
+                "items": one.items,
+                "accelerators": _count(one.accelerators),
+                "TPP together": _count(one.tpp),
+                "flagged": one.flagged or "",
+            }
+            for one in sums
+        ],
+        lines=False,
+    )
+    close = [
+        {"model": _models(item), "line": _line(margin), "margin": _margin(margin), "citation": margin.line.citation}
+        for item in _distinct(items)
+        for margin in item.close
+    ]
+    if close:
+        print_table("Close to a line", ["model", "line", "margin", "citation"], close[:_MOST_SHOWN], lines=False)
+    unknown = [
+        {"item": f"{_models(item)}, {_where(item)}", "unknown": ";\n".join(item.unknown)}
+        for item in items
+        if item.unknown
+    ]
+    if unknown:
+        print_table("Unknown", ["item", "unknown"], unknown[:_MOST_SHOWN], lines=False)
+    if inventory.rejected:
+        print_table(
+            f"Rejected: {len(inventory.rejected)} rows are not counted above",
+            ["place", "what is wrong", "remedy"],
+            [
+                {"place": r.place, "what is wrong": r.message, "remedy": r.remedy}
+                for r in inventory.rejected[:_MOST_SHOWN]
+            ],
+            lines=False,
+        )
+    if skipped:
+        console.print(f"Without accelerators, and left out: {skipped}.")
+
+
+def document(
+    inventory: Inventory,
+    items: Sequence[ClassifiedItem],
+    sums: Sequence[Total],
+    skipped: int,
+    instant: int,
+    recorded: int | None,
+) -> dict[str, Any]:
+    """The same for programs; performance density in thousandths, margins in hundredths of a percent of the line."""
+    return {
+        "format": inventory.format,
+        "rule_time": rfc3339(instant),
+        "items": [_item_document(item) for item in items],
+        "totals": [
+            {
+                "eccn": one.eccn,
+                "computer_eccn": one.computer_eccn,
+                "destination": one.destination,
+                "items": one.items,
+                "accelerators": _limits(one.accelerators),
+                "tpp": _limits(one.tpp),
+                "flagged": one.flagged,
+            }
+            for one in sums
+        ],
+        "rejected": [{"place": one.place, "message": one.message, "remedy": one.remedy} for one in inventory.rejected],
+        "skipped": skipped,
+        "recorded": recorded,
+    }
+
+
+def _item_row(item: ClassifiedItem) -> dict[str, Any]:
+    density = item.performance_density
+    judgement = item.judgement
+    nearest = item.margins[0] if item.margins else None
+    return {
+        "item": f"{_count(item.accelerators)} × {_models(item)}\n{_where(item)}",
+        "TPP, density": f"{_interval(item.tpp)}{f' ({item.best_type})' if item.best_type else ''}\n{_density(density)}",
+        "ECCN": "\n".join([item.eccn or _UNDETERMINED, *item.paragraphs]),
+        "nearest line": f"{_line(nearest)}\n{_margin(nearest)}" if nearest else "",
+        "where, determination": f"{item.destination or _UNKNOWN}\n"
+        f"{judgement.governing if judgement else ''}{' ⚑' if judgement and judgement.flagged else ''}",
+    }
+
+
+def _item_document(item: ClassifiedItem) -> dict[str, Any]:
+    source = item.item
+    judgement = item.judgement
+    return {
+        "place": source.place,
+        "target": source.target,
+        "given": {
+            "model": source.model,
+            "pci_id": source.pci,
+            "instance_type": source.instance_type,
+            "provider": source.provider,
+            "region": source.region,
+            "quantity": source.quantity,
+            "unit": source.unit,
+            "end_user": source.end_user,
+            "consignee": source.consignee,
+            "serials": list(source.serials),
+        },
+        "models": [{"model": one.name, "known_by": one.known_by} for one in item.candidates],
+        "accelerators": _limits(item.accelerators),
+        "tpp": _pair(item.tpp),
+        "best_type": item.best_type,
+        "rates": [
+            {
+                "model": one.name,
+                "data_type": rate.data_type,
+                "bit_length": rate.bit_length,
+                "tops": [float(rate.tops.low), float(rate.tops.high)],
+                "source": rate.source,
+            }
+            for one in item.candidates
+            if one.specification
+            for rate in one.specification.rates
+        ],
+        "performance_density": _pair(item.performance_density),
+        "total_tpp": _limits(item.total_tpp),
+        "eccn": item.eccn,
+        "computer_eccn": item.computer_eccn,
+        "paragraphs": list(item.paragraphs),
+        "margins": [
+            {
+                "line": margin.line.label,
+                "parts": margin.line.parts,
+                "side": margin.side,
+                "basis_points": margin.basis_points,
+                "close": margin.close,
+                "citation": margin.line.citation,
+            }
+            for margin in item.margins
+        ],
+        "destinations": [
+            {"country": one.place.country, "given": one.place.given, "known_by": one.known_by}
+            for one in item.destinations
+        ],
+        "determination": None
+        if judgement is None
+        else {
+            "text": judgement.text,
+            "enforced": judgement.enforced,
+            "governing": judgement.governing,
+            "flagged": judgement.flagged,
+            "rules": list(judgement.rules),
+            "citations": list(judgement.citations),
+            "why": judgement.why,
+        },
+        "unknown": list(item.unknown),
+        "notes": list(source.notes),
+        "statuses": list(item.statuses),
+    }
+
+
+def _distinct(items: Sequence[ClassifiedItem]) -> list[ClassifiedItem]:
+    """One item for each combination of models: a margin belongs to the model."""
+    return list({item.candidates: item for item in reversed(items)}.values())[::-1]
+
+
+def _models(item: ClassifiedItem) -> str:
+    return " or ".join(dict.fromkeys(one.name for one in item.candidates)) or _UNKNOWN
+
+
+def _where(item: ClassifiedItem) -> str:
+    return item.item.target or item.item.place
+
+
+def _count(count: Count) -> str:
+    if count.high is None:
+        return f"{count.low:,} or more"
+    return f"{count.low:,}" if count.low == count.high else f"{count.low:,} to {count.high:,}"
+
+
+def _interval(interval: Interval | None) -> str:
+    if interval is None:
+        return _UNKNOWN
+    return f"{interval.low:,}" if interval.low == interval.high else f"{interval.low:,} to {interval.high:,}"
+
+
+def _density(interval: Interval | None) -> str:
+    if interval is None:
+        return f"density {_UNKNOWN}"
+    return f"{interval.low / 1000:.2f} to {interval.high / 1000:.2f}"
+
+
+def _line(margin: Margin) -> str:
+    return f"{margin.line.label} ({margin.line.parts})"
+
+
+def _margin(margin: Margin) -> str:
+    return _UNDETERMINED if margin.side == _UNDETERMINED else f"{margin.basis_points / 100:+.2f} %"
+
+
+def _limits(count: Count) -> dict[str, int | None]:
+    return {"low": count.low, "high": count.high}
+
+
+def _pair(interval: Interval | None) -> dict[str, int] | None:
+    return None if interval is None else {"low": interval.low, "high": interval.high}
