@@ -51,6 +51,8 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 
 _NAMES: Final = {other: name for name, others in FIELDS.items() for other in (name, *others)}
 _SPECIFICATION: Final = frozenset({"tops", "rates", "data_type", "bit_length", "sparsity", "logic_die_mm2"})
+_NO_SERIAL: Final = frozenset({"N/A", "[N/A]", "0"})
+"""What nvidia-smi writes where a device has no serial number."""
 _INTEGER: Final = re.compile(r"^\d{1,12}$")
 _SMI_PCI: Final = re.compile(r"^(?:0x)?([0-9a-f]{4})(10de)$", re.IGNORECASE)
 
@@ -177,16 +179,15 @@ def _count(fields: Mapping[str, Any], name: str) -> int | None:
 
 
 def _serials(value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    parts: Sequence[Any] = value if isinstance(value, list) else re.split(r"[;|\s]+", str(value))
+    if isinstance(value, dict | bool):
+        raise RowError(f"serials is {_shown(value)}", "Give a list, or a text with ; between.")
+    parts: Sequence[Any] = value if isinstance(value, list) else re.split(r"[;|\s]+", str(value or ""))
     if len(parts) > _MOST_SERIALS:
         raise RowError(f"there are {len(parts)} serials", f"Give at most {_MOST_SERIALS} in one row.")
-    found = tuple(text for part in parts if (text := checked_text(part, "serials")))
+    found = [text for part in parts if (text := checked_text(part, "serials")) and text not in _NO_SERIAL]
     if len(set(found)) != len(found):
         raise RowError("a serial occurs twice", "Give each device once.")
-    # nvidia-smi writes these where a device has no serial number.
-    return tuple(text for text in found if text not in ("N/A", "[N/A]", "0"))
+    return tuple(found)
 
 
 def _specification(fields: Mapping[str, Any], model: str) -> Accelerator | None:
