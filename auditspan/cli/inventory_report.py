@@ -17,7 +17,6 @@ __all__ = ["document", "show"]
 
 _UNDETERMINED: Final = "undetermined"
 _UNKNOWN: Final = "unknown"
-_MOST_MARGINS: Final = 3
 _MOST_SHOWN: Final = 200
 """Rows of a table for persons; the document holds all."""
 
@@ -125,7 +124,7 @@ def _item_row(item: ClassifiedItem) -> dict[str, Any]:
         "ECCN": "\n".join([item.eccn or _UNDETERMINED, *item.paragraphs]),
         "nearest line": f"{_line(nearest)}\n{_margin(nearest)}" if nearest else "",
         "where, determination": f"{item.destination or _UNKNOWN}\n"
-        f"{judgement.governing if judgement else ''}{' ⚑' if judgement and judgement.flagged else ''}",
+        f"{_outcome(item)}{' ⚑' if judgement and judgement.flagged else ''}",
     }
 
 
@@ -183,6 +182,7 @@ def _item_document(item: ClassifiedItem) -> dict[str, Any]:
             {"country": one.place.country, "given": one.place.given, "known_by": one.known_by}
             for one in item.destinations
         ],
+        "outcome": item.outcome,
         "determination": None
         if judgement is None
         else {
@@ -198,6 +198,11 @@ def _item_document(item: ClassifiedItem) -> dict[str, Any]:
         "notes": list(source.notes),
         "statuses": list(item.statuses),
     }
+
+
+def _outcome(item: ClassifiedItem) -> str:
+    """The outcome in words, which break where a line is too short."""
+    return (item.outcome or "").replace("_", " ").replace("license", "licence")
 
 
 def _distinct(items: Sequence[ClassifiedItem]) -> list[ClassifiedItem]:

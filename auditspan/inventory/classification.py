@@ -19,6 +19,7 @@ from .items import Count, Item
 __all__ = ["Candidate", "ClassifiedItem", "Classifier", "Destination", "Judgement"]
 
 _MOST_REMEMBERED: Final = 16_384
+_CLEAR: Final = frozenset({"no_license_required", "exception"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,17 @@ class ClassifiedItem:
     def destination(self) -> str | None:
         """The country, or those that evidence names with ``/`` between; ``None`` = unknown."""
         return "/".join(dict.fromkeys(destination.place.given for destination in self.destinations)) or None
+
+    @property
+    def outcome(self) -> str | None:
+        """The governing outcome, and ``review`` at least where the classification is undetermined: that never clears.
+
+        ``None`` where no country is known.
+        """
+        if self.judgement is None:
+            return None
+        cleared = self.eccn is None and self.judgement.governing in _CLEAR
+        return "review" if cleared else self.judgement.governing
 
     @property
     def close(self) -> tuple[Margin, ...]:

@@ -17,8 +17,12 @@ __all__ = ["COMPUTER_COLUMNS", "LINE_COLUMNS", "ComputerEccns", "Line", "Lines",
 LINE_COLUMNS: Final = ("quantity", "at", "tpp_from", "tpp_below", "from", "parts", "citation")
 COMPUTER_COLUMNS: Final = ("contained", "computer", "citation", "status")
 
-_SCALES: Final = {"tpp": 1, "performance_density": 1000, "dram_bandwidth": 1}
-"""Units of the facts in one unit of the table."""
+_QUANTITIES: Final = {
+    "tpp": (1, "TPP"),
+    "performance_density": (1000, "density"),
+    "dram_bandwidth": (1, "DRAM bandwidth"),
+}
+"""Units of the fact in one unit of the table, and words for it."""
 _CLOSE: Final = "50"
 
 Side = Literal["above", "below", "undetermined"]
@@ -70,9 +74,9 @@ class Lines:
             raise PolicyError(str(error), file=table.file, line=1, remedy=error.remedy) from error
         found: list[Line] = []
         for row in table.rows:
-            scale = _SCALES.get(row["quantity"])
-            if scale is None:
-                raise table.fault(row, f"quantity is {row['quantity']!r}", f"Write one of {', '.join(_SCALES)}.")
+            if row["quantity"] not in _QUANTITIES:
+                raise table.fault(row, f"quantity is {row['quantity']!r}", f"Write one of {', '.join(_QUANTITIES)}.")
+            scale, words = _QUANTITIES[row["quantity"]]
             try:
                 at = number(row["at"], "at") * scale
                 start = parse_instant(row["from"])
@@ -86,7 +90,7 @@ class Lines:
                 Line(
                     row["quantity"],
                     int(at),
-                    f"{row['quantity'].replace('_', ' ')} {row['at']}",
+                    f"{words} {row['at']}",
                     row["parts"],
                     row["citation"],
                     start,

@@ -154,7 +154,7 @@ def test_recorded_items_are_sealed_events(running: Running, tmp_path: Path) -> N
     assert (rack1["eccn"], rack1["determination"], bool(rack1["flagged"])) == ("3A090.a", "review", True)
     assert (cloud["eccn"], cloud["destination_country"]) == ("3A090.a", "IE")
     assert rack2["destination_country"] == "SG" and rack2["eccn"] == "3A090.a"
-    payloads = "SELECT payload FROM auditspan.leaves WHERE class = 'accelerator.inventory'"
+    payloads = "SELECT payload FROM auditspan.events WHERE class = 'accelerator.inventory'"
     assert sum(b"s-1" in row["payload"] and b"s-2" in row["payload"] for row in running.service.rows(payloads)) == 1
     spool = running.data / "spool"
     assert stat.S_IMODE(spool.stat().st_mode) & 0o077 == 0

@@ -38,7 +38,7 @@ def names(item: ClassifiedItem) -> list[str]:
 def test_a_known_model_has_its_paragraph_margin_and_computer() -> None:
     item = classify(model="NVIDIA L4", quantity=4)
     assert (item.eccn, item.paragraphs, item.computer_eccn) == ("3A090.a", ("3A090.a.2",), "4A090.a")
-    assert item.margins[0].line.label == "performance density 5.92" and item.margins[0].basis_points == 1145
+    assert item.margins[0].line.label == "density 5.92" and item.margins[0].basis_points == 1145
     assert item.total_tpp == Count(4 * 1940, 4 * 1960)
     assert item.judgement is None and item.unknown == ("no country",)
     assert item.statuses == ("secondary",)
@@ -61,6 +61,14 @@ def test_what_is_not_in_the_tables_is_undetermined_and_never_clear() -> None:
     assert item.eccn is None and item.tpp is None and item.total_tpp == Count(0, None)
     assert "no specification of Mystery 9000 (name)" in item.unknown
     assert item.judgement is not None and item.judgement.governing == "review"
+
+
+def test_the_undetermined_is_not_shown_as_clear_where_no_rule_asks_what_it_is() -> None:
+    known, unknown = (classify(model=name, country="DE", end_user="harbour-models") for name in ("T4", "Tesla K80"))
+    assert known.outcome == "no_license_required"
+    assert unknown.judgement is not None and unknown.judgement.governing == "no_license_required"
+    assert unknown.outcome == "review"
+    assert classify(model="T4").outcome is None
 
 
 def test_a_density_that_is_not_known_is_said() -> None:

@@ -126,14 +126,14 @@ def test_margins_stand_on_the_right_side_and_only_where_they_matter(reference: R
         assert chip is not None
         return {one.line.label: (one.side, one.basis_points) for one in lines.margins(chip, day)}
 
-    assert of("A100 SXM 80GB")["tpp 4800"] == ("above", 400)
-    assert of("RTX5090D")["tpp 4800"] == ("below", -4)
-    assert of("H20")["tpp 2400"] == ("undetermined", 0)
-    assert of("MI325X")["tpp 21000"] == ("undetermined", 0)
-    assert of("MI325X")["dram bandwidth 6500"] == ("below", -769)
-    assert of("B200")["dram bandwidth 6500"] == ("above", 2307)
-    assert "performance density 5.92" not in of("H100 SXM"), "at this TPP no density changes the paragraph"
-    assert "tpp 21000" not in of("H100 SXM", parse_instant("2026-01-14")), "not in force yet"
+    assert of("A100 SXM 80GB")["TPP 4800"] == ("above", 400)
+    assert of("RTX5090D")["TPP 4800"] == ("below", -4)
+    assert of("H20")["TPP 2400"] == ("undetermined", 0)
+    assert of("MI325X")["TPP 21000"] == ("undetermined", 0)
+    assert of("MI325X")["DRAM bandwidth 6500"] == ("below", -769)
+    assert of("B200")["DRAM bandwidth 6500"] == ("above", 2307)
+    assert "density 5.92" not in of("H100 SXM"), "at this TPP no density changes the paragraph"
+    assert "TPP 21000" not in of("H100 SXM", parse_instant("2026-01-14")), "not in force yet"
     assert of("H100 SXM", parse_instant("2023-11-16")) == {}
 
 
