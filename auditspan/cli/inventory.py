@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 
 import typer
 
-from auditspan.cli.inventory_report import document, show
-from auditspan.cli.output import JsonOption, console, print_json, reports_errors
+from auditspan.cli.inventory_report import document, print_document, show
+from auditspan.cli.output import JsonOption, console, reports_errors
 from auditspan.errors import AuditSpanError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def classify(
         recorded = record_items(items, data=data, endpoint=endpoint, actor=actor)
     sums = totals(items)
     if as_json:
-        print_json(document(inventory, items, sums, skipped, instant, recorded if record else None))
+        print_document(document(inventory, items, sums, skipped, instant, recorded if record else None))
     else:
         show(_name(file), inventory, items, sums, skipped, instant)
         if record:

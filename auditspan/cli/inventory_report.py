@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from auditspan.cli.moments import rfc3339
@@ -11,9 +13,10 @@ from auditspan.cli.output import console, plain, print_table
 if TYPE_CHECKING:
     from auditspan.inventory import ClassifiedItem, Count, Inventory, Total
     from auditspan.policy.accelerator_lines import Margin
+    from auditspan.policy.accelerators import Accelerator
     from auditspan.policy.performance import Interval
 
-__all__ = ["document", "show"]
+__all__ = ["document", "print_document", "show"]
 
 _UNDETERMINED: Final = "undetermined"
 _UNKNOWN: Final = "unknown"
@@ -91,11 +94,21 @@ def document(
     instant: int,
     recorded: int | None,
 ) -> dict[str, Any]:
-    """The same for programs; performance density in thousandths, margins in hundredths of a percent of the line."""
+    """The same for programs; performance density in thousandths, margins in hundredths of a percent of the line.
+
+    Specifications stand once, and items name them by their index: an inventory has many items of few models. The items
+    are made one by one, as `print_document` writes them.
+    """
+    specifications: dict[Accelerator, tuple[int, tuple[Margin, ...]]] = {}
+    for item in items:
+        for candidate, one in zip(item.candidates, item.classes, strict=True):
+            if candidate.specification is not None:
+                specifications.setdefault(candidate.specification, (len(specifications), one.margins))
     return {
         "format": inventory.format,
         "rule_time": rfc3339(instant),
-        "items": [_item_document(item) for item in items],
+        "specifications": [_specification(one, margins) for one, (_, margins) in specifications.items()],
+        "items": (_item_document(item, specifications) for item in items),
         "totals": [
             {
                 "eccn": one.eccn,
@@ -114,6 +127,24 @@ def document(
     }
 
 
+def print_document(made: Mapping[str, Any]) -> None:
+    """Write a document to standard output without holding the text of all of its items."""
+    opening = "{"
+    for name, value in made.items():
+        sys.stdout.write(f"{opening}\n  {json.dumps(name)}: ")
+        opening = ","
+        if not isinstance(value, Iterator):
+            sys.stdout.write(json.dumps(value, indent=2))
+            continue
+        between = "[\n"
+        for one in value:
+            sys.stdout.write(between + json.dumps(one, indent=2))
+            between = ",\n"
+        sys.stdout.write("[]" if between == "[\n" else "\n]")
+    sys.stdout.write("\n}\n")
+    sys.stdout.flush()
+
+
 def _item_row(item: ClassifiedItem) -> dict[str, Any]:
     density = item.performance_density
     judgement = item.judgement
@@ -128,7 +159,40 @@ def _item_row(item: ClassifiedItem) -> dict[str, Any]:
     }
 
 
-def _item_document(item: ClassifiedItem) -> dict[str, Any]:
+def _specification(one: Accelerator, margins: Sequence[Margin]) -> dict[str, Any]:
+    return {
+        "model": one.model,
+        "tpp": _pair(one.tpp),
+        "performance_density": _pair(one.performance_density),
+        "best_type": one.best.data_type if one.best else None,
+        "data_centre": one.data_centre,
+        "dram_bandwidth": one.dram_bandwidth,
+        "rates": [
+            {
+                "data_type": rate.data_type,
+                "bit_length": rate.bit_length,
+                "tops": [float(rate.tops.low), float(rate.tops.high)],
+                "source": rate.source,
+            }
+            for rate in one.rates
+        ],
+        "margins": [
+            {
+                "line": margin.line.label,
+                "parts": margin.line.parts,
+                "side": margin.side,
+                "basis_points": margin.basis_points,
+                "close": margin.close,
+                "citation": margin.line.citation,
+            }
+            for margin in margins
+        ],
+    }
+
+
+def _item_document(
+    item: ClassifiedItem, specifications: Mapping[Accelerator, tuple[int, tuple[Margin, ...]]]
+) -> dict[str, Any]:
     source = item.item
     judgement = item.judgement
     return {
@@ -144,59 +208,43 @@ def _item_document(item: ClassifiedItem) -> dict[str, Any]:
             "unit": source.unit,
             "end_user": source.end_user,
             "consignee": source.consignee,
-            "serials": list(source.serials),
+            "serials": source.serials,
         },
-        "models": [{"model": one.name, "known_by": one.known_by} for one in item.candidates],
-        "accelerators": _limits(item.accelerators),
-        "tpp": _pair(item.tpp),
-        "best_type": item.best_type,
-        "rates": [
+        "models": [
             {
                 "model": one.name,
-                "data_type": rate.data_type,
-                "bit_length": rate.bit_length,
-                "tops": [float(rate.tops.low), float(rate.tops.high)],
-                "source": rate.source,
+                "known_by": one.known_by,
+                "specification": specifications[one.specification][0] if one.specification else None,
             }
             for one in item.candidates
-            if one.specification
-            for rate in one.specification.rates
         ],
+        "accelerators": _limits(item.accelerators),
+        "tpp": _pair(item.tpp),
         "performance_density": _pair(item.performance_density),
+        "best_type": item.best_type,
         "total_tpp": _limits(item.total_tpp),
         "eccn": item.eccn,
         "computer_eccn": item.computer_eccn,
-        "paragraphs": list(item.paragraphs),
-        "margins": [
-            {
-                "line": margin.line.label,
-                "parts": margin.line.parts,
-                "side": margin.side,
-                "basis_points": margin.basis_points,
-                "close": margin.close,
-                "citation": margin.line.citation,
-            }
-            for margin in item.margins
-        ],
+        "paragraphs": item.paragraphs,
+        "close_to": [margin.line.label for margin in item.close],
         "destinations": [
             {"country": one.place.country, "given": one.place.given, "known_by": one.known_by}
             for one in item.destinations
         ],
         "outcome": item.outcome,
-        "determination": None
-        if judgement is None
-        else {
+        "determination": judgement
+        and {
             "text": judgement.text,
             "enforced": judgement.enforced,
             "governing": judgement.governing,
             "flagged": judgement.flagged,
-            "rules": list(judgement.rules),
-            "citations": list(judgement.citations),
+            "rules": judgement.rules,
+            "citations": judgement.citations,
             "why": judgement.why,
         },
-        "unknown": list(item.unknown),
-        "notes": list(source.notes),
-        "statuses": list(item.statuses),
+        "unknown": item.unknown,
+        "notes": source.notes,
+        "statuses": item.statuses,
     }
 
 

@@ -16,7 +16,7 @@ from auditspan.policy.reference import Reference
 
 from .items import Count, Item
 
-__all__ = ["Candidate", "ClassifiedItem", "Classifier", "Destination", "Judgement"]
+__all__ = ["Candidate", "Classification", "ClassifiedItem", "Classifier", "Destination", "Judgement"]
 
 _MOST_REMEMBERED: Final = 16_384
 _CLEAR: Final = frozenset({"no_license_required", "exception"})
@@ -53,8 +53,8 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
-class _Class:
-    """The classification of one candidate."""
+class Classification:
+    """What one candidate is: ECCN (``None`` = undetermined), paragraphs of 3A090 that hold, margin to each line."""
 
     eccn: str | None
     paragraphs: tuple[str, ...]
@@ -68,13 +68,12 @@ class ClassifiedItem:
     Attributes:
         item: as the file has it.
         candidates: what the evidence says that it is; several where it disagrees.
+        classes: what each of them is.
         accelerators: how many.
         tpp, performance_density: of one accelerator, over all candidates; ``None`` where one is unknown.
         best_type: data type that gives the TPP; ``None`` where candidates differ.
         eccn: ``None`` = undetermined.
         computer_eccn: of a computer or assembly that contains it.
-        paragraphs: of 3A090 that hold, such as ``3A090.a.1``.
-        margins: to each line, nearest first.
         destinations: every country that evidence names.
         judgement: ``None`` where no country is known.
         unknown: what could not be told, in words.
@@ -83,18 +82,27 @@ class ClassifiedItem:
 
     item: Item
     candidates: tuple[Candidate, ...]
+    classes: tuple[Classification, ...]
     accelerators: Count
     tpp: Interval | None
     performance_density: Interval | None
     best_type: str | None
     eccn: str | None
     computer_eccn: str | None
-    paragraphs: tuple[str, ...]
-    margins: tuple[Margin, ...]
     destinations: tuple[Destination, ...]
     judgement: Judgement | None
     unknown: tuple[str, ...]
     statuses: tuple[str, ...]
+
+    @property
+    def paragraphs(self) -> tuple[str, ...]:
+        """Of 3A090 that hold, such as ``3A090.a.1``, over all candidates."""
+        return tuple(dict.fromkeys(one for found in self.classes for one in found.paragraphs))
+
+    @property
+    def margins(self) -> tuple[Margin, ...]:
+        """To each line, over all candidates, nearest first."""
+        return tuple(sorted((m for one in self.classes for m in one.margins), key=lambda m: abs(m.basis_points)))
 
     @property
     def total_tpp(self) -> Count:
@@ -141,7 +149,7 @@ class Classifier:
         self._destination = destination
         self._engine = reference.engine()
         self._explainer = reference.explainer()
-        self._classes: dict[Candidate, _Class] = {}
+        self._classes: dict[Candidate, Classification] = {}
         self._judgements: dict[tuple[object, ...], Judgement] = {}
 
     def classify(self, item: Item) -> ClassifiedItem | None:
@@ -160,14 +168,13 @@ class Classifier:
         return ClassifiedItem(
             item=item,
             candidates=candidates,
+            classes=tuple(classes),
             accelerators=_accelerators(item, instance),
             tpp=tpp,
             performance_density=_hull([one.performance_density if one else None for one in specifications]),
             best_type=best.pop() if len(best) == 1 else None,
             eccn=eccn,
             computer_eccn=self._reference.computer_eccns.containing(eccn),
-            paragraphs=tuple(dict.fromkeys(one for found in classes for one in found.paragraphs if one != found.eccn)),
-            margins=tuple(sorted((m for found in classes for m in found.margins), key=lambda m: abs(m.basis_points))),
             destinations=destinations,
             judgement=self._judge(candidates, destinations, item.end_user),
             unknown=(
@@ -214,17 +221,18 @@ class Classifier:
             found[self._destination.given] = Destination(self._destination, "--destination")
         return tuple(found.values())
 
-    def _class(self, candidate: Candidate) -> _Class:
+    def _class(self, candidate: Candidate) -> Classification:
         known = self._classes.get(candidate)
         if known is None:
             if len(self._classes) >= _MOST_REMEMBERED:
                 self._classes.clear()
             facts = facts_from(self._reference, {"act": "inventory", **_given(candidate)})
             verdict = self._engine.determine([facts], self._instant).verdict
-            held = (one.id.split("/", 1)[-1] for one in verdict.definitions if one.eccn and one.eccn == verdict.eccn)
+            names = (one.id.split("/", 1)[-1] for one in verdict.definitions if one.eccn and one.eccn == verdict.eccn)
+            held = tuple(name for name in names if name != verdict.eccn)
             lines, specification = self._reference.accelerator_lines, candidate.specification
             margins = lines.margins(specification, self._instant) if lines and specification else ()
-            known = self._classes[candidate] = _Class(verdict.eccn, tuple(held), margins)
+            known = self._classes[candidate] = Classification(verdict.eccn, held, margins)
         return known
 
     def _judge(
@@ -317,7 +325,7 @@ def _same_name(instance: InstanceType, item: Item) -> bool:
     return item.model is not None and normal_name(instance.accelerator) == normal_name(item.model)
 
 
-def _unknown_hardware(candidates: Sequence[Candidate], classes: Sequence[_Class]) -> list[str]:
+def _unknown_hardware(candidates: Sequence[Candidate], classes: Sequence[Classification]) -> list[str]:
     found = [
         f"no specification of {candidate.name} ({candidate.known_by})"
         for candidate in candidates

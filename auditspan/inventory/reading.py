@@ -16,7 +16,8 @@ __all__ = ["FORMATS", "LARGEST", "MOST_ITEMS", "read_inventory"]
 FORMATS: Final = ("auto", "csv", "json", "kubernetes", "nvidia-smi")
 LARGEST: Final = 64 * 1024 * 1024
 """Bytes of a file; parsed JSON takes some ten times as much memory."""
-MOST_ITEMS: Final = 100_000
+MOST_ITEMS: Final = 50_000
+"""Rows, entries, nodes or devices of a file."""
 
 
 def read_inventory(

@@ -55,7 +55,11 @@ def test_the_example_as_a_program_reads_it() -> None:
     assert colo["determination"]["flagged"] and colo["determination"]["citations"]
     assert "Meridian" in colo["determination"]["why"], "its parent is in China"
     assert items["Hong Kong branch"]["eccn"] is None and items["Old rack"]["eccn"] is None
-    assert items["Prototype"]["rates"][0]["tops"] == [900.0, 900.0], "declared sparse, so halved"
+    (prototype,) = items["Prototype"]["models"]
+    own = found["specifications"][prototype["specification"]]
+    assert own["rates"][0]["tops"] == [900.0, 900.0], "declared sparse, so halved"
+    assert own["margins"][0]["basis_points"] == 5000 and own["margins"][0]["line"] == "TPP 4800"
+    assert items["Hong Kong branch"]["close_to"] == ["TPP 2400", "density 3.2"]
     assert items["Ireland cloud"]["accelerators"] == {"low": 0, "high": 10}
     assert sum(one["items"] for one in found["totals"]) == 12
     assert found["recorded"] is None
