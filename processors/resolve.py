@@ -21,6 +21,7 @@ from auditspan import semconv
 from auditspan.canonical import LARGEST_INTEGER
 from auditspan.otlp.columns import DECLARED
 from auditspan.otlp.values import key_values
+from auditspan.policy.accelerator_names import is_part
 from auditspan.policy.accelerators import Accelerator
 from auditspan.policy.addresses import AddressCountry
 from auditspan.policy.countries import Place
@@ -272,7 +273,8 @@ class Resolver:
         if value is None:
             return None
         found = self._reference.accelerators.named(value)
-        return _UNRESOLVED if found is None else _Hardware(found.model, found, None)
+        # A MIG instance or a time-sliced share: the quantity counts fractions of accelerators.
+        return _UNRESOLVED if found is None else _Hardware(found.model, found, 0 if is_part(value) else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,8 +378,12 @@ def _hardware(evidence: _Evidence) -> list[_Hardware | None]:
     model = evidence.model
     found: list[_Hardware | None] = []
     if model is not None:
-        per_unit = instances[0].per_unit if len(instances) == 1 and instances[0] else None
-        found.append(_Hardware(model.name, model.specification, per_unit) if isinstance(model, _Hardware) else None)
+        of_instance = instances[0].per_unit if len(instances) == 1 and instances[0] else None
+        found.append(
+            _Hardware(model.name, model.specification, model.per_unit if of_instance is None else of_instance)
+            if isinstance(model, _Hardware)
+            else None
+        )
     found += [instance for instance in instances if instance not in found]
     return found
 

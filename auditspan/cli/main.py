@@ -2,7 +2,7 @@
 
 Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``process`` adds 3:
 another processor owns its log. ``evidence verify`` and ``replay --verify`` have their own: 0 valid, 1 invalid,
-2 incomplete, 3 usage.
+2 incomplete, 3 usage. ``inventory classify`` adds 3: some rows were rejected.
 
 Modules that load pyarrow, ClickHouse or a server are imported by the commands that need them, when they run.
 """
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from auditspan import __version__
-from auditspan.cli import config, evidence, kafka, keys, spool, store, token
+from auditspan.cli import config, evidence, inventory, kafka, keys, spool, store, token
 from auditspan.cli.collect import collect
 from auditspan.cli.doctor import doctor
 from auditspan.cli.events import events
@@ -48,6 +48,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(token.app, name="token")
 app.add_typer(spool.app, name="spool")
 app.add_typer(evidence.app, name="evidence")
+app.add_typer(inventory.app, name="inventory")
 app.add_typer(store.app, name="store")
 app.add_typer(config.app, name="config")
 
