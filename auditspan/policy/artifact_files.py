@@ -1,4 +1,4 @@
-"""Files of an officer beside the artifacts that ship or are in force: what each is, and which one it takes the place of."""
+"""An officer's files beside the artifacts that ship or are in force: what each is, and whose place it takes."""
 
 from __future__ import annotations
 
