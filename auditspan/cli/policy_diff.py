@@ -96,8 +96,9 @@ def _shadow(report: ImpactReport) -> list[dict[str, object]]:
 
 def _show(report: ImpactReport) -> None:
     if report.changes:
-        columns = ["events", "before", "after", "rules", "also", "example"]
-        print_table("What would change", columns, [_row(change) for change in report.changes[:_MOST_SHOWN]])
+        columns = ["events", "outcome", "rules"]
+        rows = [_row(change) for change in report.changes[:_MOST_SHOWN]]
+        print_table("What would change", columns, rows, prose="rules")
         if len(report.changes) > _MOST_SHOWN:
             console.print(f"{len(report.changes) - _MOST_SHOWN:,} more kinds of change; --json lists them.")
     if report.in_shadow:
@@ -113,11 +114,12 @@ def _show(report: ImpactReport) -> None:
 def _row(change: Change) -> dict[str, object]:
     return {
         "events": f"{change.events:,}",
-        "before": f"{change.before}{' ⚑' if change.flagged_before else ''}",
-        "after": f"{change.after}{' ⚑' if change.flagged_after else ''}",
+        "outcome": f"{change.before}{' ⚑' if change.flagged_before else ''}\n→ {change.after}"
+        f"{' ⚑' if change.flagged_after else ''}",
         "rules": "\n".join(
-            [f"+ {name}" for name in change.rules_added] + [f"- {name}" for name in change.rules_removed]
+            [f"+ {name}" for name in change.rules_added]
+            + [f"- {name}" for name in change.rules_removed]
+            + ([f"changes also: {', '.join(change.also)}"] if change.also else [])
+            + [f"for example {change.record_id}"]
         ),
-        "also": ", ".join(change.also),
-        "example": change.record_id,
     }

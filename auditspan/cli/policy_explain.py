@@ -283,9 +283,11 @@ def _list_facts(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    print_table(
-        "Facts",
-        ["name", "type", "meaning", "also"],
-        [{**row, "also": "\n".join(row["also"])} for row in rows],
-        prose="meaning",
-    )
+    shown = [
+        {
+            **row,
+            "meaning": "\n".join([str(row["meaning"]), *([f"also: {', '.join(row['also'])}"] if row["also"] else [])]),
+        }
+        for row in rows
+    ]
+    print_table("Facts", ["name", "type", "meaning"], shown, prose="meaning")

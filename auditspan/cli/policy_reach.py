@@ -71,7 +71,7 @@ def reach(
             }
         )
         return
-    columns = ["actor", "country", "parent", "nationality", "events", "worst", "first", "last"]
+    columns = ["actor", "nationality", "places", "events", "between"]
     print_table("Who was reached", columns, [_row(actor) for actor in shown])
     more = f" {actors - len(shown):,} more; --limit shows them." if actors > len(shown) else ""
     console.print(
@@ -101,11 +101,8 @@ def _row(actor: Actor) -> dict[str, Any]:
     known = (actor.nationality or "no person") if actor.nationality_known else "not known"
     return {
         "actor": actor.actor if actor.party else f"{actor.actor}\n(not in the registry)",
-        "country": actor.country or "not known",
-        "parent": actor.parent_country or "not known",
         "nationality": known,
-        "events": f"{actor.events:,}" + (f"\n{actor.flagged:,} flagged" if actor.flagged else ""),
-        "worst": actor.worst,
-        "first": str(rfc3339(actor.first))[:19].replace("T", " "),
-        "last": str(rfc3339(actor.last))[:19].replace("T", " "),
+        "places": f"{actor.country or 'not known'}\nparent {actor.parent_country or 'not known'}",
+        "events": f"{actor.events:,}, {actor.flagged:,} flagged\n{actor.worst}",
+        "between": "\n".join(str(rfc3339(moment))[:19].replace("T", " ") for moment in (actor.first, actor.last)),
     }

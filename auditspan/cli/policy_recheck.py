@@ -73,15 +73,13 @@ def _show(report: RecheckReport) -> None:
     if report.differing:
         rows = [
             {
-                "event": f"{each.record_id}\nlog {each.log_id}\nleaf {each.leaf:,}",
+                "event": f"{each.record_id}\nlog {each.log_id}\nleaf {each.leaf:,}, epoch {each.epoch}",
                 "alike": f"{each.events:,}",
-                "epoch": each.epoch,
-                "field": "\n".join(name for name, _, _ in each.fields),
                 "stored → made again": "\n".join(f"{name}: {a} → {b}" for name, a, b in each.fields),
             }
             for each in report.differing[:_MOST_SHOWN]
         ]
-        columns = ["event", "alike", "epoch", "stored → made again"]
+        columns = ["event", "alike", "stored → made again"]
         print_table("Determinations that differ", columns, rows, prose="stored → made again")
         if len(report.differing) > _MOST_SHOWN:
             console.print("There are more; --json lists them.")

@@ -263,10 +263,19 @@ class _Arguing:
         known = self._values.get("known_end_uses")
         if isinstance(known, tuple):
             yield f"Known end uses: {', '.join(known) or 'none'}."
+        matter = self._terms_that_matter()
         for definition in self._verdict.definitions:
-            if definition.eccn is None:
+            if definition.eccn is None and definition.fact in matter:
                 yield f"It holds that: {definition.title} {self._source(definition)}"
         yield from self._rules_of(CIRCUMSTANCES)
+
+    def _terms_that_matter(self) -> set[str]:
+        """Terms that a rule which matched reads, or that such a term reads."""
+        terms = set().union(*(entry.rule.reads for entry in self._verdict.entries))
+        for definition in reversed(self._verdict.definitions):  # a term reads those defined before it
+            if definition.fact in terms:
+                terms |= definition.reads
+        return terms
 
     def _destination(self) -> str:
         country = self._values.get("destination_country")

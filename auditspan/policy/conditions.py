@@ -19,7 +19,7 @@ from .errors import PolicyError
 from .facts import INTERVALS, FactType, FactValue
 from .yaml_text import Document, Path
 
-__all__ = ["Compiler", "Condition", "Truth"]
+__all__ = ["Compiler", "Condition", "PacksTooLarge", "Truth"]
 
 Truth = bool | None
 """``None`` is unknown."""
@@ -44,6 +44,10 @@ _CEL_TYPES: Final[dict[FactType, Any]] = {
     "bool": cel.Type.BOOL,
     "strings": cel.Type.List(cel.Type.STRING),
 }
+
+
+class PacksTooLarge(PolicyError):
+    """All packs together have more different expressions than may be compiled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,13 @@ class Compiler:
 
     def _atom(self, document: Document, path: Path, text: str) -> Compiled:
         if (known := self._atoms.get(text)) is None:
+            if len(self._atoms) >= _MOST_EXPRESSIONS:
+                raise PacksTooLarge(
+                    f"the packs have more than {_MOST_EXPRESSIONS:,} different expressions",
+                    file=document.file,
+                    line=document.line(path),
+                    remedy="Write what is common once, as a definition.",
+                )
             try:
                 known = self._atoms[text] = self._compile_atom(text)
             except ValueError as error:
@@ -121,8 +132,6 @@ class Compiler:
         return known
 
     def _compile_atom(self, text: str) -> Compiled:
-        if len(self._atoms) >= _MOST_EXPRESSIONS:
-            raise ValueError(f"the packs have more than {_MOST_EXPRESSIONS:,} different expressions")
         names = _names(text)
         intervals = names & INTERVALS.keys()
         if intervals:

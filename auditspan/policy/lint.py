@@ -20,6 +20,7 @@ from .accelerators import Accelerators
 from .adoptions import adopted_packs
 from .artifact_files import kind_of, packs_of
 from .codes import code_faults
+from .conditions import PacksTooLarge
 from .countries import Countries
 from .errors import PolicyError
 from .golden import parse_cases
@@ -229,6 +230,8 @@ def _by_loading(documents: Sequence[Document], others: Sequence[tuple[str, bytes
             break
         except PolicyError as error:
             fault = Fault.of(error)
+            if isinstance(error, PacksTooLarge):
+                loaded = _MOST_BYTES  # mending one place does not help
         if fault.file not in mended:
             # A pack that stands beside reads what a file took away.
             faults.append(Fault(documents[0].file, 0, f"{fault.file}:{fault.line}: {fault.message}", fault.remedy))

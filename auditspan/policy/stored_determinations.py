@@ -58,7 +58,7 @@ ORDER BY leaf
 """  # noqa: S608 - composed of constants; values are parameters
 
 _CONTENT: Final = f"""
-SELECT {_KEY} AS document, CAST(any(events.facts), 'String') AS facts
+SELECT {_KEY} AS document, CAST(any(facts), 'String') AS content
 FROM auditspan.events {_WHERE} AND {_KEY} IN {{documents:Array(String)}}
 GROUP BY document
 """  # noqa: S608
@@ -173,7 +173,7 @@ class StoredDeterminations(Generic[R]):
                     if len(self._known) >= MOST_REMEMBERED:
                         self._known.clear()
                     self.judged += 1
-                    self._known[key] = self._judge(row["facts"], group.times)
+                    self._known[key] = self._judge(row["content"].encode(), group.times)
                 yield group, self._known[key]
 
 

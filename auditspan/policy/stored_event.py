@@ -13,12 +13,12 @@ from .recompute import times_of
 __all__ = ["StoredEvent", "find_event"]
 
 _FIND: Final = """
-SELECT record_id, log_id, leaf_index, class, time_basis, CAST(events.facts, 'String') AS facts, reference_epoch,
+SELECT record_id, log_id, leaf_index, class, time_basis, CAST(facts, 'String') AS document, reference_epoch,
        determination, flagged, faults, ifNull(toUnixTimestamp64Nano(events.event_time), toInt64(0)) AS event,
        ifNull(toUnixTimestamp64Nano(events.arrival_time), toInt64(0)) AS arrival
 FROM auditspan.events
 WHERE record_id = {record_id:String} AND class NOT IN ('audit.batch')
-ORDER BY (facts = ''), events.arrival_time, leaf_index LIMIT 3
+ORDER BY (document = ''), events.arrival_time, leaf_index LIMIT 3
 """
 _LEAF: Final = _FIND.replace(
     "record_id = {record_id:String}", "log_id = {log_id:String} AND leaf_index = {leaf:UInt64}"
@@ -70,7 +70,7 @@ def find_event(store: Store, name: str) -> StoredEvent:
             remedy="`auditspan events --json` lists record ids; a leaf may be named as LOG_ID/LEAF.",
         )
     row = rows[0]
-    if not row["facts"]:
+    if not row["document"]:
         raise AuditSpanError(
             f"The event {name!r} of class {row['class']} is not judged.",
             remedy="Accesses, transfers, provisionings and inventories are.",
@@ -80,7 +80,7 @@ def find_event(store: Store, name: str) -> StoredEvent:
         row["log_id"],
         row["leaf_index"],
         row["class"],
-        row["facts"],
+        row["document"].encode(),
         row["reference_epoch"],
         times_of(row["time_basis"], row["event"], row["arrival"]),
         row["determination"],
