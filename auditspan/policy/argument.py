@@ -2,7 +2,6 @@
 
 The order is that of the regulations: is the item subject to the EAR, how is it classified, where does it go, to whom
 and for what, does a list name a party, does an exception or an exclusion apply, and what follows: is a licence needed.
-Which question a rule answers is read from the rule: what it cites, which facts it reads, and its outcome.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ from auditspan.canonical import JsonValue
 from .engine import Determination, Entry
 from .explain import Explainer
 from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, UNDECLARED, FactValue
-from .packs import Outcome, Window
+from .packs import Outcome, Question, Window
 from .reference import Reference
-from .review_policy import review_policy_of
 from .rule_time import WASHINGTON
 
 __all__ = ["QUESTIONS", "Argument", "Step", "argue", "washington"]
@@ -35,7 +33,16 @@ QUESTIONS: Final = (SUBJECT, CLASSIFICATION, CIRCUMSTANCES, LISTS, EXCEPTION, LI
 """In the order in which they are asked."""
 
 _SUBJECT_FACTS: Final = ("us_origin", "us_content", "foreign_direct_product", "itar", "end_to_end_encrypted")
-_LIST_FACTS: Final = frozenset({"end_user_listings", "listed_ownership"})
+_OF_RULE: Final[dict[Question, str]] = {
+    "subject": SUBJECT,
+    "classification": CLASSIFICATION,
+    "destination": CIRCUMSTANCES,
+    "end_user": CIRCUMSTANCES,
+    "end_use": CIRCUMSTANCES,
+    "list": LISTS,
+    "exception": EXCEPTION,
+    "license": LICENCE,
+}
 _ITEM_FACTS: Final = (
     "item_kind", "item_form", "accelerator_model", "tpp_low", "tpp_high", "performance_density_low",
     "performance_density_high", "data_centre", "dram_bandwidth", "interconnect_bandwidth", "memory_bandwidth_density",
@@ -44,7 +51,6 @@ _ITEM_FACTS: Final = (
     "available_in_us", "quantity", "accelerators_per_unit",
 )  # fmt: skip
 _SPACE: Final = re.compile(r"\s+")
-_EXCLUSION: Final = re.compile(r"^15 CFR 734\b")
 _STATUS_WORDS: Final = {"secondary": "rests on a secondary source", "unverified": "not verified"}
 OUTCOME_WORDS: Final[dict[Outcome, str]] = {
     "no_license_required": "no licence required",
@@ -108,7 +114,7 @@ class Argument:
             "rule_ids": list(self.determination.rule_ids),
             "rules": list(self.rules),
             "citations": list(self.citations),
-            "review_policy": review_policy_of(verdict),
+            "review_policy": verdict.review_policy,
             "destination": self.determination.destination,
             "missing_facts": list(self.missing_facts),
             "statuses": list(self.statuses),
@@ -341,7 +347,7 @@ class _Arguing:
             f"What governs: {OUTCOME_WORDS[verdict.governing]}"
             f"{', and the event is flagged' if verdict.flagged else ''}."
         )
-        if policy := review_policy_of(verdict):
+        if policy := verdict.review_policy:
             yield f"An application is reviewed under: {policy.replace('_', ' ')}."
 
     # Pieces
@@ -409,16 +415,8 @@ class _Arguing:
 
 
 def _question(entry: Entry) -> str:
-    rule = entry.rule
-    if entry.authority not in ("law", "directive"):
-        return LICENCE
-    if any(_EXCLUSION.match(citation) for citation in rule.citations) or not rule.reads.isdisjoint(("itar",)):
-        return SUBJECT
-    if entry.rule.outcome in ("exception", "no_license_required"):
-        return EXCEPTION
-    if not rule.reads.isdisjoint(_LIST_FACTS):
-        return LISTS
-    return CIRCUMSTANCES
+    # What is no law speaks of the licence in the end, whatever it is about.
+    return _OF_RULE[entry.rule.question] if entry.authority in ("law", "directive") else LICENCE
 
 
 def _window(window: Window) -> dict[str, JsonValue]:

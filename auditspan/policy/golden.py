@@ -1,7 +1,8 @@
 """Golden cases: facts and a date, and the determination that a person read out of the law before the rule was written.
 
 A file of them is YAML as ``data/golden.schema.json`` says. A case passes when all that it names comes out: the three
-outcomes, flag, ECCN, the rules that govern, and, where it gives them, the licence review policy and citations.
+outcomes, flag, ECCN, and, where it gives them, the rules that govern, the licence review policy, what a proposal says in
+shadow, and citations.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from typing import Any, Final
 
 from auditspan.errors import AuditSpanError
 
-from .engine import Determination, Engine
+from .engine import Determination, Engine, Verdict, more_restrictive
 from .errors import PolicyError
 from .given_facts import facts_from
 from .parties import validate
 from .reference import Reference
-from .review_policy import review_policy_of
 from .rule_time import parse_instant
 from .yaml_text import Document, load
 
@@ -135,7 +135,8 @@ class Judge:
             "flagged": verdict.flagged,
             "eccn": verdict.eccn,
             "rules": list(determination.rule_ids),
-            "review_policy": review_policy_of(verdict),
+            "review_policy": verdict.review_policy,
+            "shadow": _shadow(verdict),
         }
         differences = [
             Difference(field, expected, found[field])
@@ -146,6 +147,12 @@ class Judge:
         if lacking := [citation for citation in case.citations if citation not in cited]:
             differences.append(Difference("citations", lacking, list(cited)))
         return Result(case, determination, tuple(differences))
+
+
+def _shadow(verdict: Verdict) -> str | None:
+    """The most restrictive outcome of the proposals that stand beside; None when none does."""
+    beside = [entry.outcome for entry in verdict.entries if entry.authority == "proposal"]
+    return more_restrictive(beside) if beside else None
 
 
 def run(reference: Reference, cases: Iterable[Case]) -> Iterator[Result]:
@@ -197,10 +204,13 @@ def _case(document: Document, index: int, entry: Mapping[str, Any], defaults: Ma
         **{key: _SHORT.get(entry[key], entry[key]) for key in ("text", "enforced", "governing")},
         "flagged": entry["flagged"],
         "eccn": entry["eccn"],
-        "rules": sorted(name if "/" in name else f"{pack}/{name}" for name in entry["rules"]),
     }
+    if "rules" in entry:
+        expected["rules"] = sorted(name if "/" in name else f"{pack}/{name}" for name in entry["rules"])
     if "review_policy" in entry:
         expected["review_policy"] = entry["review_policy"]
+    if "shadow" in entry:
+        expected["shadow"] = _SHORT.get(entry["shadow"], entry["shadow"])
     citations = entry.get("citations") or ()
     return Case(
         name=entry["name"],

@@ -41,7 +41,7 @@ _MOST_BYTES: Final = 4_000_000
 """Bytes of packs that are loaded again and again, a time for each fault: the larger they are, the fewer are found."""
 
 _LAW: Final = "us-ear.yaml"
-_ENTRIES: Final = ("definitions", "rules")
+_ENTRIES: Final = ("definitions", "rules", "obligations", "milestones")
 _PLAIN_WHEN: Final = "act == 'transfer'"
 _SOUND: Final[dict[str, Any]] = {
     "title": "a title",
@@ -274,8 +274,8 @@ def _mended(data: Any, path: Path, lost: set[str], number: int) -> Any:
             lost.add(str(value_at(data, path)))
         return replaced(data, path, f"{data['pack']}/mended.{number}")
     found = value_at(data, entry)
-    if inside == ("lifts",) and found.get("authority") != "enforcement_policy":
-        return replaced(data, entry, {key: value for key, value in found.items() if key != "lifts"})
+    if inside in (("lifts",), ("reviews",)) and found.get("authority") != "enforcement_policy":
+        return replaced(data, entry, {key: value for key, value in found.items() if key != inside[0]})
     if inside == ("fact",):
         return replaced(data, path, f"mended_{number}")
     return replaced(data, entry, _stub(data, entry))
@@ -285,10 +285,15 @@ def _stub(data: Any, entry: Path) -> dict[str, Any]:
     """An entry that no fault is in, under the names of the one at ``entry`` as far as they can be names."""
     found = value_at(data, entry)
     found = found if isinstance(found, dict) else {}
+    if entry[0] == "milestones":
+        return {"date": "2026-01-01", **{key: _SOUND[key] for key in ("title", "citations", "status")}}
     pack = data.get("pack")
     identifier = found.get("id")
     sound_id = isinstance(identifier, str) and identifier.startswith(f"{pack}/")
     stub = {"id": identifier if sound_id else f"{pack}/mended-{entry[0]}.{entry[1]}", **_SOUND}
+    if entry[0] == "obligations":
+        del stub["when"]
+        return {**stub, "authority": "proposal", "period": "quarter", "due_days": 0}
     if entry[0] == "rules":
         return {**stub, "authority": "company_policy", "outcome": "review", "explanation": "nothing"}
     fact = found.get("fact")
