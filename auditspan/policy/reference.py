@@ -24,7 +24,7 @@ from .parties import Parties
 from .regions import REGION_COLUMNS, Regions
 from .tables import Table, parse_table
 
-__all__ = ["PARTIES", "Artifact", "Reference", "software"]
+__all__ = ["PARTIES", "TABLES", "Artifact", "Reference", "software"]
 
 PARTIES: Final = "parties.yaml"
 """Name of the party registry among the artifacts."""
@@ -50,6 +50,8 @@ _SHIPPED_PACKS: Final = ("us-ear.yaml", "directives.yaml", "controlled-ai-assets
 _FIRST_PACK: Final = "us-ear.yaml"
 _NO_PARTIES: Final = b"parties: []\n"
 _NO_ADOPTIONS: Final = b"adopted: []\n"
+TABLES: Final[Mapping[str, tuple[str, ...]]] = _TABLES
+"""Tables among the artifacts, by name, with the columns that each must have."""
 
 
 @dataclass(frozen=True, slots=True)

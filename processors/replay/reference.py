@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,8 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from auditspan.errors import AuditSpanError
-from auditspan.policy.reference import Reference
+from auditspan.policy.stored_epochs import EpochNotKept, reference_of
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
 
@@ -77,18 +75,10 @@ class Epochs:
         body = self._bodies.get(epoch)
         if body is None:
             return f"the control log has no epoch {epoch.number} with the digest {epoch.digest[:16]}…"
-        artifacts: dict[str, bytes] = {}
-        for one in body["artifacts"]:
-            content = self._artifact(one["sha256"])
-            if content is None:
-                return f"the artifact {one['name']} ({one['sha256'][:16]}…) of epoch {epoch.number} is not kept"
-            if hashlib.sha256(content).hexdigest() != one["sha256"]:
-                return f"the kept artifact {one['name']} of epoch {epoch.number} was altered"
-            artifacts[one["name"]] = content
         try:
-            return Determiner(Reference.load(artifacts, epoch.number)).determine
-        except (AuditSpanError, ValueError) as error:
-            return f"this version cannot load epoch {epoch.number}: {error}"
+            return Determiner(reference_of(body, self._artifact)).determine
+        except EpochNotKept as error:
+            return error.message
 
 
 class StoredFacts:
