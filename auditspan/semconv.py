@@ -404,6 +404,48 @@ WEIGHTS_PUBLISHED: Final = _define(
     "export_control.weights_published", "boolean", "opt-in", "Whether the weights are published.", _OURS
 )
 
+BREAK_GLASS_REASON: Final = _define(
+    "export_control.break_glass.reason",
+    "string",
+    "conditionally required",
+    "Why the action went on although enforcement would have refused it, in the words of who decided so.",
+    _OURS,
+    example="outage 4711, approved by the duty officer",
+)
+DECISION_OUTCOME: Final = _define(
+    "export_control.decision.outcome",
+    "string",
+    "conditionally required",
+    "Governing outcome of the decision that was asked for before the action, where its class is enforced.",
+    _OURS,
+    example="license_required",
+)
+DECISION_RULE_IDS: Final = _define(
+    "export_control.decision.rule_ids",
+    "string[]",
+    "conditionally required",
+    "Ids of the rules that governed that decision.",
+    _OURS,
+    example="us-ear/headquarters",
+)
+DECISION_EPOCH: Final = _define(
+    "export_control.decision.epoch",
+    "int",
+    "conditionally required",
+    "Number of the reference epoch under which that decision was made.",
+    _OURS,
+    example="4",
+)
+DECISION_FAILURE: Final = _define(
+    "export_control.decision.failure",
+    "string",
+    "conditionally required",
+    "Why no decision could be had before the action: `missing`, `stale`, `broken`, `timeout`, `unreachable`, "
+    "`denied`, `rejected` or `fault`.",
+    _OURS,
+    example="timeout",
+)
+
 READ_FROM_SPAN: Final[dict[str, Type]] = {
     name: ATTRIBUTES[name].type
     for name in (
@@ -435,6 +477,7 @@ READ_FROM_SPAN: Final[dict[str, Type]] = {
         AUDIT_SEQUENCE_NUMBER,
         QUANTITY,
         WEIGHTS_PUBLISHED,
+        BREAK_GLASS_REASON,
     )
 }
 """Attributes the log reads from a span, with their types (evidence format, appendix A).

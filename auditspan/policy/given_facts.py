@@ -24,7 +24,8 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
     Any declared fact may be given, by name; a null or an absent one is unknown. ``tpp`` and ``performance_density``
     stand for an interval without width. A country is a code (``HK`` counts as China, ``UA-43`` sets the subdivision);
     ``accelerator_model`` brings its specification, as far as it is not given; ``end_user_party`` and ``actor_party``
-    bring what the registry says. Nothing declared is ``undeclared``, not unknown.
+    bring what the registry says. Nothing declared is ``undeclared``, not unknown,
+    and where nothing is said of ``break_glass`` nobody broke it.
 
     Raises:
         AuditSpanError: a name that is no fact, or a value of another type.
@@ -44,6 +45,7 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
         item_kind = "accelerator"
         _complete_hardware(facts, reference.accelerators.named(str(facts.values["accelerator_model"])))
     _default(facts, "item_kind", item_kind, "act")
+    _default(facts, "break_glass", False, "absent")
     for name in ("declared_eccn", "declared_license", "transfer_direction"):
         if name not in given:
             facts.put(name, UNDECLARED, "absent")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from auditspan.processors.resolve import Aspect, Resolver
+from auditspan.policy.resolve import Aspect, Resolver
 
 from auditspan.policy import FactSet, Reference
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -20,12 +20,13 @@ import pyarrow.compute as pc
 
 from auditspan import semconv
 from auditspan.canonical import LARGEST_INTEGER
-from auditspan.policy.accelerators import Accelerator
-from auditspan.policy.addresses import AddressCountry
-from auditspan.policy.countries import Place
-from auditspan.policy.facts import UNDECLARED, FactSet
-from auditspan.policy.parties import Party
-from auditspan.policy.reference import Reference
+
+from .accelerators import Accelerator
+from .addresses import AddressCountry
+from .countries import Place
+from .facts import UNDECLARED, FactSet
+from .parties import Party
+from .reference import Reference
 
 __all__ = ["Aspect", "Codes", "Resolver"]
 
@@ -85,17 +86,18 @@ class Aspect:
     def codes(self, spans: pa.Table) -> Codes:
         """The number of each row's meaning."""
         if self.column not in spans.column_names:
-            return np.full(spans.num_rows, self._number(None), dtype=np.int64)
+            return np.full(spans.num_rows, self.number(None), dtype=np.int64)
         array = _dictionary(spans.column(self.column))
         indices = array.indices.fill_null(len(array.dictionary)).to_numpy(zero_copy_only=False).astype(np.int64)
         used, inverse = _distinct(indices, len(array.dictionary) + 1)
         values = array.dictionary.take(pa.array(used[used < len(array.dictionary)])).to_pylist()
-        numbers = [self._number(value) for value in values]
+        numbers = [self.number(value) for value in values]
         if len(used) > len(values):
-            numbers.append(self._number(None))
+            numbers.append(self.number(None))
         return np.array(numbers, dtype=np.int64)[inverse]
 
-    def _number(self, value: Any) -> int:
+    def number(self, value: Any) -> int:
+        """The number of what one value means."""
         known = self._of_value.get(value)
         if known is None:
             meaning = self._meaning(value)
@@ -137,11 +139,16 @@ class Resolver:
                 semconv.QUANTITY, lambda value: value if value is not None and 0 <= value <= LARGEST_INTEGER else None
             ),
             Aspect(semconv.WEIGHTS_PUBLISHED, lambda value: value),
+            Aspect(semconv.BREAK_GLASS_REASON, lambda value: value is not None),
         )
 
     def codes(self, spans: pa.Table) -> list[Codes]:
         """One array of numbers for each aspect."""
         return [aspect.codes(spans) for aspect in self.aspects]
+
+    def of_record(self, values: Mapping[str, Any]) -> tuple[int, ...]:
+        """The same for one record that is no row: ``values`` by column, of the columns' types; an absent one is null."""
+        return tuple(aspect.number(values.get(aspect.column)) for aspect in self.aspects)
 
     def forget_when_large(self) -> bool:
         """Bounds memory: forgets all numbers once one aspect remembers too much. True when it did."""
@@ -277,6 +284,7 @@ class _Evidence:
     exaoperations: int | None
     quantity: int | None
     weights_published: bool | None
+    break_glass: bool
 
 
 def _put_declarations(facts: FactSet, evidence: _Evidence, item_kind: str | None) -> None:
@@ -286,6 +294,7 @@ def _put_declarations(facts: FactSet, evidence: _Evidence, item_kind: str | None
         ("declared_license", evidence.license, semconv.LICENSE),
     ):
         facts.put(name, value, "absent" if value == UNDECLARED else attribute)
+    facts.put("break_glass", evidence.break_glass, semconv.BREAK_GLASS_REASON if evidence.break_glass else "absent")
     if item_kind == "accelerator":
         facts.put("quantity", evidence.quantity, semconv.QUANTITY)
     else:
