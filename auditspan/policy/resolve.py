@@ -147,7 +147,7 @@ class Resolver:
         return [aspect.codes(spans) for aspect in self.aspects]
 
     def of_record(self, values: Mapping[str, Any]) -> tuple[int, ...]:
-        """The same for one record that is no row: ``values`` by column, of the columns' types; an absent one is null."""
+        """The same for one record that is no row: ``values`` by column, of the columns' types."""
         return tuple(aspect.number(values.get(aspect.column)) for aspect in self.aspects)
 
     def forget_when_large(self) -> bool:
