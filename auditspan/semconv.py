@@ -441,7 +441,7 @@ DECISION_FAILURE: Final = _define(
     "string",
     "conditionally required",
     "Why no decision could be had before the action: `missing`, `stale`, `broken`, `timeout`, `unreachable`, "
-    "`denied`, `rejected` or `fault`.",
+    "`denied`, `rejected`, `busy` or `fault`.",
     _OURS,
     example="timeout",
 )

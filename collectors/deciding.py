@@ -28,7 +28,7 @@ __all__ = ["Deciding", "Problem", "question_of_json"]
 
 _log = logging.getLogger(__name__)
 
-LARGEST_QUESTION: Final = 64 * 1024
+LARGEST_QUESTION: Final = 256 * 1024
 _CONCURRENT: Final = 32
 _BODY_SECONDS: Final = 5.0
 _REFRESH_SECONDS: Final = 0.25

@@ -59,11 +59,16 @@ def announce(folder: Path, body: Mapping[str, Any]) -> None:
 
 
 def confirm(folder: Path) -> None:
-    """Say that the epoch that was announced last is still in force; nothing where none was."""
+    """Say that the epoch that was announced last is still in force; nothing where none was.
+
+    Where it cannot be said the epoch goes on deciding, and grows old for those who ask how old it is.
+    """
     try:
         os.utime(folder / IN_FORCE)
     except FileNotFoundError:
         return
+    except OSError as error:
+        _log.warning("It cannot be said in %s that the reference epoch is still in force: %s", folder, error.strerror)
 
 
 class Snapshot:
