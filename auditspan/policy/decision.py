@@ -260,7 +260,10 @@ def _is_record(facts: Mapping[str, Any]) -> bool:
                 f"The value of {str(name)[:64]!r} is no text, number, truth value, or list of them.",
                 remedy="Nested values say nothing that a rule could read: leave them out.",
             )
-        if max((len(item) for item in values if isinstance(item, str)), default=0) > LONGEST_TEXT:
+        texts = [name, *(item for item in values if isinstance(item, str))]
+        if not all(text.isascii() or _is_unicode(text) for text in texts):
+            raise FactsInvalid(f"{ascii(name)[:64]} has half a surrogate pair.", remedy="Give Unicode text.")
+        if max(map(len, texts)) > LONGEST_TEXT:
             raise FactsInvalid(
                 f"The value of {name[:64]!r} is longer than {LONGEST_TEXT} characters.", remedy="Shorten it."
             )
@@ -275,6 +278,14 @@ def _is_record(facts: Mapping[str, Any]) -> bool:
     if not named and len(facts) > MOST_FACTS:
         raise FactsInvalid(f"There are more than {MOST_FACTS} facts.", remedy="Give what the rules can read.")
     return named > 0
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
