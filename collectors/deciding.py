@@ -122,6 +122,10 @@ class Deciding:
             await asyncio.to_thread(self._snapshot.refresh)
             await asyncio.sleep(_REFRESH_SECONDS)
 
+    def close(self) -> None:
+        """Answer nothing more; what is under way is answered."""
+        self._thread.shutdown(wait=False)
+
     async def answer(
         self,
         transport: str,

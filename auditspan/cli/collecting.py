@@ -63,6 +63,7 @@ async def serve_collectors(
     Both answer ``/v1/decide`` under ``snapshot``.
     """
     deciding = Deciding(admission, snapshot)
+    stack.callback(deciding.close)
     following = asyncio.create_task(deciding.follow())
     stack.callback(following.cancel)
     grpc_address = Address.parse(settings.listen.otlp_grpc)

@@ -79,7 +79,8 @@ def permit(event_class: str, attributes: Attributes, recorder: Recorder) -> dict
         }
     if failure is not None:
         refused = settings.closes(event_class)
-        _log.log(logging.ERROR if refused else logging.WARNING, "No decision on a %s: %s.", event_class, detail)
+        level = logging.ERROR if refused else logging.WARNING
+        _log.log(level, "%s: no decision (%s).", event_class, detail.rstrip("."))
     else:
         assert answer is not None
         refused = _refuses(answer, settings)
@@ -87,7 +88,7 @@ def permit(event_class: str, attributes: Attributes, recorder: Recorder) -> dict
         return said
     reason = reason_given(settings)
     if reason:
-        _log.warning("A %s that would be refused goes on by break-glass: the record says why.", event_class)
+        _log.warning("%s: what would be refused goes on by break-glass; the record says why.", event_class)
         return {**said, semconv.BREAK_GLASS_REASON: reason}
     raise _refusal(event_class, attributes, answer, failure, detail, said)
 

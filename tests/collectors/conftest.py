@@ -174,6 +174,7 @@ class _Service:
         self._ready.set()
         await serving
         following.cancel()
+        deciding.close()
         await grpc_server.stop(0)
 
 
