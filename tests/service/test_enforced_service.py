@@ -14,6 +14,7 @@ from typing import Any
 
 import boto3
 import pytest
+import requests
 from auditspan.instrumentation.fingerprint import credential_fingerprint
 from epoch_in_force import PARTIES
 from moto.server import ThreadedMotoServer
