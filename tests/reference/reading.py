@@ -51,6 +51,7 @@ SPAN_STRINGS = [
     "export_control.accelerator.model",
     "export_control.training_operations",
     "export_control.transfer.direction",
+    "export_control.break_glass.reason",
 ]
 SPAN_KINDS = (
     dict.fromkeys(SPAN_STRINGS, "string_value")
