@@ -14,8 +14,7 @@ from auditspan.canonical import canonical_json
 from auditspan.policy.engine import Determination, more_restrictive
 from auditspan.policy.packs import Outcome
 from auditspan.policy.reference import Reference
-
-from .resolve import Codes, Resolver
+from auditspan.policy.resolve import Codes, Resolver
 
 __all__ = ["DETERMINATIONS", "Determiner"]
 

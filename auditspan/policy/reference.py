@@ -45,7 +45,7 @@ _LATER_TABLES: Final = {
 }
 _ADDRESSES: Final = "ip_country.mmdb.gz"
 _SHIPPED_ADDRESSES: Final = "ip_country_cc0.mmdb.gz"
-_SHIPPED_PACKS: Final = ("us-ear.yaml", "directives.yaml", "controlled-ai-assets.yaml")
+_SHIPPED_PACKS: Final = ("us-ear.yaml", "directives.yaml", "controlled-ai-assets.yaml", "company-policy.yaml")
 # A pack may read the terms of one that stands before it, and the law stands first.
 _FIRST_PACK: Final = "us-ear.yaml"
 _NO_PARTIES: Final = b"parties: []\n"

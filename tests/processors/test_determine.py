@@ -226,7 +226,7 @@ def test_no_rows() -> None:
 
 def test_memory_is_bounded_and_forgetting_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(determine, "_MOST_REMEMBERED", 3)
-    monkeypatch.setattr("auditspan.processors.resolve._MOST_REMEMBERED", 20)
+    monkeypatch.setattr("auditspan.policy.resolve._MOST_REMEMBERED", 20)
     determiner = Determiner(REFERENCE)
     fresh = judge(access("sha256:b"))
     for number in range(12):
