@@ -25,7 +25,7 @@ _HASHES: Final = (
     rb'"facts_hash":(?:null|"(?P<facts>[0-9a-f]{64})").*'
     rb'"payload_hash":"(?P<payload>[0-9a-f]{64})".*"position":\[(?P<offset>[0-9]{1,18}),(?P<ordinal>[0-9]{1,9})\]'
 )
-_COLUMNS: Final = tuple(name for name in STORED if name not in ("citations", "why", "sealing_month"))
+_COLUMNS: Final = tuple(name for name in STORED if name not in ("citations", "why", "missing_facts", "sealing_month"))
 
 
 def check_by_headers(
