@@ -24,8 +24,11 @@ ACCELERATOR: Final = "accelerator_model"
 
 _FIRST: Final = (ACTOR, END_USER)
 """Who it was comes before everything that a registry says of them."""
-_ORDER: Final = {name: place for place, name in enumerate(dict.fromkeys((*_FIRST, *BASE_FACTS)))}
 _BOUND_OF: Final = {bound: name for name, bounds in INTERVALS.items() for bound in bounds}
+_ORDER: Final = {
+    name: place
+    for place, name in enumerate(dict.fromkeys((*_FIRST, *(_BOUND_OF.get(fact, fact) for fact in BASE_FACTS))))
+}
 _OF_THE_TABLE: Final = frozenset(
     {_BOUND_OF.get(name, name) for name, fact in BASE_FACTS.items() if "accelerators table" in fact.source}
 )
@@ -110,6 +113,8 @@ def _root(name: str, values: Mapping[str, FactValue], end_user_is_actor: bool) -
             return END_USER if values.get(ACTOR) is not None else ACTOR
         if end_user_is_actor and (counterpart := f"actor_{name.removeprefix('end_user_')}") in BASE_FACTS:
             return counterpart
-    elif name.startswith("actor_") and values.get(ACTOR) is None:
+    if name == "destination_subdivision" and values.get("destination_country") is None:
+        return "destination_country"
+    if name.startswith("actor_") and values.get(ACTOR) is None:
         return ACTOR
     return name

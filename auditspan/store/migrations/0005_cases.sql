@@ -17,13 +17,10 @@ ALTER TABLE auditspan.events ADD COLUMN IF NOT EXISTS case_question LowCardinali
     'review'
 ) AFTER missing_facts;
 
--- Whoever the question is about. A fault is the emitter's, a gap in a table the table's, whatever actor met it.
+-- Whoever the question is about: the actor, an end user that is another party, or the emitter of a faulty record.
 ALTER TABLE auditspan.events ADD COLUMN IF NOT EXISTS case_subject LowCardinality(String) MATERIALIZED multiIf(
     case_question = '', '',
     startsWith(case_question, 'fault:'), concat('emitter:', emitter),
-    case_question = 'country_groups', 'table:country_groups',
-    case_question IN ('tpp', 'performance_density', 'data_centre', 'dram_bandwidth', 'interconnect_bandwidth'),
-        concat('accelerator:', simpleJSONExtractString(facts, 'accelerator_model')),
     startsWith(missing_facts[1], 'end_user_') AND missing_facts[1] != 'end_user_party',
         concat('party:', simpleJSONExtractString(facts, 'end_user_party')),
     simpleJSONExtractString(facts, 'actor_party') != '', concat('party:', simpleJSONExtractString(facts, 'actor_party')),
