@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from auditspan import __version__
-from auditspan.cli import config, evidence, inventory, kafka, keys, policy, spool, store, token
+from auditspan.cli import cases, config, evidence, inventory, kafka, keys, policy, spool, store, token
 from auditspan.cli.collect import collect
 from auditspan.cli.doctor import doctor
 from auditspan.cli.events import events
@@ -52,6 +52,7 @@ app.add_typer(spool.app, name="spool")
 app.add_typer(evidence.app, name="evidence")
 app.add_typer(inventory.app, name="inventory")
 app.add_typer(store.app, name="store")
+app.add_typer(cases.app, name="cases")
 app.add_typer(policy.app, name="policy")
 app.add_typer(config.app, name="config")
 

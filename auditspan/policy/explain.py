@@ -9,6 +9,7 @@ from typing import Final
 from .countries import Countries
 from .engine import Determination, Entry
 from .facts import GROUP_FACTS, INTERVALS, FactValue
+from .missing_facts import MissingFacts
 from .packs import QUESTIONS, Definition, Packs, Rule
 from .parties import Parties
 
@@ -45,6 +46,7 @@ class Explainer:
     def __init__(self, packs: Packs, countries: Countries, parties: Parties) -> None:
         self._countries = countries
         self._parties = parties
+        self._missing = MissingFacts(packs)
         self._terms: dict[str, frozenset[str]] = {}
         """What each defined term rests on, other terms resolved."""
         for definition in packs.definitions:
@@ -54,7 +56,8 @@ class Explainer:
 
     def why(self, determination: Determination) -> str:
         """One paragraph of plain text."""
-        values, verdict = determination.facts.values, determination.verdict
+        verdict = determination.verdict
+        values = {**determination.facts.values, **verdict.defined}
         entries = sorted(verdict.entries, key=lambda entry: QUESTIONS.index(entry.rule.question))
         deciding = [entry for entry in entries if entry.governs and entry.outcome == verdict.governing]
         others = [entry for entry in entries if entry.governs and entry not in deciding]
@@ -117,8 +120,7 @@ class Explainer:
         )
         if entry.certain:
             return f"{self._fill(rule.explanation, values)} {source}"
-        missing = sorted(self._rests_on(rule.reads) - GROUP_FACTS.keys() - values.keys())
-        unknown = ", ".join(name.replace("_", " ") for name in missing)
+        unknown = ", ".join(sorted(name.replace("_", " ") for name in self._missing.of_rule(rule, values)))
         because = f"unknown: {unknown}" if unknown else "it cannot be told from what is known"
         return f"It cannot be excluded that this rule applies: {rule.title} ({because}) {source}"
 

@@ -19,6 +19,7 @@ from .countries import COUNTRY_COLUMNS, GROUP_COLUMNS, Countries
 from .engine import Engine
 from .errors import PolicyError
 from .explain import Explainer
+from .missing_facts import MissingFacts
 from .packs import compile_packs
 from .parties import Parties
 from .regions import REGION_COLUMNS, Regions
@@ -165,6 +166,10 @@ class Reference:
     def explainer(self) -> Explainer:
         """Renders determinations made under this reference."""
         return Explainer(self.packs, self.countries, self.parties)
+
+    def missing_facts(self) -> MissingFacts:
+        """Finds what determinations made under this reference lack."""
+        return MissingFacts(self.packs)
 
     def _artifact(self, name: str, content: bytes, tables: Mapping[str, Table]) -> Artifact:
         digest = hashlib.sha256(content).hexdigest()
