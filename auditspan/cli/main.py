@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from auditspan import __version__
-from auditspan.cli import config, evidence, kafka, keys, spool, store, token
+from auditspan.cli import config, evidence, kafka, keys, policy, spool, store, token
 from auditspan.cli.collect import collect
 from auditspan.cli.doctor import doctor
 from auditspan.cli.events import events
@@ -46,6 +46,7 @@ app.command()(replay)
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(keys.app, name="keys")
 app.add_typer(token.app, name="token")
+app.add_typer(policy.app, name="policy")
 app.add_typer(spool.app, name="spool")
 app.add_typer(evidence.app, name="evidence")
 app.add_typer(store.app, name="store")
