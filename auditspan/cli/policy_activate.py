@@ -208,4 +208,7 @@ def _show(said: Mapping[str, Any]) -> None:
 
 
 def _version(artifact: Mapping[str, Any] | None) -> str:
-    return "none" if artifact is None else f"{artifact['version']} ({artifact['sha256'][:12]})"
+    if artifact is None:
+        return "none"
+    version, digest = str(artifact["version"]), str(artifact["sha256"])[:12]
+    return version if version == digest else f"{version} ({digest})"
