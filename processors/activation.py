@@ -73,12 +73,14 @@ class Activated:
         body: control body of the epoch in force after it; ``before`` when the change changes nothing.
         offset: of its entry in the control partition; None when nothing was journaled: a dry run, or no change.
         sealed: whether the control log has sealed it within the time given.
+        in_use: whether everything that arrives from now on is judged by it, as far as this process can know.
     """
 
     before: Mapping[str, Any]
     body: Mapping[str, Any]
     offset: int | None = None
     sealed: bool = False
+    in_use: bool = False
 
     @property
     def changes(self) -> bool:

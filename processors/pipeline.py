@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -254,11 +255,13 @@ class Pipeline:
         """
         deadline = time.monotonic() + within
         done = self._activator.activate(change, dry_run=dry_run, within=within)
-        if done.sealed:
-            while self._judges_under() < int(done.body["number"]) and time.monotonic() < deadline:
-                if self._ending.wait(_SHORT_POLL):
-                    break
-        return done
+        if not done.sealed:
+            return done
+        number = int(done.body["number"])
+        while self._judges_under() < number and time.monotonic() < deadline and not self._ending.wait(_SHORT_POLL):
+            pass
+        # Alone, the roles of this process are all that there are.
+        return replace(done, in_use=self._alone and self._judges_under() >= number)
 
     def _judges_under(self) -> int:
         """The least epoch that a batch of a data log may still name."""

@@ -180,6 +180,7 @@ def _said(done: Activated, dry_run: bool) -> dict[str, Any]:
         "dry_run": dry_run,
         "journaled": done.offset,
         "sealed": done.sealed,
+        "in_use": done.in_use,
     }
 
 
@@ -200,6 +201,8 @@ def _show(said: Mapping[str, Any]) -> None:
     print_table(f"Reference epoch {number}", ["artifact", "before", "after", "by"], rows, lines=False)
     if said["dry_run"]:
         state = f"Reference epoch {number} can be activated as it is. Nothing was changed."
+    elif said["sealed"] and not said["in_use"]:
+        state = f"Reference epoch {number} is sealed, and each process judges by it within seconds."
     elif said["sealed"]:
         state = f"Reference epoch {number} is in force, activated by {said['officer']}."
     else:

@@ -26,6 +26,7 @@ LARGEST_FILES: Final = 64 << 20
 _LARGEST_REQUEST: Final = 2 * LARGEST_FILES
 _PATH: Final = "/policy/activate"
 _PATIENCE: Final = 120.0
+_ANSWER: Final = ("before", "body", "offset", "sealed", "in_use")
 
 Activate = Callable[[str, "Callable[[str], Change]", bool], "Activated"]
 """``activate(token, change_of, dry_run)``: ``change_of(officer)`` is the change of the officer with that token."""
@@ -74,7 +75,7 @@ def _answer(activate: Activate, said: bytes) -> tuple[int, Mapping[str, Any]]:
         done = activate(token, change_of, dry_run)
     except AuditSpanError as error:
         return 409, {"error": type(error).__name__, "message": error.message, "remedy": error.remedy}
-    return 200, {"before": done.before, "body": done.body, "offset": done.offset, "sealed": done.sealed}
+    return 200, {name: getattr(done, name) for name in _ANSWER}
 
 
 def ask_to_activate(socket: Path, token: str, change: Change, *, dry_run: bool) -> Activated:
@@ -101,4 +102,4 @@ def ask_to_activate(socket: Path, token: str, change: Change, *, dry_run: bool) 
         refused=Refused,
         patience=_PATIENCE,
     )
-    return Activated(said["before"], said["body"], said["offset"], said["sealed"])
+    return Activated(**{name: said[name] for name in _ANSWER})

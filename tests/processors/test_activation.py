@@ -119,7 +119,7 @@ def test_events_go_on_being_sealed_while_a_reference_is_loaded(
 def test_once_it_returns_everything_that_comes_is_judged_by_it(deployment: Deployment) -> None:
     deployment.append("events-0", [request(access(0))], NOW)
     done = deployment.pipeline.activate(change(house=HOUSE))
-    assert done.sealed and number_of(done) == 2
+    assert done.sealed and done.in_use and number_of(done) == 2
     deployment.append("events-0", [request(access(1))], NOW)
     deployment.pipeline.stop()
     after = [leaf for leaf in data_leaves(deployment) if leaf.get("sequence") == 1]

@@ -113,7 +113,7 @@ def test_under_load_nothing_is_lost_and_each_event_is_judged_by_the_epoch_of_its
         more()
         for version in ("1", "2"):
             done = officer.activate(officer.write(house(version, "review" if version == "1" else "prohibited")))
-            assert done["sealed"]
+            assert done["sealed"] and done["in_use"]
             marks.append(time.time_ns())
             more()
     finally:
