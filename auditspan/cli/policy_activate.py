@@ -76,7 +76,7 @@ def adopt(
 ) -> None:
     """Adopt the proposals of a pack as company policy: from now on they govern. Sealed like every activation.
 
-    It ends with `auditspan policy withdraw adoptions.yaml`, which ends all adoptions, or by activating an
+    It ends with `auditspan policy withdraw adoptions.yaml …`, which ends all adoptions, or by activating an
     adoptions.yaml without it.
 
     \b
