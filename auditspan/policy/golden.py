@@ -1,8 +1,8 @@
 """Golden cases: facts and a date, and the determination that a person read out of the law before the rule was written.
 
 A file of them is YAML as ``data/golden.schema.json`` says. A case passes when all that it names comes out: the three
-outcomes, flag, ECCN, and, where it gives them, the rules that govern, the licence review policy, what a proposal says in
-shadow, and citations.
+outcomes, flag, ECCN, and, where it gives them, the rules that govern, the licence review policy, what a proposal says
+in shadow, and citations.
 """
 
 from __future__ import annotations
