@@ -404,6 +404,48 @@ WEIGHTS_PUBLISHED: Final = _define(
     "export_control.weights_published", "boolean", "opt-in", "Whether the weights are published.", _OURS
 )
 
+BREAK_GLASS_REASON: Final = _define(
+    "export_control.break_glass.reason",
+    "string",
+    "conditionally required",
+    "Why the action went on although enforcement would have refused it, in the words of who decided so.",
+    _OURS,
+    example="outage 4711, approved by the duty officer",
+)
+DECISION_OUTCOME: Final = _define(
+    "export_control.decision.outcome",
+    "string",
+    "conditionally required",
+    "Governing outcome of the decision that was asked for before the action, where its class is enforced.",
+    _OURS,
+    example="license_required",
+)
+DECISION_RULE_IDS: Final = _define(
+    "export_control.decision.rule_ids",
+    "string[]",
+    "conditionally required",
+    "Ids of the rules that governed that decision.",
+    _OURS,
+    example="us-ear/headquarters",
+)
+DECISION_EPOCH: Final = _define(
+    "export_control.decision.epoch",
+    "int",
+    "conditionally required",
+    "Number of the reference epoch under which that decision was made.",
+    _OURS,
+    example="4",
+)
+DECISION_FAILURE: Final = _define(
+    "export_control.decision.failure",
+    "string",
+    "conditionally required",
+    "Why no decision could be had before the action: `missing`, `stale`, `broken`, `timeout`, `unreachable`, "
+    "`denied`, `rejected`, `busy` or `fault`.",
+    _OURS,
+    example="timeout",
+)
+
 # Read for the determination alone: facts that nobody but the emitter can know.
 MOVEMENT: Final = _define(
     "export_control.movement",
@@ -663,6 +705,7 @@ READ_FOR_FACTS: Final[tuple[str, ...]] = (
     KNOWN_END_USES,
     KNOWN_VIOLATION,
     CERTIFICATIONS,
+    BREAK_GLASS_REASON,
 )
 """Attributes of a span that are read for the determination alone, whatever their type: one that cannot be read makes
 its fact unknown, and is no fault of the record. Not part of ``derive_v1``."""

@@ -17,6 +17,7 @@ from auditspan.canonical import JsonValue
 from auditspan.journal.contract import CONTROL_PARTITION, JournalUnavailable
 from auditspan.ledger.signer import Signer
 from auditspan.policy.reference import software
+from auditspan.policy.snapshot import confirm
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store, StoreUnavailable
 
@@ -25,7 +26,7 @@ from .checkpointer import Checkpointer
 from .control import Logs, open_logs, open_next_generation
 from .control_entries import ACTOR, ControlLog, heartbeat
 from .data_role import take_over
-from .epochs import activate, epoch_of, epochs, keep_artifacts, last_epoch
+from .epochs import activate, announce_epoch, epoch_of, epochs, keep_artifacts, last_epoch
 from .processor import LogProcessor
 from .role import Parts, Role
 from .signing import Signers, check_against_signed, journaled_checkpoints
@@ -216,6 +217,7 @@ class ControlRole(Role):
         self._drain(control)
         # What the first drain sealed may have been an epoch of another owner, journaled after this one began to look.
         control.context = replace(control.context, epoch=epoch_of(body))
+        self.insist(partial(announce_epoch, references, body, store))
 
     def _epoch(self, sealed: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         return activate(
@@ -239,6 +241,7 @@ class ControlRole(Role):
             try:
                 self._beat()
                 self._checkpointer.run_once()
+                confirm(self.parts.references.folder)
                 self._put_off = ""
                 if not self._finishing.is_set() and self._open_next(store, logs):
                     return True

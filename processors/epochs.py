@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +13,26 @@ from typing import Any
 
 from auditspan.canonical import JsonValue, canonical_json
 from auditspan.errors import AuditSpanError
+from auditspan.policy.errors import PolicyError
 from auditspan.policy.reference import Reference
+from auditspan.policy.snapshot import announce
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
 
 from .batch import Epoch
 
-__all__ = ["EpochUnavailable", "References", "activate", "epoch_of", "epochs", "keep_artifacts", "last_epoch"]
+__all__ = [
+    "EpochUnavailable",
+    "References",
+    "activate",
+    "announce_epoch",
+    "epoch_of",
+    "epochs",
+    "keep_artifacts",
+    "last_epoch",
+]
+
+_log = logging.getLogger(__name__)
 
 
 class EpochUnavailable(AuditSpanError):
@@ -155,3 +169,19 @@ def keep_artifacts(folder: Path, artifacts: Mapping[str, bytes]) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def announce_epoch(references: References, body: Mapping[str, Any], store: Store) -> None:
+    """Let those who decide before the act take up the epoch with this control body, which is sealed.
+
+    Its artifacts are kept beside it. Where this process cannot get them, another one's snapshot stays as it is.
+
+    Raises:
+        StoreUnavailable: the store cannot be read now.
+    """
+    try:
+        keep_artifacts(references.folder, _content_of(references.of(body, store)))
+    except (EpochUnavailable, PolicyError) as error:
+        _log.warning("Decisions before the act are not made under epoch %s here: %s", body["number"], error)
+        return
+    announce(references.folder, body)

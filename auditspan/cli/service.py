@@ -28,6 +28,7 @@ from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.keys import load_salt_key, load_signing_key, load_trust
 from auditspan.ledger.signer import Signer
 from auditspan.policy.reference import Reference
+from auditspan.policy.snapshot import Snapshot
 from auditspan.processors.memory import keep_buffers
 from auditspan.processors.pipeline import Pipeline
 from auditspan.processors.processor import BatchLimits
@@ -144,7 +145,9 @@ async def _serve(
         sql = sql_app(store.raw_reader, read_token, limits)
         await _start(stack, HttpServer(sql, sockets.sql))
         endpoints = {
-            **await serve_collectors(stack, admission, settings, sockets.otlp_http, health),
+            **await serve_collectors(
+                stack, admission, settings, sockets.otlp_http, Snapshot(directory.reference), health
+            ),
             "sql": f"http://{address_of(sockets.sql)}",
         }
         directory.write_endpoints(endpoints)

@@ -45,6 +45,7 @@ NOT_DECLARED: Final[Mapping[str, FactValue]] = {
     "known_end_uses": (),
     "known_violation": False,
     "certifications": (),
+    "break_glass": False,
 }
 """What is declared or known, and was not, is known not to have been: unlike a fact of the item or the place."""
 
@@ -111,6 +112,10 @@ class Declaration:
 
 def _boolean(value: Any, _: Countries) -> FactValue:
     return value if isinstance(value, bool) else None
+
+
+def _stated(value: Any, _: Countries) -> FactValue:
+    return True if isinstance(value, str) else None
 
 
 def _integer(value: Any, _: Countries) -> FactValue:
@@ -185,6 +190,7 @@ DECLARATIONS: Final[Mapping[str, Declaration]] = {
         (semconv.KNOWN_END_USES, "known_end_uses", _words),
         (semconv.KNOWN_VIOLATION, "known_violation", _boolean),
         (semconv.CERTIFICATIONS, "certifications", _words),
+        (semconv.BREAK_GLASS_REASON, "break_glass", _stated),
     )
 }
 """By attribute, in the order of the questions of a determination."""

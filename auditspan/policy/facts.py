@@ -169,6 +169,7 @@ _FACTS: Final = (
         "instance types table",
     ),
     Fact("declared_eccn", "string", "ECCN as the emitter declares it; `undeclared`", "export_control.eccn"),
+    Fact("declared_license", "string", "licence or exception relied on; `undeclared`", "export_control.license"),
     Fact(
         "available_in_us",
         "bool",
@@ -309,7 +310,16 @@ INTERVALS: Final[dict[str, tuple[str, str]]] = {
 }
 """Names that rules compare, with the two facts that bound them."""
 
-BASE_FACTS: Final[dict[str, Fact]] = {fact.name: fact for fact in _FACTS} | {
+_ENFORCEMENT_FACTS: Final = (
+    Fact(
+        "break_glass",
+        "bool",
+        "the action went on although a refusal, or the want of a decision, stood against it",
+        "export_control.break_glass.reason",
+    ),
+)
+
+BASE_FACTS: Final[dict[str, Fact]] = {fact.name: fact for fact in (*_FACTS, *_ENFORCEMENT_FACTS)} | {
     name: Fact(name, "strings", f"Country Groups of `{country}` at the rule time", "country groups table")
     for name, country in GROUP_FACTS.items()
 }

@@ -122,6 +122,7 @@ def _spread(rows: list[dict[str, Any]], codes: npt.NDArray[np.int64]) -> pa.Tabl
         "rule_ids": [],
         "citations": [],
         "why": None,
+        "missing_facts": [],
     }
     table = pa.Table.from_pylist([*rows, nothing], schema=_PLAIN)
     taken = table.take(pa.array(np.where(codes < 0, len(rows), codes)))
@@ -145,7 +146,7 @@ _PLAIN: Final = pa.schema(
 def _judged(document: bytes) -> dict[str, Any]:
     """What a header takes from a facts document; from one that cannot be read, nothing but the document itself."""
     row: dict[str, Any] = {"facts": document, "governing": None, "flagged": False, "destination": None, "eccn": None}
-    row |= {"rule_ids": [], "citations": [], "why": None}
+    row |= {"rule_ids": [], "citations": [], "why": None, "missing_facts": []}
     try:
         said = json.loads(document)
         both = said.get("both", [said])

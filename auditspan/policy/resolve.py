@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,13 +21,15 @@ from auditspan import semconv
 from auditspan.canonical import LARGEST_INTEGER
 from auditspan.otlp.columns import DECLARED
 from auditspan.otlp.values import key_values
-from auditspan.policy.accelerators import Accelerator
-from auditspan.policy.addresses import AddressCountry
-from auditspan.policy.countries import Place
-from auditspan.policy.declarations import DECLARATIONS, NO_PERSON, NOT_DECLARED, complete, declared, exaoperations
-from auditspan.policy.facts import UNDECLARED, FactSet, FactValue
-from auditspan.policy.parties import Party, party_facts
-from auditspan.policy.reference import Reference
+
+from .accelerator_names import is_part
+from .accelerators import Accelerator
+from .addresses import AddressCountry
+from .countries import Place
+from .declarations import DECLARATIONS, NO_PERSON, NOT_DECLARED, complete, declared, exaoperations
+from .facts import UNDECLARED, FactSet, FactValue
+from .parties import Party, party_facts
+from .reference import Reference
 
 __all__ = ["Aspect", "Codes", "Resolver"]
 
@@ -88,17 +90,18 @@ class Aspect:
     def codes(self, spans: pa.Table) -> Codes:
         """The number of each row's meaning."""
         if self.column not in spans.column_names:
-            return np.full(spans.num_rows, self._number(None), dtype=np.int64)
+            return np.full(spans.num_rows, self.number(None), dtype=np.int64)
         array = _dictionary(spans.column(self.column))
         indices = array.indices.fill_null(len(array.dictionary)).to_numpy(zero_copy_only=False).astype(np.int64)
         used, inverse = _distinct(indices, len(array.dictionary) + 1)
         values = array.dictionary.take(pa.array(used[used < len(array.dictionary)])).to_pylist()
-        numbers = [self._number(value) for value in values]
+        numbers = [self.number(value) for value in values]
         if len(used) > len(values):
-            numbers.append(self._number(None))
+            numbers.append(self.number(None))
         return np.array(numbers, dtype=np.int64)[inverse]
 
-    def _number(self, value: Any) -> int:
+    def number(self, value: Any) -> int:
+        """The number of what one value means."""
         known = self._of_value.get(value)
         if known is None:
             meaning = self._meaning(value)
@@ -148,6 +151,10 @@ class Resolver:
     def codes(self, spans: pa.Table) -> list[Codes]:
         """One array of numbers for each aspect."""
         return [aspect.codes(spans) for aspect in self.aspects]
+
+    def of_record(self, values: Mapping[str, Any]) -> tuple[int, ...]:
+        """The same for one record that is no row: ``values`` by column, of the columns' types."""
+        return tuple(aspect.number(values.get(aspect.column)) for aspect in self.aspects)
 
     def forget_when_large(self) -> bool:
         """Bounds memory: forgets all numbers once one aspect remembers too much. True when it did."""
@@ -272,7 +279,8 @@ class Resolver:
         if value is None:
             return None
         found = self._reference.accelerators.named(value)
-        return _UNRESOLVED if found is None else _Hardware(found.model, found, None)
+        # A MIG instance or a time-sliced share: the quantity counts fractions of accelerators.
+        return _UNRESOLVED if found is None else _Hardware(found.model, found, 0 if is_part(value) else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,8 +384,12 @@ def _hardware(evidence: _Evidence) -> list[_Hardware | None]:
     model = evidence.model
     found: list[_Hardware | None] = []
     if model is not None:
-        per_unit = instances[0].per_unit if len(instances) == 1 and instances[0] else None
-        found.append(_Hardware(model.name, model.specification, per_unit) if isinstance(model, _Hardware) else None)
+        of_instance = instances[0].per_unit if len(instances) == 1 and instances[0] else None
+        found.append(
+            _Hardware(model.name, model.specification, model.per_unit if of_instance is None else of_instance)
+            if isinstance(model, _Hardware)
+            else None
+        )
     found += [instance for instance in instances if instance not in found]
     return found
 
