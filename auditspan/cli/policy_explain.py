@@ -229,7 +229,7 @@ def show(argument: Argument, notes: list[str]) -> None:
         f"  by text    {_words(verdict.text)}\n"
         f"  enforced   {_words(verdict.enforced)}\n"
         f"  governing  {_words(verdict.governing)}\n"
-        f"  ECCN       {verdict.eccn or 'undetermined'}"
+        f"  ECCN       {verdict.eccn or ('undetermined' if argument.possible_eccns else 'none')}"
     )
     for number, step in enumerate(argument.steps, 1):
         console.print()

@@ -50,6 +50,11 @@ _ITEM_FACTS: Final = (
     "added_permille", "weights_published", "us_origin_training_data", "us_origin_weights", "us_origin_compute",
     "available_in_us", "quantity", "accelerators_per_unit",
 )  # fmt: skip
+_UNNAMED: Final = {
+    "actor_party": "an actor not named",
+    "end_user_party": "an end user not named",
+    "exporter": "an exporter not named",
+}
 _SPACE: Final = re.compile(r"\s+")
 _STATUS_WORDS: Final = {"secondary": "rests on a secondary source", "unverified": "not verified"}
 OUTCOME_WORDS: Final[dict[Outcome, str]] = {
@@ -59,6 +64,8 @@ OUTCOME_WORDS: Final[dict[Outcome, str]] = {
     "license_required": "licence required",
     "prohibited": "prohibited",
 }
+_THOUSANDTHS: Final = frozenset({"performance_density", "memory_bandwidth_density"})
+_EXA: Final = frozenset({"training_exaoperations", "added_exaoperations"})
 _AUTHORITY_WORDS: Final = {
     "law": "law",
     "enforcement_policy": "enforcement policy",
@@ -85,6 +92,7 @@ class Argument:
         at: the rule time in Washington.
         steps: one for each of `QUESTIONS`, in order.
         missing_facts: facts that are not known, and leave open whether a rule applies; sorted.
+        possible_eccns: those that cannot be excluded.
         statuses: what of it is not verified at its source.
         why: the paragraph that the log keeps.
     """
@@ -95,6 +103,7 @@ class Argument:
     rules: tuple[dict[str, Any], ...]
     citations: tuple[str, ...]
     missing_facts: tuple[str, ...]
+    possible_eccns: tuple[str, ...]
     statuses: tuple[str, ...]
     why: str
 
@@ -111,6 +120,7 @@ class Argument:
             "governing": verdict.governing,
             "flagged": verdict.flagged,
             "eccn": verdict.eccn,
+            "possible_eccns": list(self.possible_eccns),
             "rule_ids": list(self.determination.rule_ids),
             "rules": list(self.rules),
             "citations": list(self.citations),
@@ -158,7 +168,8 @@ class _Wording(Explainer):
     def explanation(self, entry: Entry, values: Mapping[str, FactValue]) -> str:
         """What a rule says of the facts; of one that could apply, what is not known."""
         if entry.certain:
-            return _SPACE.sub(" ", self._fill(entry.rule.explanation, values)).strip()
+            said = _SPACE.sub(" ", self._fill(entry.rule.explanation, values)).strip()
+            return said[:1].upper() + said[1:]
         missing = ", ".join(name.replace("_", " ") for name in sorted(self.missing(entry, values)))
         because = f"unknown: {missing}" if missing else "it cannot be told from what is known"
         return f"It cannot be excluded that this rule applies: {entry.rule.title} ({because})."
@@ -166,6 +177,12 @@ class _Wording(Explainer):
     def missing(self, entry: Entry, values: Mapping[str, FactValue]) -> frozenset[str]:
         """Facts that a rule rests on and that are not known."""
         return self._rests_on(entry.rule.reads) - GROUP_FACTS.keys() - values.keys()
+
+    def _render(self, name: str, values: Mapping[str, FactValue], unknown: str = "unknown") -> str:
+        """As the log's explanation, but that a party without a name is one in a sentence."""
+        if name in _UNNAMED and values.get(name) is None:
+            return _UNNAMED[name]
+        return super()._render(name, values, unknown)
 
     def rests_on_groups(self, determination: Determination) -> bool:
         """Whether a rule that governs rests on Country Groups."""
@@ -207,6 +224,7 @@ class _Arguing:
             tuple(self._rule(entry) for entry in self._verdict.entries),
             self._explainer.citations(self._determination),
             tuple(sorted(missing)),
+            tuple(self._possible_eccns()),
             tuple(self._statuses()),
             self._explainer.why(self._determination),
         )
@@ -232,15 +250,7 @@ class _Arguing:
         held = [one for one in self._verdict.definitions if one.eccn is not None]
         for definition in held:
             yield f"{definition.eccn}: {definition.title} {self._source(definition)}"
-        undecided = sorted(
-            {
-                one.eccn
-                for one in self._reference.packs.definitions
-                if one.eccn is not None
-                and one.window.covers(self._determination.rule_time)
-                and self._verdict.defined.get(one.fact) is None
-            }
-        )
+        undecided = self._possible_eccns()
         if undecided:
             yield f"It cannot be told whether it is {' or '.join(undecided)}: {self._too_little(undecided)}"
         if self._verdict.eccn is not None:
@@ -251,10 +261,22 @@ class _Arguing:
             yield "The ECCN is undetermined."
         yield from self._rules_of(CLASSIFICATION)
 
-    def _too_little(self, eccns: Collection[str | None]) -> str:
+    def _possible_eccns(self) -> list[str]:
+        """ECCNs that cannot be excluded."""
+        return sorted(
+            {
+                one.eccn
+                for one in self._reference.packs.definitions
+                if one.eccn is not None
+                and one.window.covers(self._determination.rule_time)
+                and self._verdict.defined.get(one.fact) is None
+            }
+        )
+
+    def _too_little(self, eccns: Collection[str]) -> str:
         reads: set[str] = set()
         for one in self._reference.packs.definitions:
-            if one.eccn in eccns:
+            if one.eccn is not None and one.eccn in eccns:
                 reads |= one.reads
         missing = sorted(reads & BASE_FACTS.keys() - self._values.keys())
         near = [name for name, (low, high) in INTERVALS.items() if self._values.get(low) != self._values.get(high)]
@@ -298,7 +320,7 @@ class _Arguing:
 
     def _party(self, role: str, who: str) -> str:
         party = self._values.get(f"{role}_party")
-        name = f" {self._explainer.party(party)}" if party else ""
+        name = f", {self._explainer.party(party)}" if party else ""
         places = []
         for fact, words in (
             (f"{role}_country", "headquarters in"),
@@ -329,11 +351,11 @@ class _Arguing:
     def _lists(self) -> Iterable[str]:
         listings = self._values.get("end_user_listings")
         if isinstance(listings, tuple):
-            yield f"The end user stands on: {', '.join(listings) or 'no list, as it is stated'}."
+            yield f"The end user stands on: {', '.join(listings) or 'no list, as far as is stated'}."
         else:
             yield "On which lists the end user stands is not known."
         owned = self._values.get("listed_ownership")
-        if owned is not None:
+        if owned:
             yield f"Listed parties own {owned} per cent of it together."
         yield from self._rules_of(LISTS)
 
@@ -357,14 +379,16 @@ class _Arguing:
         uppers = {high for _, high in ends.values()}
         for name in names:
             value = self._values.get(name)
-            if value is None or name in uppers or value == UNDECLARED:
+            unsaid = value == UNDECLARED or self._determination.facts.known_by.get(name) == "absent"
+            if value is None or name in uppers or unsaid:
                 continue
             if name not in ends:
-                yield f"{_words(name)} {_said(value)}"
+                yield f"{_words(name)} {_said(name, value)}"
                 continue
             whole, high = ends[name]
             most = self._values.get(high)
-            yield f"{_words(whole)} {value}" if most == value else f"{_words(whole)} {value} to {_said(most)}"
+            limits = "" if most == value else f" to {_said(whole, most)}"
+            yield f"{_words(whole)} {_said(whole, value)}{limits}"
 
     def _rules_of(self, question: str) -> tuple[str, ...]:
         return tuple(self._entry(entry) for entry in self._by_question[question])
@@ -431,18 +455,25 @@ def _words(name: str) -> str:
     words = name.replace("_", " ")
     return {
         "tpp": "TPP",
-        "performance density": "performance density in thousandths",
-        "training exaoperations": "training operations in 10^18",
+        "training exaoperations": "training operations",
+        "added exaoperations": "added operations",
+        "item kind": "kind",
+        "available in us": "sold in the United States:",
         "dram bandwidth": "DRAM bandwidth in GB/s",
         "interconnect bandwidth": "transfer rate in GB/s",
     }.get(words, words)
 
 
-def _said(value: FactValue) -> str:
+def _said(name: str, value: FactValue) -> str:
     if value is None:
-        return "a greatest unknown"
+        return "unknown"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ", ".join(value) or "none"
-    return str(value)
+    if isinstance(value, int) and name in _THOUSANDTHS:
+        return f"{value // 1000}.{value % 1000:03}".rstrip("0").rstrip(".")
+    if isinstance(value, int) and name in _EXA:
+        mantissa, _, exponent = f"{value * 10**18:.3e}".partition("e+")
+        return f"{mantissa.rstrip('0').rstrip('.')} × 10^{int(exponent)}" if value else "below 10^18"
+    return str(value).replace("_", " ") if name == "item_kind" else str(value)

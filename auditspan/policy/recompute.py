@@ -129,7 +129,7 @@ class Recomputer:
         undeclared = {name: value for name, value in stored["facts"].items() if name not in values}
         document["facts"] = {name: value for name, value in values.items() if name in names} | undeclared
         document["known_by"] = {name: how for name, how in known_by.items() if name in names} | {
-            name: how for name, how in stored["known_by"].items() if name in undeclared
+            name: how for name, how in stored["known_by"].items() if name not in values
         }
         return document
 
@@ -167,9 +167,9 @@ def _singles(document: bytes) -> list[dict[str, Any]]:
 def _facts(document: Mapping[str, Any], follows: frozenset[str] | set[str]) -> FactSet:
     facts = FactSet()
     for name, value in document["facts"].items():
-        if name not in follows:
-            known_by = document["known_by"].get(name, "")
-            facts.put(name, tuple(value) if isinstance(value, list) else value, known_by)
+        if name not in follows and value is not None:
+            facts.values[name] = tuple(value) if isinstance(value, list) else value
+    facts.known_by.update({name: how for name, how in document["known_by"].items() if name in facts.values})
     return facts
 
 

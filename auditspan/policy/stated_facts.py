@@ -54,6 +54,24 @@ ALIASES: Final[Mapping[str, str]] = {
 }
 """Other names of facts."""
 
+_OTHER_NAMES: Final = {
+    "usa": "US",
+    "unitedstatesofamerica": "US",
+    "uk": "GB",
+    "greatbritain": "GB",
+    "uae": "AE",
+    "prc": "CN",
+    "peoplesrepublicofchina": "CN",
+    "mainlandchina": "CN",
+    "southkorea": "KR",
+    "republicofkorea": "KR",
+    "northkorea": "KP",
+    "dprk": "KP",
+    "russianfederation": "RU",
+    "macao": "MO",
+}
+"""Of countries, beside those of the table."""
+
 _OPERATIONS: Final = frozenset({"training_operations", "added_operations"})
 """Given in operations; the fact counts 10^18 of them."""
 
@@ -140,7 +158,7 @@ class _Reader:
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
         self._countries = reference.countries
-        self._codes = {_plain(name): code for code, name in reference.countries.names.items()}
+        self._codes = {_plain(name): code for code, name in reference.countries.names.items()} | _OTHER_NAMES
         self._terms = {definition.fact for definition in reference.packs.definitions}
         self.notes: list[str] = []
 
@@ -210,8 +228,8 @@ class _Reader:
                 if isinstance(value, str) and value.strip().lower() in _WORDS:
                     return _WORDS[value.strip().lower()]
             case "strings":
-                items = [value] if isinstance(value, str) else value
-                if isinstance(items, list) and all(isinstance(item, str) for item in items):
+                items = [value] if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else None
+                if items is not None and all(isinstance(item, str) for item in items):
                     return self._places(fact, items) if _PLACE.search(fact.name) else items
             case "string":
                 if isinstance(value, str) and value and _PLACE.search(fact.name):
@@ -303,4 +321,4 @@ def _exaoperations(key: str, value: Any) -> Any:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z]+", " ", name.casefold()).strip()
+    return re.sub(r"[^a-z]+", "", name.casefold())
