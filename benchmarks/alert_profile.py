@@ -79,7 +79,7 @@ class Profile:
             f"{self.new_customers_a_day} new customers a day call before the registry knows them, "
             f"{self.strangers_a_day} credentials a day stay unknown.",
             f"Floods of fresh credentials, a call each: {floods}.",
-            f"The destination of {self.unplaced[1]:.0%} of the calls of {self.unplaced[0]:.0%} of the parties is unknown, "
+            f"Of the calls of {self.unplaced[0]:.0%} of the parties, {self.unplaced[1]:.0%} have no known destination; "
             f"{_SHARES[-1]:.0%} of the parties are in China, and {self.kinds[ROAMING]:.2%} of calls come from there.",
             f"Accelerators are provisioned in {self.kinds[PROVISION]:.2%} of calls, of an unknown model in "
             f"{self.kinds[UNKNOWN_CHIP]:.2%}; weights move in {self.kinds[WEIGHTS]:.2%}; a clock is a month off in "
