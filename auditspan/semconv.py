@@ -404,6 +404,234 @@ WEIGHTS_PUBLISHED: Final = _define(
     "export_control.weights_published", "boolean", "opt-in", "Whether the weights are published.", _OURS
 )
 
+BREAK_GLASS_REASON: Final = _define(
+    "export_control.break_glass.reason",
+    "string",
+    "conditionally required",
+    "Why the action went on although enforcement would have refused it, in the words of who decided so.",
+    _OURS,
+    example="outage 4711, approved by the duty officer",
+)
+DECISION_OUTCOME: Final = _define(
+    "export_control.decision.outcome",
+    "string",
+    "conditionally required",
+    "Governing outcome of the decision that was asked for before the action, where its class is enforced.",
+    _OURS,
+    example="license_required",
+)
+DECISION_RULE_IDS: Final = _define(
+    "export_control.decision.rule_ids",
+    "string[]",
+    "conditionally required",
+    "Ids of the rules that governed that decision.",
+    _OURS,
+    example="us-ear/headquarters",
+)
+DECISION_EPOCH: Final = _define(
+    "export_control.decision.epoch",
+    "int",
+    "conditionally required",
+    "Number of the reference epoch under which that decision was made.",
+    _OURS,
+    example="4",
+)
+DECISION_FAILURE: Final = _define(
+    "export_control.decision.failure",
+    "string",
+    "conditionally required",
+    "Why no decision could be had before the action: `missing`, `stale`, `broken`, `timeout`, `unreachable`, "
+    "`denied`, `rejected`, `busy` or `fault`.",
+    _OURS,
+    example="timeout",
+)
+
+# Read for the determination alone: facts that nobody but the emitter can know.
+MOVEMENT: Final = _define(
+    "export_control.movement",
+    "string",
+    "opt-in",
+    "`export`, `reexport`, `transfer_in_country`, `domestic` or `transit`; follows from origin and destination where "
+    "it is left out.",
+    _OURS,
+)
+ORIGIN_COUNTRY: Final = _define(
+    "export_control.origin.country",
+    "string",
+    "opt-in",
+    "ISO 3166-1 alpha-2 code of where the item is sent from.",
+    _OURS,
+)
+TRANSIT_COUNTRIES: Final = _define(
+    "export_control.transit.countries",
+    "string[]",
+    "opt-in",
+    "Countries that the item passes through, by code.",
+    _OURS,
+)
+LADING_TIME: Final = _define(
+    "export_control.lading_time",
+    "string",
+    "opt-in",
+    "Day or time at which the goods were laden, ISO 8601; savings clauses turn on it.",
+    _OURS,
+)
+US_ORIGIN: Final = _define(
+    "export_control.us_origin",
+    "boolean",
+    "opt-in",
+    "Made in, or located in, the United States (15 CFR 734.3).",
+    _OURS,
+)
+US_CONTENT: Final = _define(
+    "export_control.us_content",
+    "int",
+    "opt-in",
+    "Controlled content of US origin in a foreign-made item, in thousandths of its value (15 CFR 734.4).",
+    _OURS,
+)
+FOREIGN_DIRECT_PRODUCT: Final = _define(
+    "export_control.foreign_direct_product",
+    "boolean",
+    "opt-in",
+    "Direct product of US technology or software (15 CFR 734.9).",
+    _OURS,
+)
+ITAR: Final = _define(
+    "export_control.itar",
+    "boolean",
+    "opt-in",
+    "Whether the item is under the ITAR (22 CFR 121).",
+    _OURS,
+)
+END_TO_END_ENCRYPTED: Final = _define(
+    "export_control.end_to_end_encrypted",
+    "boolean",
+    "opt-in",
+    "Encrypted end to end by the means of 15 CFR 734.18(a)(5).",
+    _OURS,
+)
+STORAGE_COUNTRY: Final = _define(
+    "export_control.storage.country",
+    "string",
+    "opt-in",
+    "Where encrypted data are stored on purpose.",
+    _OURS,
+)
+ITEM_FORM: Final = _define(
+    "export_control.item_form",
+    "string",
+    "opt-in",
+    "`integrated_circuit` or `computer`.",
+    _OURS,
+)
+AVAILABLE_IN_US: Final = _define(
+    "export_control.available_in_us",
+    "boolean",
+    "opt-in",
+    "Commercially available in the United States (91 FR 1684).",
+    _OURS,
+)
+MODEL_NAME: Final = _define(
+    "export_control.model",
+    "string",
+    "opt-in",
+    "Name of the model that is moved, as a directive would name it.",
+    _OURS,
+)
+DERIVATIVE: Final = _define(
+    "export_control.derivative",
+    "boolean",
+    "opt-in",
+    "The model was made by training another model further (note to 4E091).",
+    _OURS,
+)
+ADDED_OPERATIONS: Final = _define(
+    "export_control.added_operations",
+    "string",
+    "opt-in",
+    "Operations added to the model it derives from, such as `3e25`.",
+    _OURS,
+)
+ADDED_PERMILLE: Final = _define(
+    "export_control.added_operations.permille",
+    "int",
+    "opt-in",
+    "The same in thousandths of the operations of the model it derives from.",
+    _OURS,
+)
+SYNTHETIC_DATA: Final = _define(
+    "export_control.synthetic_data.permille",
+    "int",
+    "opt-in",
+    "Share of the training operations on unpublished data of one generator, in thousandths (note to 4E091).",
+    _OURS,
+)
+US_ORIGIN_TRAINING_DATA: Final = _define(
+    "provenance.us_origin.training_data",
+    "boolean",
+    "opt-in",
+    "The model incorporates training data of US origin.",
+    _OURS,
+)
+US_ORIGIN_WEIGHTS: Final = _define(
+    "provenance.us_origin.weights",
+    "boolean",
+    "opt-in",
+    "The model incorporates weights of US origin.",
+    _OURS,
+)
+US_ORIGIN_COMPUTE: Final = _define(
+    "provenance.us_origin.compute",
+    "boolean",
+    "opt-in",
+    "The model was trained on compute of US origin.",
+    _OURS,
+)
+ACTOR_NATIONALITY: Final = _define(
+    "export_control.actor.nationality",
+    "string",
+    "opt-in",
+    "Country of the most recent citizenship or permanent residency of the person who acts (15 CFR 734.13(b)).",
+    _OURS,
+)
+END_USER_NATIONALITY: Final = _define(
+    "export_control.end_user.nationality",
+    "string",
+    "opt-in",
+    "The same of the person who receives.",
+    _OURS,
+)
+CHINESE_RELATIONS: Final = _define(
+    "export_control.chinese_relations",
+    "string[]",
+    "opt-in",
+    "How the supply chain is tied to Chinese parties: `supplier`, `reseller`, `forwarder`, `financier`, `colocation`.",
+    _OURS,
+)
+KNOWN_END_USES: Final = _define(
+    "export_control.known_end_uses",
+    "string[]",
+    "opt-in",
+    "End uses that the exporter knows of, such as `military`, `nuclear`, `supercomputer`.",
+    _OURS,
+)
+KNOWN_VIOLATION: Final = _define(
+    "export_control.known_violation",
+    "boolean",
+    "opt-in",
+    "It is known that a violation has occurred or is about to (15 CFR 736.2(b)(10)).",
+    _OURS,
+)
+CERTIFICATIONS: Final = _define(
+    "export_control.certifications",
+    "string[]",
+    "opt-in",
+    "Certifications made under 91 FR 1684: `parameters`, `us_orders`, `aggregate_share`, `end_use`, "
+    "`know_your_customer`, `laboratory_test`.",
+    _OURS,
+)
+
 READ_FROM_SPAN: Final[dict[str, Type]] = {
     name: ATTRIBUTES[name].type
     for name in (
@@ -449,3 +677,35 @@ READ_FROM_RESOURCE: Final[dict[str, Type]] = {
 
 Part of ``derive_v1``: frozen.
 """
+
+READ_FOR_FACTS: Final[tuple[str, ...]] = (
+    MOVEMENT,
+    ORIGIN_COUNTRY,
+    TRANSIT_COUNTRIES,
+    LADING_TIME,
+    US_ORIGIN,
+    US_CONTENT,
+    FOREIGN_DIRECT_PRODUCT,
+    ITAR,
+    END_TO_END_ENCRYPTED,
+    STORAGE_COUNTRY,
+    ITEM_FORM,
+    AVAILABLE_IN_US,
+    MODEL_NAME,
+    DERIVATIVE,
+    ADDED_OPERATIONS,
+    ADDED_PERMILLE,
+    SYNTHETIC_DATA,
+    US_ORIGIN_TRAINING_DATA,
+    US_ORIGIN_WEIGHTS,
+    US_ORIGIN_COMPUTE,
+    ACTOR_NATIONALITY,
+    END_USER_NATIONALITY,
+    CHINESE_RELATIONS,
+    KNOWN_END_USES,
+    KNOWN_VIOLATION,
+    CERTIFICATIONS,
+    BREAK_GLASS_REASON,
+)
+"""Attributes of a span that are read for the determination alone, whatever their type: one that cannot be read makes
+its fact unknown, and is no fault of the record. Not part of ``derive_v1``."""

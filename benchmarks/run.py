@@ -72,6 +72,12 @@ def _flagged_latency(found: dict[str, Any]) -> Iterator[Row]:
         )
 
 
+def _decide(found: dict[str, Any]) -> Iterator[Row]:
+    for name, each in found["figures"].items():
+        yield Row(f"decide, {name}, p50", each["p50_ms"], unit=" ms")
+        yield Row(f"decide, {name}, p99", each["p99_ms"], each["target_ms"], limit=True, unit=" ms", pace=found["pace"])
+
+
 def _kafka(found: dict[str, Any]) -> Iterator[Row]:
     for each in found["rows"]:
         yield Row(**each)
@@ -82,6 +88,7 @@ BENCHMARKS = (
     Benchmark("asgi_hook", ["--requests", "200", "--rounds", "3"], _asgi_hook),
     Benchmark("evidence", ["--events", "60000"], _evidence),
     Benchmark("flagged_latency", ["--rate", "50", "--seconds", "8", "--preload", "20000"], _flagged_latency),
+    Benchmark("decide", ["--questions", "500"], _decide),
     Benchmark("kafka", ["--quick"], _kafka),
 )
 

@@ -152,7 +152,7 @@ class Admission:
         self.metrics.received_requests.labels(transport).inc()
         self.metrics.requests_in_progress.inc()
         try:
-            sender = self._authenticate(authorization, peer)
+            sender = self.authenticate(authorization, peer)
             with self._capacity.slot() as slot:
                 full = self._disk.refusal()
                 if full is not None:
@@ -174,7 +174,12 @@ class Admission:
         reasons = [reason for reason in (self._disk.refusal(), await self._probe()) if reason is not None]
         return reasons
 
-    def _authenticate(self, authorization: str | None, peer: str | None) -> Sender:
+    def authenticate(self, authorization: str | None, peer: str | None) -> Sender:
+        """Who the credential is of, whatever is asked.
+
+        Raises:
+            Refused: nobody's, or the tokens cannot be checked.
+        """
         if authorization is None and self.limits.allow_anonymous_loopback and _is_loopback(peer):
             return Sender(ANONYMOUS, "none")
         scheme, _, token = (authorization or "").strip().partition(" ")

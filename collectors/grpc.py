@@ -20,6 +20,8 @@ from auditspan.errors import AuditSpanError
 
 from .admission import Admission, Received
 from .capacity import Slot
+from .decide_grpc import decision_handler
+from .deciding import Deciding
 from .outcome import RETRY_AFTER_SECONDS, Outcome, Refusal, Refused
 
 __all__ = ["GrpcServer", "serve_grpc"]
@@ -40,8 +42,8 @@ class GrpcServer:
         await self.server.stop(grace)
 
 
-async def serve_grpc(admission: Admission, host: str, port: int) -> GrpcServer:
-    """Serve OTLP/gRPC without TLS on ``host``; port 0 takes a free one.
+async def serve_grpc(admission: Admission, host: str, port: int, deciding: Deciding | None = None) -> GrpcServer:
+    """Serve OTLP/gRPC, and `decide_grpc` with ``deciding``, without TLS on ``host``; port 0 takes a free one.
 
     Raises:
         AuditSpanError: the address cannot be listened on.
@@ -59,6 +61,8 @@ async def serve_grpc(admission: Admission, host: str, port: int) -> GrpcServer:
     # Neither is given a serializer: requests are framed and journaled as the bytes that came.
     handler = grpc.stream_unary_rpc_method_handler(_Service(admission).export)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {"Export": handler}),))
+    if deciding is not None:
+        server.add_generic_rpc_handlers((decision_handler(deciding, _authorization, _peer),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = server.add_insecure_port(address)

@@ -16,6 +16,8 @@ from starlette.routing import Route
 
 from .admission import Admission, Media, Received
 from .capacity import Slot
+from .decide_http import decide
+from .deciding import Deciding
 from .encoding import CONTENT_ENCODINGS
 from .outcome import RETRY_AFTER_SECONDS, Outcome, Refusal, Refused
 
@@ -25,12 +27,13 @@ Health = Callable[[], Sequence[str]]
 """Says why the rest of the pipeline cannot do its work; empty when it can. Must not block."""
 
 
-def http_app(admission: Admission, health: Health = tuple) -> Starlette:
-    """The application: ``POST /v1/traces``, ``GET /livez``, ``/readyz``, ``/metrics``.
+def http_app(admission: Admission, health: Health = tuple, deciding: Deciding | None = None) -> Starlette:
+    """The application: ``POST /v1/traces``, ``POST /v1/decide``, ``GET /livez``, ``/readyz``, ``/metrics``.
 
     Args:
         admission: decides about requests.
         health: what besides the journal and the disk makes ``/readyz`` red.
+        deciding: answers ``/v1/decide``, which is not there without.
     """
 
     async def traces(request: Request) -> Response:
@@ -48,8 +51,13 @@ def http_app(admission: Admission, health: Health = tuple) -> Starlette:
         text = await asyncio.to_thread(generate_latest, admission.metrics.registry)
         return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
+    async def decisions(request: Request) -> Response:
+        assert deciding is not None
+        return await decide(deciding, request)
+
     return Starlette(
         routes=[
+            *([Route("/v1/decide", decisions, methods=["POST"])] if deciding is not None else []),
             Route("/v1/traces", traces, methods=["POST"]),
             Route("/livez", live),
             Route("/readyz", ready),

@@ -16,6 +16,10 @@
 A transfer or provision writes an intent (``audit.outcome`` = ``started``) before the block runs and an outcome after
 it, which names the intent in ``audit.intent.id``. What the block raises is recorded as a failure and raised on,
 unchanged. For a ``fail_closed`` class the block does not run when its intent cannot be recorded: ``AuditRefused``.
+
+Where the class is enforced (``AUDITSPAN_ENFORCE``), the rules in force are asked first, and the block does not run when
+they say no: ``ExportRefused``, recorded as ``denied``. ``with audit.break_glass("reason"):`` lets it run all the same,
+and what was let through is flagged.
 """
 
 from __future__ import annotations
@@ -29,10 +33,22 @@ from typing import Literal, Self
 from .. import semconv
 from ..semconv import EventClass, Outcome
 from .encode import Attributes, AttributeValue, Parent
+from .enforcement.break_glass import break_glass
+from .enforcement.enforcer import ExportRefused, permit
 from .recorder import AuditRefused, Recorder, RecordId, get_recorder
 from .settings import Mode
 
-__all__ = ["Action", "AuditRefused", "action", "provision", "record", "record_async", "transfer"]
+__all__ = [
+    "Action",
+    "AuditRefused",
+    "ExportRefused",
+    "action",
+    "break_glass",
+    "provision",
+    "record",
+    "record_async",
+    "transfer",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -126,8 +142,28 @@ class Action:
         # The action has happened: refusing it now would only hide its result. The intent stands without an outcome.
         _log.error("The outcome of a %s could not be recorded: %s", self._class, error)
 
+    def _permit(self) -> None:
+        """Ask whether it may happen; a refusal is recorded by the caller."""
+        self._attributes |= permit(self._class, self._attributes, self._recorder)
+
+    def _denied(self, refusal: ExportRefused) -> dict[str, AttributeValue]:
+        return {**self._attributes, **refusal.attributes, semconv.AUDIT_OUTCOME: Outcome.DENIED.value}
+
     def __enter__(self) -> Self:
-        """Write the intent; raises ``AuditRefused`` as ``Recorder.record`` does."""
+        """Ask where the class is enforced, and write the intent.
+
+        Raises:
+            ExportRefused: it may not happen.
+            AuditRefused: as ``Recorder.record`` does.
+        """
+        try:
+            self._permit()
+        except ExportRefused as refusal:
+            try:
+                self._recorder.record(self._class, self._denied(refusal), mode=self._mode)
+            except AuditRefused as unrecorded:
+                _log.error("The refusal of a %s could not be recorded: %s", self._class, unrecorded)
+            raise
         self.intent_id = self._recorder.record(self._class, self._intent(), mode=self._mode)
         return self
 
@@ -142,6 +178,14 @@ class Action:
 
     async def __aenter__(self) -> Self:
         """As ``__enter__``, off the event loop."""
+        try:
+            await asyncio.to_thread(self._permit)
+        except ExportRefused as refusal:
+            try:
+                await self._recorder.record_async(self._class, self._denied(refusal), mode=self._mode)
+            except AuditRefused as unrecorded:
+                _log.error("The refusal of a %s could not be recorded: %s", self._class, unrecorded)
+            raise
         self.intent_id = await self._recorder.record_async(self._class, self._intent(), mode=self._mode)
         return self
 

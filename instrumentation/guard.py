@@ -14,7 +14,16 @@ from typing import Final, ParamSpec, TypeVar
 from .faults import FAULTS, note_fault
 from .recorder import AuditRefused, Recorder, get_recorder
 
-__all__ = ["FAULTS", "guarded", "note_fault", "note_loss", "recognised", "refuse_after_fault", "refuses"]
+__all__ = [
+    "FAULTS",
+    "closes",
+    "guarded",
+    "note_fault",
+    "note_loss",
+    "recognised",
+    "refuse_after_fault",
+    "refuses",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,6 +53,18 @@ def refuses(event_class: str, recorder: Recorder | None = None) -> bool:
         note_fault("settings", error)
         named = os.environ.get("AUDITSPAN_FAIL_CLOSED", "").split(",")
         return event_class in {name.strip() for name in named}
+
+
+def closes(event_class: str, recorder: Recorder | None = None) -> bool:
+    """Whether this class is enforced and no decision means no action, also when the recorder cannot be had."""
+    try:
+        used = recorder or get_recorder()
+        return used.enabled and used.settings.enforcement.closes(event_class)
+    except Exception as error:  # as in `refuses`
+        note_fault("settings", error)
+        named = os.environ.get("AUDITSPAN_ENFORCE", "").split(",")
+        closed = os.environ.get("AUDITSPAN_ENFORCE_WITHOUT_DECISION", "").strip() == "closed"
+        return closed and event_class in {name.strip() for name in named}
 
 
 def refuse_after_fault(event_class: str, error: Exception, refuses: bool) -> None:
@@ -84,11 +105,12 @@ def recognised(
     """``function(*args, **kwargs)``, which tells whether a call is one to record; ``default`` when it fails.
 
     Raises:
-        AuditRefused: it failed and the class is ``fail_closed``: the call may be one whose record must be there.
+        AuditRefused: it failed, and the call may be one whose record must be there (``fail_closed``), or that nobody
+            has decided on (enforced, and closed without a decision).
     """
     try:
         return function(*args, **kwargs)
     except Exception as error:  # as in `guarded`; but here the record hangs on it
         note_loss(place, error, recorder)
-        refuse_after_fault(event_class, error, refuses(event_class, recorder))
+        refuse_after_fault(event_class, error, refuses(event_class, recorder) or closes(event_class, recorder))
         return default

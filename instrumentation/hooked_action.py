@@ -1,4 +1,7 @@
-"""An intent before and an outcome after a call that a hook watches; it never breaks the call, unless it refuses it."""
+"""An intent before and an outcome after a call that a hook watches; it never breaks the call, unless it refuses it.
+
+A call of an enforced class is decided first, and one that is refused leaves one record, with the outcome ``denied``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import time
 from .. import semconv
 from ..semconv import EventClass, Outcome
 from .encode import AttributeValue
-from .guard import note_fault, note_loss, refuse_after_fault, refuses
+from .enforcement.enforcer import ExportRefused, permit
+from .guard import closes, note_fault, note_loss, refuse_after_fault, refuses
 from .recorder import AuditRefused, Recorder, RecordId, get_recorder
 
 __all__ = ["HookedAction", "type_of_error"]
@@ -41,11 +45,13 @@ class HookedAction:
         self._started = 0
 
     def begin(self) -> None:
-        """Write the intent.
+        """Ask whether it may happen, where its class is enforced, and write the intent.
 
         Raises:
+            ExportRefused: it may not.
             AuditRefused: the class is ``fail_closed`` and the intent cannot be made durable; the action must not be.
         """
+        self._permitted()
         self._started = time.time_ns()
         self._intent = self._record({semconv.AUDIT_OUTCOME: Outcome.STARTED.value}, self._started)
 
@@ -63,12 +69,30 @@ class HookedAction:
             note_fault(f"{self._class}.outcome", refusal)
 
     def only(self, outcome: Outcome) -> None:
-        """Write a single record, of an action that is its own intent.
+        """As ``begin``, with a single record, of an action that is its own intent.
 
         Raises:
             AuditRefused: as ``begin``.
         """
+        self._permitted()
         self._record({semconv.AUDIT_OUTCOME: outcome.value}, time.time_ns())
+
+    def _permitted(self) -> None:
+        try:
+            self.attributes |= permit(self._class, self.attributes, self._recorder or get_recorder())
+        except ExportRefused as refusal:
+            self._refused(refusal)
+            raise
+        except Exception as error:  # no recorder, or a bug of ours: the caller's problem only where that means no
+            note_fault(f"{self._class}.enforcement", error)
+            refuse_after_fault(self._class, error, closes(self._class, self._recorder))
+
+    def _refused(self, refusal: ExportRefused) -> None:
+        try:
+            self._record({**refusal.attributes, semconv.AUDIT_OUTCOME: Outcome.DENIED.value}, time.time_ns())
+        except AuditRefused as unrecorded:
+            # It is refused all the same; whoever cannot record it has counted that.
+            note_fault(f"{self._class}.refusal", unrecorded, "the action is refused")
 
     def _record(self, more: dict[str, AttributeValue], start: int) -> RecordId | None:
         try:

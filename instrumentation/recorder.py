@@ -117,6 +117,11 @@ class Recorder:
         """Whether actions of this class are refused when their record cannot be made durable (``fail_closed``)."""
         return self.enabled and event_class in self.settings.fail_closed
 
+    @property
+    def resource(self) -> Resource:
+        """Resource of the records."""
+        return self._process_resource()
+
     def prepare(self) -> None:
         """Detect the resource now, so that a forked child need not: a fork may break an import of a detector."""
         self._process_resource()

@@ -12,12 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from ..errors import AuditSpanError
+from .enforcement.settings import ENFORCEABLE, REFUSING, DecideWith, EnforcementSettings, WithoutDecision
 
 __all__ = ["InstrumentationSettings", "Mode", "OnFailure", "SettingsError"]
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -97,6 +100,8 @@ class InstrumentationSettings:
     backoff_initial: float = 0.1
     backoff_limit: float = 15.0
     adoption_interval: float = 10.0
+    enforcement: EnforcementSettings = field(default_factory=EnforcementSettings)
+    """What is refused before it happens. Nothing by default."""
 
     def mode_for(self, event_class: str, mode: Mode | str | None = None) -> Mode:
         """Mode of a record: the call's, else the class's, else the default; ``fail_closed`` is never just `local`."""
@@ -176,6 +181,21 @@ class _Reader:
                 f"AUDITSPAN_{name} names an unknown policy.", remedy="Policies are `continue` and `refuse`."
             ) from None
 
+    def _choice(self, name: str, choices: type[_Choice], default: _Choice) -> _Choice:
+        try:
+            return choices(self._text(name, default))
+        except ValueError:
+            named = ", ".join(f"`{choice}`" for choice in choices)
+            raise SettingsError(f"AUDITSPAN_{name} has an unknown value.", remedy=f"It takes: {named}.") from None
+
+    def _some(self, name: str, allowed: frozenset[str], default: frozenset[str]) -> frozenset[str]:
+        found = frozenset(self._list(name)) or default
+        if strange := sorted(found - allowed):
+            raise SettingsError(
+                f"AUDITSPAN_{name} cannot name {strange[0]!r}.", remedy=f"It takes: {', '.join(sorted(allowed))}."
+            )
+        return found
+
     def _list(self, name: str) -> list[str]:
         return [item.strip() for item in self._text(name).split(",") if item.strip()]
 
@@ -200,8 +220,23 @@ class _Reader:
                 remedy="Write addresses or networks such as `10.0.0.0/8,192.0.2.7`.",
             ) from None
 
-    def _endpoint(self, token: str) -> str:
-        text = self._text("ENDPOINT", DEFAULT_ENDPOINT).rstrip("/").removesuffix("/v1/traces")
+    def _enforcement(self, token: str) -> EnforcementSettings:
+        plain = EnforcementSettings()
+        endpoint = self._text("ENFORCE_ENDPOINT")
+        return EnforcementSettings(
+            classes=self._some("ENFORCE", ENFORCEABLE, plain.classes),
+            outcomes=self._some("ENFORCE_OUTCOMES", REFUSING, plain.outcomes),
+            without_decision=self._choice("ENFORCE_WITHOUT_DECISION", WithoutDecision, plain.without_decision),
+            decide_with=self._choice("ENFORCE_DECIDE_WITH", DecideWith, plain.decide_with),
+            endpoint=self._endpoint(token, "ENFORCE_ENDPOINT", "/v1/decide") if endpoint else "",
+            data_directory=self._text("DATA_DIRECTORY"),
+            timeout=self._seconds("ENFORCE_TIMEOUT_SECONDS", plain.timeout),
+            largest_age=self._seconds("ENFORCE_SNAPSHOT_SECONDS", plain.largest_age),
+            break_glass_reason=self._text("BREAK_GLASS_REASON"),
+        )
+
+    def _endpoint(self, token: str, name: str = "ENDPOINT", path: str = "/v1/traces") -> str:
+        text = self._text(name, DEFAULT_ENDPOINT).rstrip("/").removesuffix(path)
         remedy = "Set it to a URL such as `https://collector.example:4318`."
         try:
             parts = urlsplit(text)
@@ -210,7 +245,7 @@ class _Reader:
             usable = False
         if not usable or parts.username is not None or parts.query or parts.fragment:
             raise SettingsError(
-                "AUDITSPAN_ENDPOINT is no http or https URL without user, query and fragment.", remedy=remedy
+                f"AUDITSPAN_{name} is no http or https URL without user, query and fragment.", remedy=remedy
             )
         in_clear = parts.scheme == "http" and not _is_loopback(parts.hostname or "")
         if token and in_clear and not self._flag("ALLOW_CLEARTEXT"):
@@ -266,6 +301,7 @@ class _Reader:
             receipt_timeout=self._seconds("RECEIPT_TIMEOUT_SECONDS", 10.0),
             request_timeout=self._seconds("REQUEST_TIMEOUT_SECONDS", 10.0),
             exit_timeout=self._seconds("EXIT_TIMEOUT_SECONDS", 2.0),
+            enforcement=self._enforcement(token),
         )
 
 

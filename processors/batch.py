@@ -350,6 +350,7 @@ def _judge(spans: pa.Table, columns: EntryColumns, classified: Classified, deter
         rule_ids=column("rule_ids"),
         citations=pc.binary_join(column("citations"), "; ").dictionary_encode(),
         why=column("why"),
+        missing_facts=column("missing_facts"),
     )
 
 
@@ -364,6 +365,7 @@ def _undetermined(rows: int) -> Judged:
         rule_ids=pa.nulls(rows, pa.list_(pa.string())),
         citations=text,
         why=text,
+        missing_facts=pa.nulls(rows, pa.list_(pa.string())),
     )
 
 

@@ -17,6 +17,7 @@ from auditspan.canonical import JsonValue
 from auditspan.journal.contract import CONTROL_PARTITION, JournalUnavailable
 from auditspan.ledger.signer import Signer
 from auditspan.policy.reference import software
+from auditspan.policy.snapshot import confirm
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store, StoreUnavailable
 
@@ -25,7 +26,7 @@ from .checkpointer import Checkpointer
 from .control import Logs, open_logs, open_next_generation
 from .control_entries import ACTOR, ControlLog, heartbeat
 from .data_role import take_over
-from .epochs import activate, epochs, keep_artifacts, last_epoch
+from .epochs import activate, announce_epoch, epochs, keep_artifacts, last_epoch
 from .processor import LogProcessor
 from .references import epoch_of
 from .role import Parts, Role
@@ -223,6 +224,7 @@ class ControlRole(Role):
                 break
             # An officer's, or another owner's, may stand before it in the control partition: what is sealed counts.
         references.announce(int(body["number"]))
+        self.insist(partial(announce_epoch, references, body, store))
 
     def _epoch(self, store: Store, sealed: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         return activate(
@@ -244,6 +246,7 @@ class ControlRole(Role):
         if body is not None and int(body["number"]) > control.context.epoch.number:
             control.context = replace(control.context, epoch=epoch_of(body))
             references.announce(int(body["number"]))
+            announce_epoch(references, body, store)
             _log.info("control: reference epoch %d is in force.", int(body["number"]))
 
     def _drain(self, control: LogProcessor) -> None:
@@ -260,6 +263,7 @@ class ControlRole(Role):
             try:
                 self._beat()
                 self._checkpointer.run_once()
+                confirm(self.parts.references.folder)
                 self._put_off = ""
                 self._follow_epoch(store, self.processor)
                 if not self._finishing.is_set() and self._open_next(store, logs):

@@ -14,8 +14,7 @@ from auditspan.canonical import canonical_json
 from auditspan.policy.engine import Determination, more_restrictive
 from auditspan.policy.packs import Outcome
 from auditspan.policy.reference import Reference
-
-from .resolve import Codes, Resolver
+from auditspan.policy.resolve import Codes, Resolver
 
 __all__ = ["DETERMINATIONS", "Determiner"]
 
@@ -29,6 +28,7 @@ DETERMINATIONS: Final = pa.schema(
         pa.field("rule_ids", pa.list_(pa.string())),
         pa.field("citations", pa.list_(pa.string())),
         pa.field("why", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("missing_facts", pa.list_(pa.string())),
     ]
 )
 """What :meth:`Determiner.determine` gives, row for row."""
@@ -52,6 +52,7 @@ class _Result:
     rule_ids: list[str]
     citations: list[str]
     why: str
+    missing_facts: list[str]
 
 
 class Determiner:
@@ -65,6 +66,7 @@ class Determiner:
         self._resolver = Resolver(reference)
         self._engine = reference.engine()
         self._explainer = reference.explainer()
+        self._missing = reference.missing_facts()
         self._boundaries = np.array(self._engine.boundaries, dtype=np.int64)
         self._remembered: dict[tuple[int, ...], _Result] = {}
         self.hits = 0
@@ -135,6 +137,7 @@ class Determiner:
             list(determination.rule_ids),
             list(self._explainer.citations(determination)),
             self._explainer.why(determination),
+            list(self._missing.of(determination)),
         )
 
     def _both(self, at_event: Determination, at_arrival: Determination) -> _Result:
@@ -153,6 +156,7 @@ class Determiner:
             sorted({*event.rule_ids, *arrival.rule_ids}),
             list(dict.fromkeys((*arrival.citations, *event.citations))),
             why,
+            list(dict.fromkeys((*arrival.missing_facts, *event.missing_facts))) if governing == "review" else [],
         )
 
 
@@ -208,6 +212,7 @@ def _spread(results: Sequence[_Result], inverse: Codes, demands_review: npt.NDAr
             pa.array([result.rule_ids for result in results], pa.list_(pa.string())).take(take),
             pa.array([result.citations for result in results], pa.list_(pa.string())).take(take),
             pa.DictionaryArray.from_arrays(take, pa.array([result.why for result in results], pa.string())),
+            pa.array([result.missing_facts for result in results], pa.list_(pa.string())).take(take),
         ],
         schema=DETERMINATIONS,
     )

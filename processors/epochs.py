@@ -20,6 +20,7 @@ from auditspan.canonical import JsonValue
 from auditspan.policy.activation import Activation
 from auditspan.policy.errors import PolicyError
 from auditspan.policy.reference import Reference, software
+from auditspan.policy.snapshot import announce
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
 
@@ -29,6 +30,7 @@ __all__ = [
     "EpochUnavailable",
     "References",
     "activate",
+    "announce_epoch",
     "effective",
     "epoch_of",
     "epochs",
@@ -139,3 +141,20 @@ def keep_artifacts(folder: Path, artifacts: Mapping[str, bytes]) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def announce_epoch(references: References, body: Mapping[str, Any], store: Store) -> None:
+    """Let those who decide before the act take up the epoch with this control body, which is sealed.
+
+    Its artifacts are kept beside it. Where this process cannot get them, another one's snapshot stays as it is.
+
+    Raises:
+        StoreUnavailable: the store cannot be read now.
+    """
+    try:
+        references.of(body, store)
+        keep_artifacts(references.folder, references.contents(body, store))
+    except (EpochUnavailable, PolicyError) as error:
+        _log.warning("Decisions before the act are not made under epoch %s here: %s", body["number"], error)
+        return
+    announce(references.folder, body)

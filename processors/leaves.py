@@ -58,6 +58,7 @@ class Judged:
     rule_ids: pa.Array
     citations: pa.Array
     why: pa.Array
+    missing_facts: pa.Array
 
 
 def determinations(
@@ -139,6 +140,7 @@ def event_leaves(
         **_columns(from_decoded(spans)),
         "citations": judged.citations,
         "why": judged.why,
+        "missing_facts": judged.missing_facts,
     }
     return _as_events(columns)
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "kafka"))
+sys.path.insert(0, str(Path(__file__).parent / "faults"))
 
 from broker import JOURNAL_KEY, Kafka, missing, running
+from full_disk import Impossible, RefusedWrites, SmallDisk, fillable
 
 from auditspan.config import KafkaSettings
 
@@ -66,6 +68,23 @@ def kafka_here():
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI must test on Kafka, but {reason}")
         pytest.skip(reason)
+
+
+@pytest.fixture
+def fillable_disk(request, tmp_path, kafka_here):
+    """A disk for a broker of the test's own that it can fill: a small one where it can be mounted, or one that refuses.
+
+    Where only a small one will do, skip if it cannot be mounted, as in most containers; else fail with ``CI=true``.
+    """
+    kinds = getattr(request, "param", [SmallDisk, RefusedWrites])
+    try:
+        disk = fillable(tmp_path / "disk", kinds)
+    except Impossible as error:
+        if os.environ.get("CI") == "true" and RefusedWrites in kinds:
+            pytest.fail(f"CI must test a full disk, but {error}")
+        pytest.skip(str(error))
+    yield disk
+    disk.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Write, or check, what is generated from code: semantic conventions, command reference, DDL of a ClickHouse server.
+"""Write, or check, what is generated: semantic conventions, commands, golden cases, explanations, ClickHouse DDL.
 
 ``python -m tools.generate_docs`` writes them; ``--check`` exits 1 when one is stale, which CI does.
 """
@@ -16,6 +16,8 @@ import typer.main
 from auditspan import semconv
 from auditspan.cli.main import app
 from tools.clickhouse_ddl import cluster_schema, server_schema
+from tools.explanations import explanations
+from tools.golden_tables import determinations
 
 # Click keeps the lines of a paragraph that starts with a backspace: here they are the examples.
 _EXAMPLES = re.compile(r"\x08\n((?:.+\n?)+)")
@@ -92,6 +94,8 @@ def command_reference() -> str:
 PAGES = {
     "semantic-conventions.md": semantic_conventions,
     "cli.md": command_reference,
+    "determinations.md": determinations,
+    "explanations.md": explanations,
     "../deploy/clickhouse/schema.sql": server_schema,
     "../deploy/clickhouse/schema-cluster.sql": cluster_schema,
 }

@@ -11,16 +11,19 @@ from contextlib import AsyncExitStack, ExitStack
 
 from prometheus_client import CollectorRegistry
 
+from auditspan.cli.epoch_follower import EpochFollower
 from auditspan.cli.listening import HttpServer, bind, told_to_end
 from auditspan.collectors.admission import Admission, AdmissionLimits, build_admission
+from auditspan.collectors.deciding import Deciding
 from auditspan.collectors.disk import DiskWatermark
 from auditspan.collectors.grpc import serve_grpc
 from auditspan.collectors.http import Health, http_app
 from auditspan.collectors.metrics import CollectorMetrics
-from auditspan.config import Address, Settings
+from auditspan.config import EMBEDDED, Address, Settings
 from auditspan.data_directory import DataDirectory
 from auditspan.journal.contract import Journal
 from auditspan.journal.opening import open_journal
+from auditspan.policy.snapshot import Snapshot
 from auditspan.tokens import TokenRegistry
 
 __all__ = ["admission_of", "run_collector", "serve_collectors"]
@@ -48,13 +51,25 @@ def admission_of(
 
 
 async def serve_collectors(
-    stack: AsyncExitStack, admission: Admission, settings: Settings, http_socket: socket.socket, health: Health = tuple
+    stack: AsyncExitStack,
+    admission: Admission,
+    settings: Settings,
+    http_socket: socket.socket,
+    snapshot: Snapshot,
+    health: Health = tuple,
 ) -> dict[str, str]:
-    """Serve OTLP/HTTP (with health and metrics) and OTLP/gRPC until ``stack`` is left; their URLs by name."""
+    """Serve OTLP/HTTP (with health and metrics) and OTLP/gRPC until ``stack`` is left; their URLs by name.
+
+    Both answer ``/v1/decide`` under ``snapshot``.
+    """
+    deciding = Deciding(admission, snapshot)
+    stack.callback(deciding.close)
+    following = asyncio.create_task(deciding.follow())
+    stack.callback(following.cancel)
     grpc_address = Address.parse(settings.listen.otlp_grpc)
-    grpc = await serve_grpc(admission, grpc_address.host, grpc_address.port)
+    grpc = await serve_grpc(admission, grpc_address.host, grpc_address.port, deciding)
     stack.push_async_callback(grpc.stop, 5.0)
-    server = HttpServer(http_app(admission, health), http_socket)
+    server = HttpServer(http_app(admission, health, deciding), http_socket)
     await server.start()
     stack.push_async_callback(server.stop)
     host, port = http_socket.getsockname()[:2]
@@ -92,7 +107,12 @@ async def _collect(
     told = told_to_end()
     admission = admission_of(directory, settings, journal, CollectorRegistry())
     async with AsyncExitStack() as stack:
-        endpoints = await serve_collectors(stack, admission, settings, http_socket)
+        snapshot = Snapshot(directory.reference)
+        if settings.store.url != EMBEDDED:
+            follower = EpochFollower(directory, settings, journal)
+            follower.start()
+            stack.callback(follower.stop)
+        endpoints = await serve_collectors(stack, admission, settings, http_socket, snapshot)
         directory.write_endpoints(endpoints)
         stack.callback(directory.endpoints.unlink, missing_ok=True)
         # What is there now stays: looking through it every few thousand requests would halt them all for 40 ms.

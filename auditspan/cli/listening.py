@@ -25,7 +25,8 @@ def bind(address: Address, what: str) -> socket.socket:
         AuditSpanError: the address cannot be had.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    bound = socket.socket(family)
+    # With the protocol named: only then does asyncio send an answer at once, and not 40 ms later (Nagle's algorithm).
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((address.host, address.port))

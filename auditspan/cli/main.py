@@ -1,8 +1,9 @@
 """The program ``auditspan``.
 
 Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``process`` adds 3:
-another processor owns its log. ``evidence verify`` and ``replay --verify`` have their own: 0 valid, 1 invalid,
-2 incomplete, 3 usage.
+another processor owns its log. What verifies (``evidence verify``, ``replay --verify``, ``policy lint``, ``test`` and
+``recheck``) has its own: 0 valid, 1 invalid, 2 incomplete, 3 usage. ``inventory classify`` adds 3: some rows were
+rejected.
 
 Modules that load pyarrow, ClickHouse or a server are imported by the commands that need them, when they run.
 """
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from auditspan import __version__
-from auditspan.cli import config, evidence, kafka, keys, policy, spool, store, token
+from auditspan.cli import cases, config, evidence, inventory, kafka, keys, policy, spool, store, token
 from auditspan.cli.collect import collect
 from auditspan.cli.doctor import doctor
 from auditspan.cli.events import events
@@ -28,6 +29,7 @@ from auditspan.cli.up import up
 __all__ = ["app", "main"]
 
 _WRONG_COMMAND_LINE: Final = 2
+_VERIFYING: Final = (["evidence", "verify"], ["replay"], ["policy", "lint"], ["policy", "test"], ["policy", "recheck"])
 
 app = typer.Typer(
     name="auditspan",
@@ -46,10 +48,12 @@ app.command()(replay)
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(keys.app, name="keys")
 app.add_typer(token.app, name="token")
-app.add_typer(policy.app, name="policy")
 app.add_typer(spool.app, name="spool")
 app.add_typer(evidence.app, name="evidence")
+app.add_typer(inventory.app, name="inventory")
 app.add_typer(store.app, name="store")
+app.add_typer(cases.app, name="cases")
+app.add_typer(policy.app, name="policy")
 app.add_typer(config.app, name="config")
 
 
@@ -76,7 +80,7 @@ def main() -> None:
     except SystemExit as ending:
         # A wrong command line is 2 everywhere, but what verifies has given 2 another meaning.
         wrong = ending.code == _WRONG_COMMAND_LINE and not isinstance(ending, evidence.Verdict)
-        if wrong and (arguments[:2] == ["evidence", "verify"] or arguments[:1] == ["replay"]):
+        if wrong and any(arguments[: len(words)] == words for words in _VERIFYING):
             raise SystemExit(evidence.EXIT_USAGE) from None
         raise
 

@@ -30,6 +30,7 @@ from auditspan.journal.opening import is_kafka, open_journal
 from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.keys import load_salt_key, load_signing_key, load_trust
 from auditspan.ledger.signer import Signer
+from auditspan.policy.snapshot import Snapshot
 from auditspan.processors.activation import Activated, Change
 from auditspan.processors.memory import keep_buffers
 from auditspan.processors.pipeline import Pipeline
@@ -149,7 +150,9 @@ async def _serve(
         sql = sql_app(store.raw_reader, read_token, limits)
         await _start(stack, HttpServer(sql, sockets.sql))
         endpoints = {
-            **await serve_collectors(stack, admission, settings, sockets.otlp_http, health),
+            **await serve_collectors(
+                stack, admission, settings, sockets.otlp_http, Snapshot(directory.reference), health
+            ),
             "sql": f"http://{address_of(sockets.sql)}",
         }
         directory.write_endpoints(endpoints)

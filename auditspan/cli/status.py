@@ -34,6 +34,10 @@ _OPENED: Final = """
 SELECT log_id, header FROM auditspan.events
 WHERE leaf_index = 0 AND class = 'audit.log.opened' AND payload = '' ORDER BY log_id
 """
+_HAS_CASES: Final = "SELECT name FROM system.tables WHERE database = 'auditspan' AND name = 'cases'"
+_CASES: Final = """
+SELECT count() AS cases, countIf(first_seen >= now64(9, 'UTC') - INTERVAL 1 DAY) AS of_the_last_day FROM auditspan.cases
+"""
 _FAULTS: Final = ("quarantined", "conflicts", "gaps", "lost_entries")
 _STREAM_COLUMNS: Final = [
     "emitter", "stream", "leaves", "first_sequence", "last_sequence", "suppressed_duplicates", "duplicate_suspects",
@@ -71,6 +75,8 @@ def status(
         sealed = list(_sealed(reading.store))
         running = reading.running
         document: dict[str, Any] = {"running": running, "logs": sealed}
+        if reading.store.query(_HAS_CASES).num_rows:
+            document["cases"] = reading.store.query(_CASES).to_pylist()[0]
         if streams:
             document["streams"] = reading.store.query(_STREAMS).to_pylist()
         if data is not None and (shared or not running):
@@ -101,6 +107,8 @@ def status(
     columns = ["log", "entries", "waiting", "leaves", "signed", "flagged", "faults"]
     columns += ["owner"] if shared else []
     print_table("Logs", columns, [_row(log) for log in document["logs"]], lines=False)
+    if document.get("cases", {}).get("cases"):
+        console.print("Cases: {cases:,}, new in the last day: {of_the_last_day:,}.".format(**document["cases"]))
     if streams:
         print_table("Streams", _STREAM_COLUMNS, document["streams"], lines=False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from auditspan.otlp.projection import KEY_VALUE, projection
+from auditspan.otlp.values import run_of
 
 __all__ = ["AttributeLists", "AttributeTable", "Selected"]
 
@@ -65,6 +66,7 @@ class AttributeTable:
 
     def __init__(self, distinct: pa.Array, codes: dict[AttributeLists, Codes]) -> None:
         pairs, self._bad = projection(KEY_VALUE).read(distinct)
+        self._distinct = distinct
         self._codes = codes
         keys = pairs.column("key").fill_null("").dictionary_encode()
         self._keys = {key: code for code, key in enumerate(keys.dictionary.to_pylist())}
@@ -116,6 +118,29 @@ class AttributeTable:
             columns[name], wrong = self._read(which, type_)
             wrong_type |= wrong
         return Selected(columns, duplicate_key, wrong_type)
+
+    def gathered(self, lists: AttributeLists, names: Collection[str]) -> pa.DictionaryArray:
+        """For each row its attributes with one of ``names`` as a run (`auditspan.otlp.values`), in the order of the
+        wire, as a dictionary of distinct values; null where a row has none.
+        """
+        rows = len(lists)
+        keys = [code for name in names if (code := self._keys.get(name)) is not None]
+        codes = self._codes.get(lists, np.zeros(0, dtype=np.int32))
+        wanted = np.flatnonzero(np.isin(self._key_of[codes], keys)) if keys else np.zeros(0, dtype=np.int64)
+        none = pa.nulls(rows, pa.int32())
+        if not len(wanted):
+            return pa.DictionaryArray.from_arrays(none, pa.array([], pa.binary()))
+        of_row = lists.owners()[wanted]
+        starts = np.flatnonzero(np.diff(of_row, prepend=-1))
+        distinct, of_attribute = np.unique(codes[wanted], return_inverse=True)
+        runs = pa.array([run_of(each) for each in self._distinct.take(pa.array(distinct)).to_pylist()], pa.binary())
+        combinations = pa.ListArray.from_arrays(
+            pa.array(np.append(starts, len(wanted)).astype(np.int32)), runs.take(pa.array(of_attribute))
+        )
+        joined = pc.binary_join(combinations, pa.scalar(b"")).dictionary_encode()
+        indices = np.full(rows, -1, dtype=np.int32)
+        indices[of_row[starts]] = joined.indices.to_numpy()
+        return pa.DictionaryArray.from_arrays(pa.array(indices, mask=indices < 0), joined.dictionary)
 
     def _read(self, which: Codes, type_: str) -> tuple[pa.Array, Mask]:
         """Column of the values of the distinct attributes ``which`` (-1: none), and where they have another type."""

@@ -67,6 +67,10 @@ _OWN_FIELDS: Final = (
 )
 _ATTRIBUTES: Final = {**semconv.READ_FROM_SPAN, **semconv.READ_FROM_RESOURCE}
 
+DECLARED: Final = "declared"
+"""Column of the attributes that are read for the determination alone (`semconv.READ_FOR_FACTS`), serialized: a run of
+``KeyValue`` messages as they came, null where there is none."""
+
 SPANS: Final = pa.schema(
     [
         pa.field("entry", pa.int32(), nullable=False),
@@ -76,6 +80,7 @@ SPANS: Final = pa.schema(
         pa.field("span", pa.binary(), nullable=False),
         *_OWN_FIELDS,
         *(pa.field(name, _ARROW[type_]) for name, type_ in _ATTRIBUTES.items()),
+        pa.field(DECLARED, pa.dictionary(pa.int32(), pa.binary())),
     ]
 )
 """One row per position. ``resource`` and ``scope`` are shared by many rows, so each is held once. Times are nanoseconds
@@ -128,7 +133,7 @@ def decode_parts(
     span: pa.Array,
     *,
     code: Codes | None = None,
-    attributes: Collection[str] = _ATTRIBUTES,
+    attributes: Collection[str] = (*_ATTRIBUTES, DECLARED),
 ) -> pa.Table:
     """What the log reads from the three messages of payloads: the columns of `SPANS` from ``trace_id`` on.
 
@@ -137,7 +142,7 @@ def decode_parts(
         scope: dictionary of the bytes of ``InstrumentationScope`` messages.
         span: the bytes of ``Span`` messages.
         code: what is known of the rows already, as index of the quarantine codes.
-        attributes: names of the attributes wanted; ``wrong_type`` looks at these alone.
+        attributes: names of the attributes wanted, `DECLARED` among them; ``wrong_type`` looks at these alone.
     """
     code = np.full(len(span), _SOUND, dtype=np.int8) if code is None else code
     spans, bad_span = projection(SPAN).read(span)
@@ -163,10 +168,13 @@ def decode_parts(
     code = np.minimum(code, found.astype(np.int8))
     from_span = table.select(of_span, _only(semconv.READ_FROM_SPAN, attributes))
     from_resource = table.select(of_resource, _only(semconv.READ_FROM_RESOURCE, attributes)).take(resource_of)
-    return _table(spans, from_span, from_resource, code)
+    declared = table.gathered(of_span, semconv.READ_FOR_FACTS) if DECLARED in attributes else None
+    return _table(spans, from_span, from_resource, declared, code)
 
 
-def _table(spans: pa.RecordBatch, of_span: Selected, of_resource: Selected, code: Codes) -> pa.Table:
+def _table(
+    spans: pa.RecordBatch, of_span: Selected, of_resource: Selected, declared: pa.Array | None, code: Codes
+) -> pa.Table:
     sound = code == _SOUND
     keep = None if sound.all() else pa.array(sound)
 
@@ -176,6 +184,8 @@ def _table(spans: pa.RecordBatch, of_span: Selected, of_resource: Selected, code
     attributes = of_span.columns | of_resource.columns
     for name in of_span.columns.keys() & of_resource.columns.keys():
         attributes[name] = _coalesce(of_span.columns[name], of_resource.columns[name])
+    if declared is not None:
+        attributes[DECLARED] = declared
     count = np.diff(spans.column("attributes").offsets.to_numpy())
     own = [
         visible(spans.column("trace_id")),

@@ -19,7 +19,7 @@ from .errors import PolicyError
 from .facts import INTERVALS, FactType, FactValue
 from .yaml_text import Document, Path
 
-__all__ = ["Compiler", "Condition", "Truth"]
+__all__ = ["Compiler", "Condition", "PacksTooLarge", "Truth"]
 
 Truth = bool | None
 """``None`` is unknown."""
@@ -27,7 +27,10 @@ Truth = bool | None
 Condition = Callable[[Mapping[str, FactValue]], Truth]
 
 _LONGEST: Final = 2_000
-_MOST_REMEMBERED: Final = 4_096
+_MOST_EXPRESSIONS: Final = 10_000
+"""Distinct expressions in all packs together: each takes about 0.1 ms to compile, and up to 100 kB."""
+_MOST_REMEMBERED: Final = 400_000
+"""Results of expressions, over all packs: some 100 MB at worst."""
 _TOKEN: Final = re.compile(
     r"\s+|'[^'\\\n]*'|\d{1,16}|[A-Za-z_][A-Za-z0-9_]*|==|!=|<=|>=|[<>!()\[\],]|\.(?=(?:startsWith|endsWith|contains)\()"
 )
@@ -43,12 +46,43 @@ _CEL_TYPES: Final[dict[FactType, Any]] = {
 }
 
 
+class PacksTooLarge(PolicyError):
+    """All packs together have more different expressions than may be compiled."""
+
+
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """A condition, and the names of the facts that it reads."""
 
     evaluate: Condition
     reads: frozenset[str]
+
+
+class _Memory:
+    """Results by the few values that an expression reads; all of them together are bounded.
+
+    Engines of several threads share it. Each step is one look-up or one assignment, so that a thread may forget what
+    another remembers at any time.
+    """
+
+    def __init__(self) -> None:
+        self._results: list[dict[tuple[FactValue, ...], Truth]] = []
+        self._count = 0
+
+    def of_one_expression(self) -> dict[tuple[FactValue, ...], Truth]:
+        """Where one expression looks its results up."""
+        results: dict[tuple[FactValue, ...], Truth] = {}
+        self._results.append(results)
+        return results
+
+    def keep(self, results: dict[tuple[FactValue, ...], Truth], key: tuple[FactValue, ...], truth: Truth) -> None:
+        """Remember one, and forget all before it when they are too many."""
+        if self._count >= _MOST_REMEMBERED:
+            for each in self._results:
+                each.clear()
+            self._count = 0
+        results[key] = truth
+        self._count += 1
 
 
 class Compiler:
@@ -58,6 +92,7 @@ class Compiler:
         self._facts = dict(facts)
         self._environment = cel.NewEnv(variables={name: _CEL_TYPES[type_] for name, type_ in facts.items()})
         self._atoms: dict[str, Compiled] = {}
+        self._memory = _Memory()
 
     def compile(self, document: Document, path: Path, node: Any) -> Compiled:
         """The condition that ``node`` (at ``path`` of ``document``) writes.
@@ -78,6 +113,13 @@ class Compiler:
 
     def _atom(self, document: Document, path: Path, text: str) -> Compiled:
         if (known := self._atoms.get(text)) is None:
+            if len(self._atoms) >= _MOST_EXPRESSIONS:
+                raise PacksTooLarge(
+                    f"the packs have more than {_MOST_EXPRESSIONS:,} different expressions",
+                    file=document.file,
+                    line=document.line(path),
+                    remedy="Write what is common once, as a definition.",
+                )
             try:
                 known = self._atoms[text] = self._compile_atom(text)
             except ValueError as error:
@@ -102,7 +144,7 @@ class Compiler:
             raise ValueError(str(error).splitlines()[0]) from error
         if expression.return_type() != cel.Type.BOOL:
             raise ValueError("it is not a condition that is true or false")
-        return Compiled(_remembering(expression, tuple(sorted(names))), frozenset(names))
+        return Compiled(_remembering(expression, tuple(sorted(names)), self._memory), frozenset(names))
 
 
 def _names(text: str) -> set[str]:
@@ -139,14 +181,14 @@ def _interval_atom(text: str) -> Compiled:
     return Compiled(evaluate, frozenset((low_name, high_name)))
 
 
-def _remembering(expression: Any, names: tuple[str, ...]) -> Condition:
+def _remembering(expression: Any, names: tuple[str, ...], memory: _Memory) -> Condition:
     """Evaluates by CEL once for each combination of the few values that the expression reads."""
-    remembered: dict[tuple[FactValue, ...], object] = {}
+    remembered = memory.of_one_expression()
 
     def evaluate(values: Mapping[str, FactValue]) -> Truth:
         key = tuple(values.get(name) for name in names)
-        # One look-up: engines of several threads share the packs, and another may clear between two.
-        known = remembered.get(key, _NOT_YET)
+        # One look-up: another thread may clear between two.
+        known: object = remembered.get(key, _NOT_YET)
         if known is not _NOT_YET:
             return known  # type: ignore[return-value]
         truth: Truth = None
@@ -156,9 +198,7 @@ def _remembering(expression: Any, names: tuple[str, ...]) -> Condition:
             }
             result = expression.eval(data=data)
             truth = bool(result.value()) if result.type() == cel.Type.BOOL else None
-        if len(remembered) >= _MOST_REMEMBERED:
-            remembered.clear()
-        remembered[key] = truth
+        memory.keep(remembered, key, truth)
         return truth
 
     return evaluate

@@ -72,6 +72,11 @@ class Countries:
         """Names by code."""
         return self._names
 
+    @property
+    def group_names(self) -> frozenset[str]:
+        """Every group that has, or once had, a member."""
+        return frozenset(member.group for members in self._memberships.values() for member in members)
+
     def place(self, text: str | None) -> Place | None:
         """What ``text`` (``CN``, ``cn``, ``UA-43``) names; ``None`` for anything that is no country of the table."""
         match = _CODE.match(text.strip().upper()) if text else None

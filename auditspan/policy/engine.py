@@ -4,8 +4,9 @@
 * **enforced**: the same without what an enforcement policy lifts, and with the directives.
 * **governing**: the enforced outcome, raised by company policy. A proposal never governs: it is listed beside.
 
-A rule whose condition cannot be excluded because a fact is unknown counts as ``review``. A rule lifts another only
-when it surely matches.
+A rule whose condition cannot be excluded because a fact is unknown counts as ``review``. A rule lifts another, or
+changes how applications under another are reviewed, only when it surely matches. A rule with an addressee binds where
+the exporter is the addressee, and nobody else.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from auditspan.canonical import JsonValue, canonical_json
 
 from .conditions import Truth
 from .countries import Countries
-from .facts import BASE_FACTS, GROUP_FACTS, FactSet, FactValue
-from .packs import OUTCOMES, Definition, Outcome, Packs, Rule
+from .facts import BASE_FACTS, GROUP_FACTS, UNDECLARED, FactSet, FactValue
+from .packs import OUTCOMES, REVIEW_POLICIES, Definition, Outcome, Packs, ReviewPolicy, Rule
 
 __all__ = ["Determination", "Engine", "Entry", "Verdict", "more_restrictive"]
 
@@ -57,6 +58,8 @@ class Verdict:
     enforced: Outcome
     governing: Outcome
     flagged: bool
+    review_policy: ReviewPolicy | None
+    """How an application for the licence that is needed is reviewed; None where none is needed or no rule says."""
 
     @property
     def rank(self) -> tuple[int, int, int, bool]:
@@ -160,7 +163,7 @@ class Engine:
         defined = {definition.fact for definition in packs.definitions}
         self._undefined: dict[str, Truth] = dict.fromkeys(sorted(defined), False)
         reads = frozenset().union(*(item.reads for item in dated))
-        self._reads: tuple[str, ...] = tuple(sorted(reads - defined))
+        self._reads: tuple[str, ...] = tuple(sorted((reads | {"exporter"}) - defined))
         self._verdicts: dict[tuple[object, ...], Verdict] = {}
         self._groups: dict[tuple[int, str], tuple[str, ...] | None] = {}
         self.evaluated = 0
@@ -190,16 +193,24 @@ class Engine:
     def _with_groups(self, candidate: FactSet, index: int) -> FactSet:
         facts = candidate.copy()
         for name, country_name in GROUP_FACTS.items():
-            country = facts.values.get(country_name)
-            if isinstance(country, str):
-                key = index, country
-                if key not in self._groups:
-                    self._groups[key] = self._countries.groups(country, self._segments[index].start)
-                groups = self._groups[key]
-                if groups is not None:
-                    facts.values[name] = groups
-                    facts.known_by[name] = "country_groups"
+            countries = facts.values.get(country_name)
+            if isinstance(countries, str):
+                groups = self._groups_of(countries, index)
+            elif isinstance(countries, tuple):
+                each = [self._groups_of(country, index) for country in countries]
+                groups = None if None in each else tuple(sorted({group for found in each for group in found or ()}))
+            else:
+                continue
+            if groups is not None:
+                facts.values[name] = groups
+                facts.known_by[name] = "country_groups"
         return facts
+
+    def _groups_of(self, country: str, index: int) -> tuple[str, ...] | None:
+        key = index, country
+        if key not in self._groups:
+            self._groups[key] = self._countries.groups(country, self._segments[index].start)
+        return self._groups[key]
 
     def _verdict(self, values: Mapping[str, FactValue], index: int) -> Verdict:
         key = (index, *(values.get(name) for name in self._reads))
@@ -214,14 +225,14 @@ class Engine:
     def _evaluate(self, values: dict[str, FactValue], segment: _Segment) -> Verdict:
         held, eccn, defined = _define(values, segment.definitions, self._undefined)
         values.update(defined)
-        truths = [(rule, rule.when(values)) for rule in segment.rules]
+        truths = [(rule, _holds(rule, values)) for rule in segment.rules]
         matched = [(rule, self._authority(rule), truth) for rule, truth in truths if truth is not False]
         ids = {rule.id for rule, _, _ in matched}
         # What lifts says nothing where none of what it lifts could apply, and lifts only when it surely applies.
         matched = [
             (rule, authority, truth)
             for rule, authority, truth in matched
-            if not rule.lifts or (truth and rule.lifts & ids)
+            if not (touches := rule.lifts | rule.reviews) or (truth and touches & ids)
         ]
         excepted: set[str] = set()
         lifted: set[str] = set()
@@ -243,7 +254,15 @@ class Engine:
         enforced = more_restrictive(e.outcome for e in entries if e.governs and e.authority != "company_policy")
         governing = more_restrictive(e.outcome for e in entries if e.governs)
         return Verdict(
-            entries, defined, held, eccn, text, enforced, governing, any(e.flag and e.governs for e in entries)
+            entries,
+            defined,
+            held,
+            eccn,
+            text,
+            enforced,
+            governing,
+            any(e.flag and e.governs for e in entries),
+            _review_policy(entries) if governing == "license_required" else None,
         )
 
     def _authority(self, rule: Rule) -> str:
@@ -260,13 +279,34 @@ def _segment(start: int, changes: list[int], packs: Packs) -> _Segment:
     )
 
 
+def _holds(rule: Rule, values: Mapping[str, FactValue]) -> Truth:
+    """Whether the rule applies: its condition, and for a letter that it is addressed to the exporter."""
+    if rule.addressee is None:
+        return rule.when(values)
+    exporter = values.get("exporter")
+    if exporter is not None and exporter != rule.addressee:
+        return False
+    truth = rule.when(values)
+    return None if truth and exporter is None else truth
+
+
+def _review_policy(entries: Iterable[Entry]) -> ReviewPolicy | None:
+    """The strictest policy of the rules that ask for a licence, another rule's where it has taken its place."""
+    asking = [
+        entry.rule for entry in entries if entry.governs and entry.certain and entry.outcome == "license_required"
+    ]
+    replaced = frozenset().union(*(rule.reviews for rule in asking))
+    policies = [rule.review_policy for rule in asking if rule.review_policy and rule.id not in replaced]
+    return max(policies, key=REVIEW_POLICIES.index, default=None)
+
+
 def _define(
     values: Mapping[str, FactValue], definitions: tuple[Definition, ...], undefined: Mapping[str, Truth]
 ) -> tuple[tuple[Definition, ...], str | None, dict[str, Truth]]:
     """The definitions that hold, the ECCN, and the value of each defined fact.
 
     A fact none of whose definitions is in force is false. The first ECCN in order stands, unless another before it
-    could hold as well: then it cannot be told.
+    could hold as well: then it cannot be told. Where no definition gives one or could, the declared one stands.
     """
     known: dict[str, FactValue] = {**values, **undefined}
     defined: dict[str, Truth] = dict(undefined)
@@ -286,4 +326,7 @@ def _define(
                 eccn = definition.eccn
             elif truth is None or truth:
                 open_eccns.add(definition.eccn)
+    declared = values.get("declared_eccn")
+    if eccn is None and not open_eccns and isinstance(declared, str) and declared != UNDECLARED:
+        eccn = declared
     return tuple(held), eccn, defined

@@ -9,7 +9,8 @@ from typing import Final
 from .countries import Countries
 from .engine import Determination, Entry
 from .facts import GROUP_FACTS, INTERVALS, FactValue
-from .packs import Definition, Packs, Rule
+from .missing_facts import MissingFacts
+from .packs import QUESTIONS, Definition, Packs, Rule
 from .parties import Parties
 
 __all__ = ["Explainer"]
@@ -21,6 +22,14 @@ _ACTS: Final = {
     "transfer": "transferred {item}",
     "provision": "provisioned {item}",
     "inventory": "holds {item}",
+    "release": "released {item}",
+}
+_ITEMS: Final = {
+    "model": "a model",
+    "model_weights": "model weights",
+    "memory": "memory",
+    "technology": "technology",
+    "source_code": "source code",
 }
 _OUTCOMES: Final = {
     "no_license_required": "no licence required",
@@ -37,6 +46,7 @@ class Explainer:
     def __init__(self, packs: Packs, countries: Countries, parties: Parties) -> None:
         self._countries = countries
         self._parties = parties
+        self._missing = MissingFacts(packs)
         self._terms: dict[str, frozenset[str]] = {}
         """What each defined term rests on, other terms resolved."""
         for definition in packs.definitions:
@@ -46,10 +56,12 @@ class Explainer:
 
     def why(self, determination: Determination) -> str:
         """One paragraph of plain text."""
-        values, verdict = determination.facts.values, determination.verdict
-        deciding = [entry for entry in verdict.entries if entry.governs and entry.outcome == verdict.governing]
-        others = [entry for entry in verdict.entries if entry.governs and entry not in deciding]
-        beside = [entry for entry in verdict.entries if not entry.governs]
+        verdict = determination.verdict
+        values = {**determination.facts.values, **verdict.defined}
+        entries = sorted(verdict.entries, key=lambda entry: QUESTIONS.index(entry.rule.question))
+        deciding = [entry for entry in entries if entry.governs and entry.outcome == verdict.governing]
+        others = [entry for entry in entries if entry.governs and entry not in deciding]
+        beside = [entry for entry in entries if not entry.governs]
         sentences = [f"{self._who_did_what(values, verdict.eccn)}: {_OUTCOMES[verdict.governing]}."]
         sentences += [self._entry(entry, values) for entry in deciding]
         if not verdict.entries:
@@ -89,8 +101,9 @@ class Explainer:
         return text
 
     def _item(self, values: Mapping[str, FactValue], eccn: str | None) -> str:
-        if values.get("item_kind") == "model_weights":
-            return f"model weights ({eccn})" if eccn else "model weights"
+        kind = str(values.get("item_kind"))
+        if kind in _ITEMS:
+            return f"{_ITEMS[kind]} ({eccn})" if eccn else _ITEMS[kind]
         model = values.get("accelerator_model") or "accelerators of an unknown model"
         quantity, tpp = values.get("quantity"), values.get("tpp_low")
         details = [f"TPP {tpp}" if tpp is not None else "TPP unknown", eccn or "classification undetermined"]
@@ -107,8 +120,7 @@ class Explainer:
         )
         if entry.certain:
             return f"{self._fill(rule.explanation, values)} {source}"
-        missing = sorted(self._rests_on(rule.reads) - GROUP_FACTS.keys() - values.keys())
-        unknown = ", ".join(name.replace("_", " ") for name in missing)
+        unknown = ", ".join(sorted(name.replace("_", " ") for name in self._missing.of_rule(rule, values)))
         because = f"unknown: {unknown}" if unknown else "it cannot be told from what is known"
         return f"It cannot be excluded that this rule applies: {rule.title} ({because}) {source}"
 
@@ -135,7 +147,7 @@ class Explainer:
             return unknown
         if isinstance(value, tuple):
             return ", ".join(value) or "none"
-        if name.endswith("_country"):
+        if name.endswith(("_country", "_nationality")):
             return self._country(str(value))
         if name.endswith("_party"):
             return self._party(value)

@@ -37,20 +37,53 @@ _PARTY_FACTS: Final = tuple(
     )
     for fact in (
         Fact(f"{party}_party", "string", f"party id of {who}", "party registry"),
-        Fact(f"{party}_country", "string", f"country of {who}", "party registry"),
+        Fact(f"{party}_country", "string", f"country of {who}, where its headquarters are", "party registry"),
         Fact(
             f"{party}_parent_country",
             "string",
-            f"country of the ultimate parent of {who}",
+            f"country of the headquarters of the ultimate parent of {who}",
             "party registry, or declared",
+        ),
+        Fact(
+            f"{party}_nationality",
+            "string",
+            f"country of the most recent citizenship or permanent residency of {who}, where a person (734.13(b)); "
+            "empty where no person is meant",
+            "export_control.nationality, party registry",
         ),
     )
 )
 
 _FACTS: Final = (
+    # What happened.
     Fact("class", "string", "class of the event", "audit.event.class"),
-    Fact("act", "string", "`access`, `transfer`, `provision` or `inventory`", "audit.event.class"),
-    Fact("item_kind", "string", "`model`, `model_weights` or `accelerator`", "audit.event.class"),
+    Fact(
+        "act",
+        "string",
+        "`access`, `transfer`, `provision`, `inventory`, or `release` (technology or source code shown to a person)",
+        "audit.event.class",
+    ),
+    Fact(
+        "item_kind",
+        "string",
+        "`model`, `model_weights`, `accelerator`, `memory`, `technology` or `source_code`",
+        "audit.event.class",
+    ),
+    Fact(
+        "movement",
+        "string",
+        "`export` (out of the United States), `reexport`, `transfer_in_country`, `domestic` or `transit`; "
+        "from the countries of origin and destination where it is not given",
+        "export_control.movement",
+    ),
+    Fact("origin_country", "string", "where the item is shipped or sent from", "export_control.origin.country"),
+    Fact("transit_countries", "strings", "countries that the item passes through", "export_control.transit.countries"),
+    Fact(
+        "lading_date",
+        "int",
+        "day on which the goods were laden for their journey, as YYYYMMDD in Washington; 0 = not laden yet",
+        "export_control.lading_time",
+    ),
     Fact(
         "transfer_direction",
         "string",
@@ -58,10 +91,50 @@ _FACTS: Final = (
         "export_control.transfer.direction",
     ),
     Fact(
+        "exporter",
+        "string",
+        "party id of the company that exports or gives access; `undeclared`",
+        "export_control.exporter",
+    ),
+    # Whether the item is subject to the EAR.
+    Fact(
+        "us_origin",
+        "bool",
+        "made in, or located in, the United States (734.3(a)(1) and (2))",
+        "export_control.us_origin",
+    ),
+    Fact(
+        "us_content",
+        "int",
+        "controlled content of US origin in a foreign-made item, in thousandths of its value (734.4)",
+        "export_control.us_content",
+    ),
+    Fact(
+        "foreign_direct_product",
+        "bool",
+        "made with US technology or software, or in a plant that is such a product (734.9)",
+        "export_control.foreign_direct_product",
+    ),
+    Fact("itar", "bool", "declared to be under the ITAR (22 CFR 121)", "export_control.itar"),
+    Fact(
+        "end_to_end_encrypted",
+        "bool",
+        "encrypted end to end by the means that 734.18(a)(5) names",
+        "export_control.end_to_end_encrypted",
+    ),
+    Fact("storage_country", "string", "where encrypted data are stored on purpose", "export_control.storage.country"),
+    # Classification.
+    Fact(
         "accelerator_model",
         "string",
         "model of the accelerator as in the accelerators table",
         "export_control.accelerator.model, host.type",
+    ),
+    Fact(
+        "item_form",
+        "string",
+        "`integrated_circuit` or `computer` (a computer, assembly or component with such a circuit); `undeclared`",
+        "export_control.item_form, host.type",
     ),
     Fact("tpp_low", "int", "least total processing performance: 2 × MacTOPS × bit length", "accelerators table"),
     Fact("tpp_high", "int", "greatest total processing performance", "accelerators table"),
@@ -75,6 +148,19 @@ _FACTS: Final = (
         "aggregate bidirectional transfer rate over all inputs and outputs, in GB/s",
         "accelerators table",
     ),
+    Fact("total_bandwidth", "int", "DRAM bandwidth and interconnect bandwidth together, in GB/s", "accelerators table"),
+    Fact(
+        "memory_bandwidth_density",
+        "int",
+        "memory bandwidth ÷ mm² of a memory stack, in thousandths of GB/s/mm²",
+        "export_control.memory_bandwidth_density",
+    ),
+    Fact(
+        "co_packaged",
+        "bool",
+        "memory in one package with a logic circuit that dominates it",
+        "export_control.co_packaged",
+    ),
     Fact("quantity", "int", "how many accelerators or instances", "export_control.quantity"),
     Fact(
         "accelerators_per_unit",
@@ -85,15 +171,52 @@ _FACTS: Final = (
     Fact("declared_eccn", "string", "ECCN as the emitter declares it; `undeclared`", "export_control.eccn"),
     Fact("declared_license", "string", "licence or exception relied on; `undeclared`", "export_control.license"),
     Fact(
+        "available_in_us",
+        "bool",
+        "commercially available in the United States (91 FR 1684)",
+        "export_control.available_in_us",
+    ),
+    Fact(
+        "model",
+        "string",
+        "name of the model that was asked for, answered or moved; `undeclared`",
+        "gen_ai.request.model, gen_ai.response.model",
+    ),
+    Fact(
         "training_exaoperations",
         "int",
         "operations the model was trained with, in units of 10^18, rounded down",
         "export_control.training_operations",
     ),
+    Fact(
+        "derivative",
+        "bool",
+        "the model was made by training another model further (note to 4E091)",
+        "export_control.added_operations",
+    ),
+    Fact(
+        "added_exaoperations",
+        "int",
+        "operations added to the model it derives from, in units of 10^18, rounded down",
+        "export_control.added_operations",
+    ),
+    Fact(
+        "added_permille",
+        "int",
+        "operations added ÷ operations of the model it derives from, in thousandths",
+        "export_control.added_operations",
+    ),
+    Fact(
+        "synthetic_data_permille",
+        "int",
+        "share of the training operations on unpublished data that one generator made, in thousandths (note to 4E091)",
+        "export_control.synthetic_data",
+    ),
     Fact("weights_published", "bool", "whether the weights are published (734.7)", "export_control.weights_published"),
     Fact("us_origin_training_data", "bool", "the model incorporates US-origin training data", "provenance records"),
     Fact("us_origin_weights", "bool", "the model incorporates US-origin weights", "provenance records"),
     Fact("us_origin_compute", "bool", "the model was trained on US-origin compute", "provenance records"),
+    # Destination.
     Fact(
         "destination_country",
         "string",
@@ -112,9 +235,59 @@ _FACTS: Final = (
         "ISO 3166-2 code where rules turn on it (Ukraine); empty elsewhere",
         "export_control.destination.country",
     ),
+    # Parties, and what is known of the end use.
     *_PARTY_FACTS,
     Fact("actor_known", "bool", "the actor is in the party registry", "party registry"),
-    Fact("end_user_listings", "strings", "lists the end user stands on, as the registry says", "party registry"),
+    Fact("actor_exempt", "bool", "the actor is one whom a directive exempts by name", "party registry"),
+    Fact("actor_listings", "strings", "lists the actor stands on, as the registry says", "party registry"),
+    Fact(
+        "end_user_listings",
+        "strings",
+        "lists the end user stands on, as the registry says: `denied-persons`, `entity-list`, `military-end-user`, "
+        "`unverified-list`, `sdn`, `cmic`, `ssi`, `uae-740-supplement-8`",
+        "party registry",
+    ),
+    Fact(
+        "end_user_government_affiliated",
+        "bool",
+        "the end user is of a government, or a laboratory affiliated to one",
+        "party registry",
+    ),
+    Fact(
+        "listed_ownership",
+        "int",
+        "share of the end user that listed parties own together, in per cent",
+        "party registry",
+    ),
+    Fact(
+        "chinese_relations",
+        "strings",
+        "how the supply chain is tied to Chinese parties: `supplier`, `reseller`, `forwarder`, `financier`, "
+        "`colocation`",
+        "party registry, export_control.chinese_relations",
+    ),
+    Fact(
+        "known_end_uses",
+        "strings",
+        "end uses that the exporter knows of, or is informed of: `military`, `military_intelligence`, `nuclear`, "
+        "`missile`, "
+        "`chemical_biological`, `supercomputer`, `advanced_ic_production`, `model_training_for_listed_use`; "
+        "none = no such knowledge",
+        "export_control.known_end_uses",
+    ),
+    Fact(
+        "known_violation",
+        "bool",
+        "it is known that a violation has occurred, or is about to, with the item (736.2(b)(10))",
+        "export_control.known_violation",
+    ),
+    Fact(
+        "certifications",
+        "strings",
+        "certifications made under 91 FR 1684: `parameters`, `us_orders`, `aggregate_share`, `end_use`, "
+        "`know_your_customer`, `laboratory_test`",
+        "export_control.certifications",
+    ),
 )
 
 GROUP_FACTS: Final[dict[str, str]] = {
@@ -123,8 +296,13 @@ GROUP_FACTS: Final[dict[str, str]] = {
     "actor_parent_groups": "actor_parent_country",
     "end_user_groups": "end_user_country",
     "end_user_parent_groups": "end_user_parent_country",
+    "actor_nationality_groups": "actor_nationality",
+    "end_user_nationality_groups": "end_user_nationality",
+    "storage_groups": "storage_country",
+    "transit_groups": "transit_countries",
 }
-"""Facts that follow from a country and the rule time: the Country Groups it was in (15 CFR 740 Supplement 1)."""
+"""Facts that follow from a country, or several, and the rule time: the Country Groups it was in (15 CFR 740
+Supplement 1)."""
 
 INTERVALS: Final[dict[str, tuple[str, str]]] = {
     "tpp": ("tpp_low", "tpp_high"),
@@ -132,7 +310,16 @@ INTERVALS: Final[dict[str, tuple[str, str]]] = {
 }
 """Names that rules compare, with the two facts that bound them."""
 
-BASE_FACTS: Final[dict[str, Fact]] = {fact.name: fact for fact in _FACTS} | {
+_ENFORCEMENT_FACTS: Final = (
+    Fact(
+        "break_glass",
+        "bool",
+        "the action went on although a refusal, or the want of a decision, stood against it",
+        "export_control.break_glass.reason",
+    ),
+)
+
+BASE_FACTS: Final[dict[str, Fact]] = {fact.name: fact for fact in (*_FACTS, *_ENFORCEMENT_FACTS)} | {
     name: Fact(name, "strings", f"Country Groups of `{country}` at the rule time", "country groups table")
     for name, country in GROUP_FACTS.items()
 }

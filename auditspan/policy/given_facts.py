@@ -9,13 +9,23 @@ from auditspan.canonical import LARGEST_INTEGER
 from auditspan.errors import AuditSpanError
 
 from .accelerators import Accelerator
-from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, UNDECLARED, FactSet, FactValue
+from .declarations import NO_PERSON, NOT_DECLARED, complete, day
+from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, FactSet, FactValue
+from .parties import party_facts
 from .reference import Reference
 
 __all__ = ["facts_from"]
 
 _GIVEN: Final = "given"
 _ITEMS: Final = {"access": "model", "provision": "accelerator", "inventory": "accelerator"}
+_DATES: Final = frozenset({"lading_date"})
+# Facts of a party that is not on record here: a person who states facts would have said so.
+_NOT_STATED: Final[Mapping[str, FactValue]] = {
+    **NOT_DECLARED,
+    "end_user_listings": (),
+    "actor_listings": (),
+    "listed_ownership": 0,
+}
 
 
 def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
@@ -24,7 +34,8 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
     Any declared fact may be given, by name; a null or an absent one is unknown. ``tpp`` and ``performance_density``
     stand for an interval without width. A country is a code (``HK`` counts as China, ``UA-43`` sets the subdivision);
     ``accelerator_model`` brings its specification, as far as it is not given; ``end_user_party`` and ``actor_party``
-    bring what the registry says. Nothing declared is ``undeclared``, not unknown.
+    bring what the registry says. What nobody declares is known not to be declared, unless it is given as null; a
+    date is ``YYYY-MM-DD``; ``movement`` follows from the countries of origin and destination.
 
     Raises:
         AuditSpanError: a name that is no fact, or a value of another type.
@@ -44,13 +55,21 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
         item_kind = "accelerator"
         _complete_hardware(facts, reference.accelerators.named(str(facts.values["accelerator_model"])))
     _default(facts, "item_kind", item_kind, "act")
-    for name in ("declared_eccn", "declared_license", "transfer_direction"):
+    if "exporter" not in given:
+        facts.put("exporter", reference.exporter, "deployment")
+    for name, value in _NOT_STATED.items():
         if name not in given:
-            facts.put(name, UNDECLARED, "absent")
+            _default(facts, name, value, "absent")
+    for name in ("actor_nationality", "end_user_nationality"):
+        if name not in given and facts.values.get("act") in NO_PERSON:
+            facts.put(name, "", "absent")
+    complete(facts)
     return facts
 
 
 def _checked(name: str, value: Any) -> FactValue:
+    if name in _DATES and value is not None:
+        return _day(name, value)
     match BASE_FACTS[name].type, value:
         case _, None:
             return None
@@ -68,6 +87,17 @@ def _checked(name: str, value: Any) -> FactValue:
     raise AuditSpanError(f"The fact {name!r} is {value!r}.", remedy=f"It takes {kind}.")
 
 
+def _day(name: str, value: Any) -> int:
+    """A calendar day as the number YYYYMMDD; 0 stays 0."""
+    text = str(value)
+    if text == "0":
+        return 0
+    number = day(f"{text[:4]}-{text[4:6]}-{text[6:]}" if text.isdecimal() and len(text) == 8 else text)
+    if number is None:
+        raise AuditSpanError(f"The fact {name!r} is {value!r}.", remedy="It takes a day as YYYY-MM-DD.")
+    return number
+
+
 def _default(facts: FactSet, name: str, value: FactValue, known_by: str) -> None:
     if name not in facts.values:
         facts.put(name, value, known_by)
@@ -75,7 +105,16 @@ def _default(facts: FactSet, name: str, value: FactValue, known_by: str) -> None
 
 def _complete_places(reference: Reference, facts: FactSet, given: Mapping[str, Any]) -> None:
     """Countries as the rules judge them; a code that is none is unknown."""
-    for name in (name for name in BASE_FACTS if name.endswith("_country")):
+    passed = facts.values.get("transit_countries")
+    if isinstance(passed, tuple):
+        places = [reference.countries.place(code) for code in passed]
+        known = tuple(sorted({place.country for place in places if place is not None}))
+        facts.put("transit_countries", known, _GIVEN)
+        if None in places:
+            del facts.values["transit_countries"], facts.known_by["transit_countries"]
+    for name in (name for name in BASE_FACTS if name.endswith(("_country", "_nationality"))):
+        if facts.values.get(name) == "" and name.endswith("_nationality"):
+            continue
         code = facts.values.pop(name, None)
         facts.known_by.pop(name, None)
         place = reference.countries.place(code) if isinstance(code, str) else None
@@ -91,10 +130,8 @@ def _complete_parties(reference: Reference, facts: FactSet) -> None:
         party = reference.parties.named(str(facts.values.get(f"{role}_party", "")))
         if party is not None:
             facts.put(f"{role}_party", party.id, _GIVEN)
-            _default(facts, f"{role}_country", party.country, "party registry")
-            _default(facts, f"{role}_parent_country", party.parent.country if party.parent else None, "party registry")
-            if role == "end_user":
-                _default(facts, "end_user_listings", party.listings, "party registry")
+            for name, value in party_facts(role, party).items():
+                _default(facts, name, value, "party registry")
     if "actor_known" not in facts.values:
         facts.put("actor_known", facts.values.get("actor_country") is not None, _GIVEN)
 

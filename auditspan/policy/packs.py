@@ -5,8 +5,9 @@ All packs of a reference are compiled together: a pack may read a term that an e
 
 from __future__ import annotations
 
+import datetime
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -17,11 +18,46 @@ from .parties import validate
 from .rule_time import parse_instant
 from .yaml_text import Document, Path, load
 
-__all__ = ["AUTHORITIES", "OUTCOMES", "Authority", "Definition", "Outcome", "Packs", "Rule", "Window", "compile_packs"]
+__all__ = [
+    "AUTHORITIES",
+    "OUTCOMES",
+    "QUESTIONS",
+    "REVIEW_POLICIES",
+    "Authority",
+    "Definition",
+    "Milestone",
+    "Obligation",
+    "Outcome",
+    "Packs",
+    "Question",
+    "ReviewPolicy",
+    "Rule",
+    "Window",
+    "compile_packs",
+]
 
 Outcome = Literal["no_license_required", "exception", "review", "license_required", "prohibited"]
 OUTCOMES: Final[tuple[Outcome, ...]] = ("no_license_required", "exception", "review", "license_required", "prohibited")
 """From least to most restrictive (evidence format, section 6)."""
+
+ReviewPolicy = Literal["presumption_of_approval", "case_by_case", "presumption_of_denial"]
+REVIEW_POLICIES: Final[tuple[ReviewPolicy, ...]] = ("presumption_of_approval", "case_by_case", "presumption_of_denial")
+"""How an application for a licence is reviewed, from least to most restrictive."""
+
+Question = Literal["subject", "classification", "destination", "end_user", "end_use", "list", "exception", "license"]
+QUESTIONS: Final[tuple[Question, ...]] = (
+    "subject",
+    "classification",
+    "destination",
+    "end_user",
+    "end_use",
+    "list",
+    "exception",
+    "license",
+)
+"""The questions of a determination in the order in which a person asks them (15 CFR 732.1, 736.2)."""
+
+Period = Literal["quarter", "half_year", "year"]
 
 Authority = Literal["law", "enforcement_policy", "directive", "proposal", "company_policy"]
 AUTHORITIES: Final[tuple[Authority, ...]] = ("law", "enforcement_policy", "directive", "proposal", "company_policy")
@@ -75,16 +111,48 @@ class Rule:
     outcome: Outcome
     flag: bool
     lifts: frozenset[str]
-    review_policy: str | None
+    reviews: frozenset[str]
+    question: Question
+    review_policy: ReviewPolicy | None
     explanation: str
 
 
 @dataclass(frozen=True, slots=True)
+class Obligation:
+    """What is due once for each period of the calendar: ``due_days`` after its end."""
+
+    id: str
+    pack: str
+    title: str
+    citations: tuple[str, ...]
+    authority: Authority
+    status: str
+    window: Window
+    period: Period
+    due_days: int
+
+
+@dataclass(frozen=True, slots=True)
+class Milestone:
+    """A date that explains a pack and decides nothing."""
+
+    pack: str
+    date: datetime.date
+    title: str
+    citations: tuple[str, ...]
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
 class Packs:
-    """Compiled packs: definitions and rules in their order, and the version of each by id and by file."""
+    """Compiled packs: definitions, rules, obligations and milestones in their order, and each pack's version by id and
+    by file.
+    """
 
     definitions: tuple[Definition, ...]
     rules: tuple[Rule, ...]
+    obligations: tuple[Obligation, ...]
+    milestones: tuple[Milestone, ...]
     versions: Mapping[str, str]
     version_of_file: Mapping[str, str]
 
@@ -110,7 +178,14 @@ def compile_packs(texts: Sequence[tuple[str, bytes]]) -> Packs:
     compiler = Compiler(types)
     definitions = _definitions(documents, compiler)
     rules = _rules(documents, compiler, {*types, "tpp", "performance_density"})
-    return Packs(tuple(definitions), tuple(rules), versions, {d.file: d.data["version"] for d in documents})
+    return Packs(
+        tuple(definitions),
+        tuple(rules),
+        tuple(_obligations(documents, {rule.id for rule in rules})),
+        tuple(_milestones(documents)),
+        versions,
+        {document.file: document.data["version"] for document in documents},
+    )
 
 
 def _check_defined_names(documents: Sequence[Document]) -> None:
@@ -174,7 +249,11 @@ def _rules(documents: Sequence[Document], compiler: Compiler, placeholders: set[
             for name in _PLACEHOLDER.findall(entry["explanation"]):
                 if name not in placeholders:
                     raise _fault(document, (*path, "explanation"), f"no such fact: {{{name}}}", "Name a declared fact.")
-            lifting += [(document, (*path, "lifts"), lifted) for lifted in entry.get("lifts") or ()]
+            lifting += [
+                (document, (*path, key), other) for key in ("lifts", "reviews") for other in entry.get(key) or ()
+            ]
+            if entry.get("reviews") and not entry.get("review_policy"):
+                raise _fault(document, (*path, "reviews"), "it names no review policy", "Add `review_policy:`.")
             if entry["authority"] == "enforcement_policy" and not entry.get("lifts"):
                 raise _fault(document, path, "an enforcement policy lifts nothing", "Name the rules under `lifts:`.")
             if entry["authority"] in ("proposal", "company_policy") and entry.get("lifts"):
@@ -202,9 +281,40 @@ def _rule(document: Document, path: Path, entry: dict[str, Any], when: Condition
         outcome=entry["outcome"],
         flag=entry.get("flag", False),
         lifts=frozenset(entry.get("lifts") or ()),
+        reviews=frozenset(entry.get("reviews") or ()),
+        question=entry.get("question", "destination"),
         review_policy=entry.get("review_policy"),
         explanation=entry["explanation"],
     )
+
+
+def _obligations(documents: Sequence[Document], seen: set[str]) -> Iterator[Obligation]:
+    for document in documents:
+        for index, entry in enumerate(document.data.get("obligations") or ()):
+            path: Path = ("obligations", index)
+            _check_id(document, path, entry["id"], seen)
+            yield Obligation(
+                id=entry["id"],
+                pack=document.data["pack"],
+                title=entry["title"],
+                citations=tuple(entry["citations"]),
+                authority=entry["authority"],
+                status=entry["status"],
+                window=_window(document, path, entry["effective"]),
+                period=entry["period"],
+                due_days=entry["due_days"],
+            )
+
+
+def _milestones(documents: Sequence[Document]) -> Iterator[Milestone]:
+    for document in documents:
+        for index, entry in enumerate(document.data.get("milestones") or ()):
+            try:
+                date = datetime.date.fromisoformat(entry["date"])
+            except ValueError as error:
+                path: Path = ("milestones", index, "date")
+                raise _fault(document, path, str(error), "Write a day that exists, as YYYY-MM-DD.") from error
+            yield Milestone(document.data["pack"], date, entry["title"], tuple(entry["citations"]), entry["status"])
 
 
 def _check_id(document: Document, path: Path, identifier: str, seen: set[str]) -> None:

@@ -11,10 +11,12 @@ import jsonschema
 
 from .countries import Countries
 from .errors import PolicyError
+from .facts import FactValue
 from .yaml_text import Document, Path, load
 
-__all__ = ["Parent", "Parties", "Party", "validate"]
+__all__ = ["Parent", "Parties", "Party", "party_facts", "validate"]
 
+_CHINESE: Final = frozenset({"CN", "MO"})
 SELF: Final = "self"
 """``ultimate_parent: self`` says that a party has no parent; leaving it out says that it is not known."""
 
@@ -29,13 +31,50 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """A party as the registry has it. ``country`` and ``parent`` are ``None`` where the registry does not know."""
+    """A party as the registry has it. What is ``None`` the registry does not know.
+
+    Attributes:
+        nationality: of a person, the country of the most recent citizenship or permanent residency.
+        government_affiliated: of a government, or a laboratory affiliated to one.
+        listed_ownership: per cent that listed parties own together; 0 where the registry names none.
+        relations: kinds of relation in its supply chain, with the country of each.
+        exempt: a directive exempts it by name.
+    """
 
     id: str
     name: str
     country: str | None
     parent: Parent | None
     listings: tuple[str, ...]
+    nationality: str | None = None
+    government_affiliated: bool | None = None
+    listed_ownership: int = 0
+    relations: tuple[tuple[str, str], ...] = ()
+    exempt: bool = False
+
+    @property
+    def chinese_relations(self) -> tuple[str, ...]:
+        """Kinds of relation to parties of China or Macau, sorted."""
+        return tuple(sorted({kind for kind, country in self.relations if country in _CHINESE}))
+
+
+def party_facts(role: str, party: Party) -> dict[str, FactValue]:
+    """What the registry says of a party as the facts of its role; None where it does not know."""
+    facts: dict[str, FactValue] = {
+        f"{role}_country": party.country,
+        f"{role}_parent_country": party.parent.country if party.parent else None,
+        f"{role}_listings": party.listings,
+    }
+    if party.nationality is not None:
+        facts[f"{role}_nationality"] = party.nationality
+    if role == "actor":
+        return {**facts, "actor_exempt": party.exempt}
+    return {
+        **facts,
+        "end_user_government_affiliated": party.government_affiliated,
+        "listed_ownership": party.listed_ownership,
+        "chinese_relations": party.chinese_relations,
+    }
 
 
 class Parties:
@@ -91,7 +130,22 @@ def _party(document: Document, path: Path, entry: dict[str, Any], countries: Cou
         parent = Parent(entry["name"], country)
     elif isinstance(given, dict):
         parent = Parent(given["name"], _country(document, (*path, "ultimate_parent"), given.get("country"), countries))
-    return Party(entry["id"], entry["name"], country, parent, tuple(sorted(entry.get("listings") or ())))
+    relations = [
+        (relation["kind"], _country(document, (*path, "relations", index, "country"), relation["country"], countries))
+        for index, relation in enumerate(entry.get("relations") or ())
+    ]
+    return Party(
+        entry["id"],
+        entry["name"],
+        country,
+        parent,
+        tuple(sorted(entry.get("listings") or ())),
+        _country(document, (*path, "nationality"), entry.get("nationality"), countries),
+        entry.get("government_affiliated"),
+        entry.get("listed_ownership", 0),
+        tuple(sorted((kind, country) for kind, country in relations if country)),
+        entry.get("exempt", False),
+    )
 
 
 def _country(document: Document, path: Path, text: str | None, countries: Countries) -> str | None:

@@ -11,7 +11,8 @@ from typing import Final
 
 from auditspan.canonical import JsonValue, canonical_json
 
-from .accelerators import ACCELERATOR_COLUMNS, INSTANCE_COLUMNS, Accelerators
+from .accelerator_lines import COMPUTER_COLUMNS, LINE_COLUMNS, ComputerEccns, Lines
+from .accelerators import ACCELERATOR_COLUMNS, INSTANCE_COLUMNS, NAME_COLUMNS, PERFORMANCE_COLUMNS, Accelerators
 from .activation import Activation
 from .addresses import AddressDatabase
 from .adoptions import ADOPTIONS, adopted_packs
@@ -20,12 +21,13 @@ from .deployment import DEPLOYMENT, deployment_artifact, exporter_of
 from .engine import Engine
 from .errors import PolicyError
 from .explain import Explainer
+from .missing_facts import MissingFacts
 from .packs import compile_packs
 from .parties import Parties
 from .regions import REGION_COLUMNS, Regions
 from .tables import Table, parse_table
 
-__all__ = ["ADDRESSES", "PARTIES", "Artifact", "Reference", "software"]
+__all__ = ["ADDRESSES", "PARTIES", "TABLES", "Artifact", "Reference", "software"]
 
 PARTIES: Final = "parties.yaml"
 """Name of the party registry among the artifacts."""
@@ -37,14 +39,23 @@ _TABLES: Final = {
     "country_groups.csv": GROUP_COLUMNS,
     "cloud_regions.csv": REGION_COLUMNS,
 }
+# A reference that was sealed before these existed lacks them, and still loads.
+_LATER_TABLES: Final = {
+    "accelerator_performance.csv": PERFORMANCE_COLUMNS,
+    "accelerator_names.csv": NAME_COLUMNS,
+    "accelerator_lines.csv": LINE_COLUMNS,
+    "computer_eccns.csv": COMPUTER_COLUMNS,
+}
 ADDRESSES: Final = "ip_country.mmdb.gz"
 """Name of the address database among the artifacts, whatever the file was called."""
 _SHIPPED_ADDRESSES: Final = "ip_country_cc0.mmdb.gz"
-_SHIPPED_PACKS: Final = ("us-ear.yaml", "controlled-ai-assets.yaml")
+_SHIPPED_PACKS: Final = ("us-ear.yaml", "directives.yaml", "controlled-ai-assets.yaml", "company-policy.yaml")
 # A pack may read the terms of one that stands before it, and the law stands first.
 _FIRST_PACK: Final = "us-ear.yaml"
 _NO_PARTIES: Final = b"parties: []\n"
 _NO_ADOPTIONS: Final = b"adopted: []\n"
+TABLES: Final[Mapping[str, tuple[str, ...]]] = {**_TABLES, **_LATER_TABLES}
+"""Tables among the artifacts, by name, with the columns that each must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,7 @@ class Reference:
         artifacts: its parts, sorted by name.
         digest: ``hex(SHA-256(JCS(to_control_body())))`` (evidence format, section 11).
         packs, countries, accelerators, regions, parties, addresses: what the artifacts hold.
+        accelerator_lines, computer_eccns: the lines of 3A090 (``None`` in a reference from before), and 4A090.
         adopted: packs whose proposals bind as company policy.
         exporter: id of the party that runs this deployment; None when the artifacts do not say.
         activation: who brought it into force.
@@ -92,8 +104,20 @@ class Reference:
         activation = activation or Activation()
         self.activation = activation if activation.software else replace(activation, software=software())
         tables = {name: parse_table(_need(artifacts, name), name, columns) for name, columns in _TABLES.items()}
+        tables |= {
+            name: parse_table(artifacts[name], name, _LATER_TABLES[name])
+            for name in _LATER_TABLES.keys() & artifacts.keys()
+        }
         self.countries = Countries(tables["countries.csv"], tables["country_groups.csv"])
-        self.accelerators = Accelerators(tables["accelerators.csv"], tables["instance_types.csv"])
+        self.accelerators = Accelerators(
+            tables["accelerators.csv"],
+            tables["instance_types.csv"],
+            tables.get("accelerator_performance.csv"),
+            tables.get("accelerator_names.csv"),
+        )
+        lines = tables.get("accelerator_lines.csv")
+        self.accelerator_lines = None if lines is None else Lines(lines)
+        self.computer_eccns = ComputerEccns(tables.get("computer_eccns.csv"))
         self.regions = Regions(tables["cloud_regions.csv"], self.countries)
         self.parties = Parties(_need(artifacts, PARTIES), PARTIES, self.countries)
         self.addresses = AddressDatabase(_need(artifacts, ADDRESSES), ADDRESSES)
@@ -102,7 +126,7 @@ class Reference:
         texts = [(name, text) for name, text in artifacts.items() if name.endswith(".yaml") and name not in not_packs]
         self.packs = compile_packs(sorted(texts, key=lambda item: (item[0] != _FIRST_PACK, item[0])))
         self.adopted = adopted_packs(artifacts.get(ADOPTIONS, _NO_ADOPTIONS), self.packs.versions)
-        known = {*_TABLES, *not_packs, ADDRESSES, *(name for name, _ in texts)}
+        known = {*_TABLES, *_LATER_TABLES, *not_packs, ADDRESSES, *(name for name, _ in texts)}
         if strange := sorted(set(artifacts) - known):
             raise PolicyError(
                 "nothing here is read from it", file=strange[0], remedy="Packs end in .yaml; leave other files out."
@@ -130,7 +154,7 @@ class Reference:
     def packaged_artifacts(parties: bytes | None = None, exporter: str | None = None) -> dict[str, bytes]:
         """The artifacts, content by name, that `packaged` is made of; ``exporter`` is who runs the deployment."""
         folder = resources.files("auditspan.policy.data")
-        artifacts = {name: folder.joinpath(name).read_bytes() for name in (*_TABLES, *_SHIPPED_PACKS)}
+        artifacts = {name: folder.joinpath(name).read_bytes() for name in (*_TABLES, *_LATER_TABLES, *_SHIPPED_PACKS)}
         artifacts[ADDRESSES] = folder.joinpath(_SHIPPED_ADDRESSES).read_bytes()
         artifacts[PARTIES] = _NO_PARTIES if parties is None else parties
         if exporter is not None:
@@ -148,6 +172,10 @@ class Reference:
     def explainer(self) -> Explainer:
         """Renders determinations made under this reference."""
         return Explainer(self.packs, self.countries, self.parties)
+
+    def missing_facts(self) -> MissingFacts:
+        """Finds what determinations made under this reference lack."""
+        return MissingFacts(self.packs)
 
     def _artifact(self, name: str, content: bytes, tables: Mapping[str, Table]) -> Artifact:
         digest = hashlib.sha256(content).hexdigest()

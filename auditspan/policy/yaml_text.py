@@ -14,6 +14,8 @@ __all__ = ["LARGEST_TEXT", "Document", "load"]
 
 LARGEST_TEXT: Final = 4 * 1024 * 1024
 _DEEPEST: Final = 24
+_MOST_VALUES: Final = 600_000
+"""A value takes half a kilobyte while it is read: a file of nothing but commas must not take the memory of all else."""
 
 Path = tuple[str | int, ...]
 
@@ -54,7 +56,8 @@ def load(text: bytes, file: str) -> Document:
     """Parses ``text``.
 
     Raises:
-        PolicyError: not UTF-8 YAML, too large, nested deeper than 24, an anchor, alias or tag, a key twice.
+        PolicyError: not UTF-8 YAML, too large, nested deeper than 24, more than 600,000 values, an anchor, alias or
+            tag, a key twice.
     """
     if len(text) > LARGEST_TEXT:
         raise PolicyError(f"the file has {len(text)} bytes", file=file, remedy=f"Keep it below {LARGEST_TEXT} bytes.")
@@ -76,9 +79,14 @@ def load(text: bytes, file: str) -> Document:
 
 
 def _refuse_references(text: str, file: str) -> None:
-    depth = 0
+    depth = values = 0
     for event in yaml.parse(text, Loader=_PlainLoader):
         line = 0 if event.start_mark is None else event.start_mark.line + 1
+        values += isinstance(event, yaml.NodeEvent)
+        if values > _MOST_VALUES:
+            raise PolicyError(
+                f"more than {_MOST_VALUES:,} values", file=file, line=line, remedy="Split it, or remove what is empty."
+            )
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise PolicyError(
                 "anchors and aliases are not allowed", file=file, line=line, remedy="Write the value out."

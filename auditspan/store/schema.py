@@ -70,10 +70,11 @@ EVENTS: Final = pa.schema(
         *PAYLOAD_COLUMNS,
         pa.field("citations", _TEXT),
         pa.field("why", _TEXT),
+        pa.field("missing_facts", pa.list_(pa.string())),
     ]
 )
 """A batch as the processor hands it to the store.
 
-``sealing_month`` is ``YYYYMM`` of the log's arrival watermark; ``citations`` and ``why`` are rendered from facts and
-rule packs for whoever reads the store, and are no part of the evidence.
+``sealing_month`` is ``YYYYMM`` of the log's arrival watermark; ``citations``, ``why`` and ``missing_facts`` are
+rendered from facts and rule packs for whoever reads the store, and are no part of the evidence.
 """

@@ -15,7 +15,7 @@ from auditspan.store.contract import Store
 from auditspan.store.schema import HEADER_COLUMNS, PAYLOAD_COLUMNS
 
 from .. import payloads as bytes_of
-from .compare import STORED, Difference, Run, differences, differing_rows, report, runs
+from .compare import RENDERED, STORED, Difference, Run, differences, differing_rows, report, runs
 from .report import Findings
 from .trees import Trees
 
@@ -25,7 +25,7 @@ _HASHES: Final = (
     rb'"facts_hash":(?:null|"(?P<facts>[0-9a-f]{64})").*'
     rb'"payload_hash":"(?P<payload>[0-9a-f]{64})".*"position":\[(?P<offset>[0-9]{1,18}),(?P<ordinal>[0-9]{1,9})\]'
 )
-_COLUMNS: Final = tuple(name for name in STORED if name not in ("citations", "why", "sealing_month"))
+_COLUMNS: Final = tuple(name for name in STORED if name not in RENDERED | {"sealing_month"})
 
 
 def check_by_headers(

@@ -27,7 +27,7 @@ _STORED_AS: Final = {"trace_id": "trace_id_raw", "span_id": "span_id_raw"}
 STORED: Final = tuple(_STORED_AS.get(name, name) for name in EVENTS.names)
 """The columns of a leaf under the names of the table."""
 
-RENDERED: Final = frozenset({"citations", "why"})
+RENDERED: Final = frozenset({"citations", "why", "missing_facts"})
 """Columns rendered for whoever reads the store: no part of the evidence, and not to be had from stored facts."""
 
 _CODES: Final = {

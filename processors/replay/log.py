@@ -35,9 +35,9 @@ __all__ = ["LogReplay"]
 
 _GROUP_ROWS: Final = 8_192
 _GROUP_BATCHES: Final = 256
-_JUDGED: Final = frozenset(
-    {"facts", "destination_country", "eccn", "determination", "flagged", "rule_ids", "citations", "why", "header"}
-)
+_JUDGED: Final = RENDERED | {
+    "facts", "destination_country", "eccn", "determination", "flagged", "rule_ids", "header",
+}  # fmt: skip
 """Columns in which another determination shows."""
 
 

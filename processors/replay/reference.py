@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,8 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from auditspan.errors import AuditSpanError
-from auditspan.policy.reference import Reference
+from auditspan.policy.stored_epochs import EpochNotKept, reference_of
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
 
@@ -78,18 +76,10 @@ class Epochs:
         body = self._bodies.get(epoch)
         if body is None:
             return f"the control log has no epoch {epoch.number} with the digest {epoch.digest[:16]}…"
-        artifacts: dict[str, bytes] = {}
-        for one in body["artifacts"]:
-            content = self._artifact(one["sha256"])
-            if content is None:
-                return f"the artifact {one['name']} ({one['sha256'][:16]}…) of epoch {epoch.number} is not kept"
-            if hashlib.sha256(content).hexdigest() != one["sha256"]:
-                return f"the kept artifact {one['name']} of epoch {epoch.number} was altered"
-            artifacts[one["name"]] = content
         try:
-            return Determiner(Reference.load(artifacts, epoch.number)).determine
-        except (AuditSpanError, ValueError) as error:
-            return f"this version cannot load epoch {epoch.number}: {error}"
+            return Determiner(reference_of(body, self._artifact)).determine
+        except EpochNotKept as error:
+            return error.message
 
 
 class StoredFacts:
@@ -133,6 +123,7 @@ def _spread(rows: list[dict[str, Any]], codes: npt.NDArray[np.int64]) -> pa.Tabl
         "rule_ids": [],
         "citations": [],
         "why": None,
+        "missing_facts": [],
     }
     table = pa.Table.from_pylist([*rows, nothing], schema=_PLAIN)
     taken = table.take(pa.array(np.where(codes < 0, len(rows), codes)))
@@ -156,7 +147,7 @@ _PLAIN: Final = pa.schema(
 def _judged(document: bytes) -> dict[str, Any]:
     """What a header takes from a facts document; from one that cannot be read, nothing but the document itself."""
     row: dict[str, Any] = {"facts": document, "governing": None, "flagged": False, "destination": None, "eccn": None}
-    row |= {"rule_ids": [], "citations": [], "why": None}
+    row |= {"rule_ids": [], "citations": [], "why": None, "missing_facts": []}
     try:
         said = json.loads(document)
         both = said.get("both", [said])

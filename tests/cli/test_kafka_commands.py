@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import threading
+import time
+from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -164,6 +166,72 @@ def test_a_collector_whose_broker_hangs_answers_503_and_recovers(tmp_path, kafka
             assert until(lambda: collector.ask("GET", "/readyz")[0] == 200, "readiness to turn green")
         finally:
             collector.close()
+
+
+def test_a_collector_whose_brokers_disk_is_full_answers_503_and_recovers(tmp_path, fillable_disk, collector_data):
+    """Senders come again with what was not acknowledged, as they do in the field, until everything is."""
+    settings = KafkaSettings(topic="full", group="full", replication_factor=1, min_insync_replicas=1)
+    disk = fillable_disk
+    with running_kafka(tmp_path / "kafka", properties=disk.properties, launch=disk.launch) as kafka:
+        (broker,) = kafka.brokers
+        make_topics(kafka.url, settings, 1)
+        collector = Collector(collector_data, kafka.url, {**environment(settings), **QUICK})
+        acknowledged: list[bytes] = []
+        sent: list[bytes] = []
+        refused: list[tuple[bytes, int, str | None]] = []
+        slowest = [0.0]
+        enough = threading.Event()
+
+        def deliver() -> None:
+            while not enough.is_set():
+                body, status = a_request(), 0
+                sent.append(body)
+                while status != 200 and not enough.is_set():
+                    began = time.monotonic()
+                    status, headers, _ = collector.send(body)
+                    slowest[0] = max(slowest[0], time.monotonic() - began)
+                    if status != 200:
+                        refused.append((body, status, headers.get("retry-after")))
+                        time.sleep(0.05)
+                if status == 200:
+                    acknowledged.append(body)
+
+        senders = [threading.Thread(target=deliver) for _ in range(3)]
+        try:
+            assert until(lambda: collector.ask("GET", "/readyz")[0] == 200, "readiness")
+            for sender in senders:
+                sender.start()
+            until(lambda: len(acknowledged) >= 30, "some to be acknowledged")
+            disk.fill(broker)
+            until(lambda: refused, "the first to be refused")
+            assert broker.ended() == 1
+            assert "No space left on device" in (broker.folder / "broker.log").read_text()
+            before, enough_refused = len(acknowledged), len(refused) + 10
+            until(lambda: len(refused) >= enough_refused, "more to be refused")
+            assert len(acknowledged) == before
+            status, _, reasons = collector.ask("GET", "/readyz")
+            assert (status, b"Kafka" in reasons) == (503, True), reasons
+            assert collector.ask("GET", "/livez")[0] == 200
+            disk.make_room()
+            broker.start()
+            until(lambda: len(acknowledged) >= before + 30, "more to be acknowledged")
+            assert until(lambda: collector.ask("GET", "/readyz")[0] == 200, "readiness to turn green")
+        finally:
+            enough.set()
+            for sender in senders:
+                sender.join(60)
+            collector.close()
+        assert {(status, after) for _, status, after in refused} == {(503, "1")}
+        assert slowest[0] < 5.0, "bounded by kafka.delivery_timeout_seconds"
+        journal = KafkaJournal(kafka.url, settings, 1, load_journal_key(collector_data / "journal.key"))
+        found: Counter[bytes] = Counter()
+        while more := journal.read("events-0", found.total(), max_entries=1000, max_bytes=1 << 30):
+            found.update(one.body for one in more)
+        journal.close()
+    assert set(acknowledged) <= found.keys() <= set(sent)
+    # What was refused may have been written all the same: then it is there twice, and sealed once.
+    came_again = {body for body, _, _ in refused}
+    assert {body for body, times in found.items() if times > 1} <= came_again
 
 
 def test_up_runs_the_whole_pipeline_on_kafka_and_goes_on_after_a_kill(kafka, kafka_settings, tmp_path):

@@ -8,11 +8,13 @@ import json
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 from auditspan.collectors.admission import AdmissionLimits, build_admission
+from auditspan.collectors.deciding import Deciding
 from auditspan.collectors.disk import DiskWatermark
 from auditspan.collectors.grpc import serve_grpc
 from auditspan.collectors.http import http_app
@@ -21,6 +23,7 @@ from prometheus_client import CollectorRegistry
 
 from auditspan.journal import JournalUnavailable
 from auditspan.journal.sqlite import SqliteJournal
+from auditspan.policy.snapshot import Snapshot
 from auditspan.tokens import TokenRegistry
 
 
@@ -83,6 +86,8 @@ class Running:
     tokens: TokenRegistry
     token: str
     registry: CollectorRegistry
+    reference: Path
+    """Folder whose epoch in force decides."""
     http_port: int = 0
     grpc_port: int = 0
     health: list[str] = field(default_factory=list)
@@ -154,9 +159,11 @@ class _Service:
         admission = build_admission(
             running.journal, running.tokens, self._limits, CollectorMetrics(running.registry), self._disk
         )
-        grpc_server = await serve_grpc(admission, "127.0.0.1", 0)
+        deciding = Deciding(admission, Snapshot(running.reference))
+        following = asyncio.create_task(deciding.follow())
+        grpc_server = await serve_grpc(admission, "127.0.0.1", 0, deciding)
         running.grpc_port = grpc_server.port
-        app = http_app(admission, lambda: running.health)
+        app = http_app(admission, lambda: running.health, deciding)
         config = uvicorn.Config(app, host="127.0.0.1", port=0, access_log=False, log_level="error", lifespan="off")
         self._server = uvicorn.Server(config)
         serving = asyncio.create_task(self._server.serve())
@@ -166,6 +173,8 @@ class _Service:
         running.http_port = self._server.servers[0].sockets[0].getsockname()[1]
         self._ready.set()
         await serving
+        following.cancel()
+        deciding.close()
         await grpc_server.stop(0)
 
 
@@ -181,7 +190,9 @@ def start(tmp_path):
             journal = SqliteJournal(tmp_path / f"journal-{number}.sqlite", partitions, **options)
             journals.append(journal)
         tokens = TokenRegistry(tmp_path / f"tokens-{number}.json")
-        running = Running(HoldableJournal(journal), tokens, tokens.create("emitter"), CollectorRegistry())
+        reference = tmp_path / f"reference-{number}"
+        reference.mkdir()
+        running = Running(HoldableJournal(journal), tokens, tokens.create("emitter"), CollectorRegistry(), reference)
         service = _Service(running, limits or AdmissionLimits(), disk or DiskWatermark(tmp_path, 0, 0.0))
         services.append(service)
         return service.__enter__()

@@ -19,6 +19,7 @@ from broker import missing
 from matrix import Load, run_matrix, seed_of_run
 from schedule import schedule
 from topologies import SESSION_TIMEOUT, on_kafka
+from tracer import why_impossible
 
 _SETTLE = 600.0
 
@@ -51,9 +52,12 @@ def _random(seed: int, kills: int, brokers: int) -> int:
             zombies=topology.zombies * 2,
             zombie_seconds=SESSION_TIMEOUT + 3,
             proxied=list(topology.store_ways),
+            fillable=topology.fillable,
         )
         totals = run_matrix(topology, Path(folder) / "load", seed, faults, _SETTLE)
     print(f"Random instants, {brokers} brokers: {totals}", flush=True)
+    if not topology.fillable:
+        print(f"No broker's disk became full: {why_impossible()}.", flush=True)
     return totals.kills
 
 

@@ -149,6 +149,12 @@ class Runner:
         with self._supervisor.held(fault.target) as member:
             if member.process is None or member.ended_with() is not None:
                 member.start()
+            if fault.kind is Kind.DISK:
+                with self._topology.full_disk(fault.target):
+                    until(lambda: member.ended_with() is not None, f"{fault.target} to end itself", 60)
+                    time.sleep(fault.hold)
+                member.start()
+                return
             if fault.kind in (Kind.PAUSE, Kind.ZOMBIE):
                 member.suspend()
                 time.sleep(fault.hold)

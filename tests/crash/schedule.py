@@ -19,6 +19,8 @@ class Kind(Enum):
     """SIGSTOP for longer than the session timeout, then SIGCONT: it believes to own what others own by now."""
     STORE = "store"
     """The way to the store answers late, loses answers, answers with HTTP 500, cuts requests."""
+    DISK = "full disk of"
+    """Every write to its disk is refused until it ends itself; started again after a while, with room."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,10 @@ def schedule(
     zombies: Sequence[str] = (),
     zombie_seconds: float = 0.0,
     proxied: Sequence[str] = (),
+    fillable: Sequence[str] = (),
     pace: float = 1.2,
 ) -> Iterator[Fault]:
-    """Faults until there were ``kills`` kills, and every one of ``zombies`` was a zombie.
+    """Faults until there were ``kills`` kills, each of ``zombies`` was a zombie, and each of ``fillable`` had no room.
 
     Args:
         seed: the same gives the same faults.
@@ -56,16 +59,18 @@ def schedule(
         zombies: targets that are suspended for ``zombie_seconds``, spread over the run.
         zombie_seconds: longer than a session timeout.
         proxied: targets whose way to the store can be disturbed.
+        fillable: targets whose disk becomes full, spread over the run.
         pace: longest wait between two faults, seconds.
     """
     dice = random.Random(seed)
     names = sorted(weights)
-    left = list(zombies)
+    left = [(Kind.ZOMBIE, name, zombie_seconds) for name in zombies] + [(Kind.DISK, name, 0.5) for name in fillable]
     done = 0
     while done < kills or left:
         wait, number = dice.uniform(0, pace), dice.randrange(2**32)
         if left and (done >= kills or dice.random() < len(left) / (kills - done + len(left))):
-            yield Fault(wait, Kind.ZOMBIE, left.pop(0), zombie_seconds, number)
+            kind, target, hold = left.pop(dice.randrange(len(left)))
+            yield Fault(wait, kind, target, hold, number)
             continue
         chance = dice.random()
         if proxied and chance < 0.15:

@@ -42,7 +42,12 @@ def test_kafka_two_collectors_two_processors(tmp_path: Path, kafka_here: None) -
 
 def test_a_seed_gives_the_same_faults_again() -> None:
     weights = {"broker-1": 1.0, "store": 2.0, "processor-1": 1.0}
-    options = {"zombies": ("processor-1",), "zombie_seconds": 9.0, "proxied": ("processor-1",)}
+    options = {
+        "zombies": ("processor-1",),
+        "zombie_seconds": 9.0,
+        "proxied": ("processor-1",),
+        "fillable": ("broker-1",),
+    }
     first, second, other = ([*schedule(seed, weights, 40, **options)] for seed in (7, 7, 8))
     assert first == second != other
     assert sum(fault.kills for fault in first) == 40

@@ -7,19 +7,21 @@ import shutil
 import subprocess
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import clickhouse_connect
 from broker import Broker, free_ports, running
+from full_disk import RefusedWrites
 from kafka_entries import ends, entries_of
 from members import BrokerMember, Member
 from reference.derive import Entry
 from reference.journal import journal_entries
 from running_service import PROGRAM
 from tcp_proxy import TcpProxy
+from tracer import why_impossible
 from waiting import until
 
 from auditspan.data_directory import DataDirectory
@@ -41,6 +43,8 @@ class Topology(Protocol):
     """Members that share their work: suspended for long enough, another one takes it over."""
     store_ways: Mapping[str, TcpProxy]
     """The way of a member to the store, where it can be disturbed."""
+    fillable: Sequence[str]
+    """Members whose disk can be made full."""
     fences: frozenset[int]
     """Exit statuses with which a process may end by itself, to be started again."""
     data: Path
@@ -63,6 +67,8 @@ class Topology(Protocol):
 
     def run(self, *arguments: str | Path) -> tuple[int, str]: ...
 
+    def full_disk(self, member: str) -> AbstractContextManager[None]: ...
+
 
 class _Base(ABC):
     """What both have in common."""
@@ -72,6 +78,7 @@ class _Base(ABC):
     members: dict[str, Member]
     environment: dict[str, str]
     store_ways: Mapping[str, TcpProxy] = {}
+    fillable: Sequence[str] = ()
     fences: frozenset[int] = frozenset()
 
     def __init__(self) -> None:
@@ -94,6 +101,10 @@ class _Base(ABC):
         """Exit status and output of a command of ours."""
         done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, env=self.environment)
         return done.returncode, done.stdout + done.stderr
+
+    def full_disk(self, member: str) -> AbstractContextManager[None]:
+        """Every write to the disk of one of `fillable` is refused for the time of the block."""
+        raise AssertionError(f"the disk of {member} cannot be filled")
 
     def command(self, *arguments: str | Path) -> None:
         status, said = self.run(*arguments)
@@ -171,6 +182,7 @@ class KafkaGroup(_Base):
         self.data = root / "data"
         self.directory = DataDirectory(self.data)
         self._partitions = partitions
+        self._brokers = {f"broker-{broker.number}": broker for broker in brokers}
         self._bootstrap = ",".join(broker.address for broker in brokers)
         self.topic = "auditspan.events"
         replicas = min(len(brokers), 3)
@@ -221,6 +233,7 @@ class KafkaGroup(_Base):
                 processor__batch_seconds="0.1",
                 processor__flagged_topic="",
             )
+        self.fillable = tuple(self._brokers) if why_impossible() is None else ()
         self.zombies = tuple(name for name in self.members if name.startswith("processor"))
         kinds = {"broker": 0.6 / len(brokers), "store": 0.8, "collector": 0.8, "processor": 1.2}
         self.weights = {name: kinds[name.partition("-")[0]] for name in self.members}
@@ -258,6 +271,16 @@ class KafkaGroup(_Base):
         if partition == "control":
             return f"{self.topic}.control", 0
         return self.topic, int(partition.removeprefix("events-"))
+
+    @contextmanager
+    def full_disk(self, member: str) -> Iterator[None]:
+        broker = self._brokers[member]
+        disk = RefusedWrites(broker.folder)
+        disk.fill(broker)
+        try:
+            yield
+        finally:
+            disk.close()
 
     def close(self) -> None:
         for way in self.store_ways.values():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 
 import pytest
 from broker import JOURNAL_KEY, running
+from full_disk import RefusedWrites, SmallDisk
 from kafka.admin import KafkaAdminClient
 
 from auditspan.config import KafkaSettings
@@ -61,8 +63,9 @@ def everything(journal):
 class Appending:
     """Threads that append until told to end, as requests of senders would come."""
 
-    def __init__(self, journal, threads=4):
+    def __init__(self, journal, threads=4, size=0):
         self.journal = journal
+        self.size = size
         self.acknowledged: dict[bytes, int] = {}
         self.refused: list[BaseException] = []
         self.slowest = 0.0
@@ -74,7 +77,7 @@ class Appending:
     def _run(self, number):
         step = 0
         while not self._ended.is_set():
-            body = b"%d-%d" % (number, step)
+            body = (b"%d-%d" % (number, step)).ljust(self.size)
             step += 1
             began = time.monotonic()
             try:
@@ -207,6 +210,41 @@ def test_a_partition_added_under_it_turns_readiness_red(broker):
                     said = str(error)
             assert f"The topic {topic} has 2 partitions now, and had 1" in said
             journal.close()
+
+
+@pytest.mark.parametrize("fillable_disk", [[SmallDisk], [RefusedWrites]], indirect=True, ids=["full", "refusing"])
+def test_what_was_acknowledged_survives_a_full_disk(tmp_path, fillable_disk):
+    """A broker ends itself when it cannot write, and is started again by its supervisor: with room, later without."""
+    with running(tmp_path / "kafka", properties=fillable_disk.properties, launch=fillable_disk.launch) as kafka:
+        (broker,) = kafka.brokers
+        journal = opened(kafka, "filled")
+        assert journal.probe().result(10) is None
+        appending = Appending(journal, size=1000)
+        try:
+            appending.until(lambda: len(appending.acknowledged) >= 100)
+            fillable_disk.fill(broker)
+            appending.until(lambda: len(appending.refused) >= 5)
+            assert broker.ended() == 1
+            assert "No space left on device" in (broker.folder / "broker.log").read_text()
+            for _ in range(fillable_disk.starts_while_full):
+                broker.start(wait=False)
+                assert broker.ended() == 1
+            acknowledged, refused = len(appending.acknowledged), len(appending.refused)
+            appending.until(lambda: len(appending.refused) >= refused + 20)
+            assert len(appending.acknowledged) == acknowledged
+            with pytest.raises(JournalUnavailable):
+                journal.probe().result(10)
+            fillable_disk.make_room()
+            broker.start()
+            appending.until(lambda: len(appending.acknowledged) >= acknowledged + 100)
+        finally:
+            appending.end()
+        assert all("Kafka" in str(error) and error.remedy for error in appending.refused)
+        assert appending.slowest < 5.0, "bounded by kafka.delivery_timeout_seconds"
+        assert journal.probe().result(10) is None
+        check_nothing_is_missing(journal, appending)
+        assert set(Counter(one.body for one in everything(journal)).values()) == {1}, "nothing is there twice"
+        journal.close()
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,8 @@ class Broker:
     folder: Path
     client_port: int
     controller_port: int
+    launch: Sequence[str] = ()
+    """What its command begins with."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -91,7 +93,15 @@ class Broker:
         assert self.process is None
         with (self.folder / "broker.log").open("ab") as output:
             self.process = subprocess.Popen(
-                ["java", *_JVM, "-cp", f"{LIBRARIES}/*", "kafka.Kafka", self.folder / "server.properties"],
+                [
+                    *self.launch,
+                    "java",
+                    *_JVM,
+                    "-cp",
+                    f"{LIBRARIES}/*",
+                    "kafka.Kafka",
+                    self.folder / "server.properties",
+                ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -126,6 +136,13 @@ class Broker:
         self.process.terminate()
         self.process.wait(60)
         self.process = None
+
+    def ended(self, seconds: float = 60.0) -> int:
+        """Wait until it ends by itself; the status with which it does."""
+        assert self.process is not None
+        status = self.process.wait(seconds)
+        self.process = None
+        return status
 
     def suspend(self) -> None:
         assert self.process is not None
@@ -164,6 +181,7 @@ def running(
     secured: Sequence[str] = (),
     properties: Mapping[str, object] | None = None,
     scram: Sequence[tuple[str, str]] = (),
+    launch: Sequence[str] = (),
 ) -> Iterator[Kafka]:
     """A new cluster below ``folder`` for the time of the block.
 
@@ -173,12 +191,13 @@ def running(
         secured: security protocols of further listeners, of a single broker.
         properties: further lines of ``server.properties``.
         scram: (user, password) that exist from the start, for both SCRAM mechanisms.
+        launch: what the commands of all brokers begin with, to run them under something else.
     """
     resolve()
     *ports, last = free_ports(2 * brokers + len(secured) + 1)
     del last
     further = {protocol: f"127.0.0.1:{port}" for protocol, port in zip(secured, ports[2 * brokers :], strict=True)}
-    nodes = [Broker(i + 1, folder / f"broker-{i + 1}", ports[2 * i], ports[2 * i + 1]) for i in range(brokers)]
+    nodes = [Broker(i + 1, folder / f"broker-{i + 1}", ports[2 * i], ports[2 * i + 1], launch) for i in range(brokers)]
     cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "x")
     for node in nodes:
         _format(node, nodes, cluster, further, properties or {}, scram)
@@ -240,7 +259,19 @@ def _format(
         for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
     ]
     done = subprocess.run(
-        ["java", *_JVM, "-cp", f"{LIBRARIES}/*", "kafka.tools.StorageTool", "format", "-t", cluster, "-c", path]
+        [
+            *node.launch,
+            "java",
+            *_JVM,
+            "-cp",
+            f"{LIBRARIES}/*",
+            "kafka.tools.StorageTool",
+            "format",
+            "-t",
+            cluster,
+            "-c",
+            path,
+        ]
         + [part for user in users for part in ("--add-scram", user)],
         capture_output=True,
         text=True,

@@ -11,8 +11,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from slow_reader import read_body
 from strange_messages import REQUESTS, STRANGE, delimited, nest, varint
 
+from auditspan import semconv
 from auditspan.journal.contract import Entry, EntryKind
-from auditspan.otlp.columns import SPANS, Quarantine, decode, decode_parts
+from auditspan.otlp.columns import DECLARED, SPANS, Quarantine, decode, decode_parts
+from auditspan.otlp.values import key_values
 
 
 def entry(body: bytes, kind: EntryKind = EntryKind.OTLP) -> Entry:
@@ -23,7 +25,7 @@ def rows(*bodies: bytes) -> list[dict[str, Any]]:
     table = decode([entry(body) for body in bodies])
     table.validate(full=True)
     assert table.schema == SPANS
-    return table.to_pylist()
+    return table.drop_columns([DECLARED]).to_pylist()
 
 
 def request(spans: int = 3, resource: dict[str, Any] | None = None, **attributes: Any) -> ExportTraceServiceRequest:
@@ -391,3 +393,47 @@ def test_speed_does_not_hang_on_one_row_at_a_time() -> None:
     assert decode(entries).num_rows == 10_000
     # A walk in Python takes more than a second for this; the columns take a twentieth of one.
     assert time.process_time() - begin < 0.5
+
+
+def declared_by(*bodies: bytes) -> list[dict[str, Any] | None]:
+    runs = decode([entry(body) for body in bodies]).column(DECLARED).to_pylist()
+    return [None if run is None else key_values(run) for run in runs]
+
+
+VALUES = st.one_of(st.text(max_size=300), st.booleans(), st.integers(-(2**63), 2**63 - 1))
+NAMES = st.sampled_from([*semconv.READ_FOR_FACTS[:4], "audit.action", "other"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.dictionaries(NAMES, VALUES, max_size=4), min_size=1, max_size=6))
+def test_what_is_read_for_the_determination_alone_is_kept_row_for_row(attributes: list[dict[str, Any]]) -> None:
+    """Types do not matter here: who reads a fact says what it cannot read."""
+    made = request(len(attributes))
+    for span, each in zip(spans_of(made), attributes, strict=True):
+        set_attributes(span, each)
+    wanted = [{name: value for name, value in each.items() if name in semconv.READ_FOR_FACTS} for each in attributes]
+    assert declared_by(made.SerializeToString()) == [each or None for each in wanted]
+
+
+def test_the_first_of_two_declarations_stands_and_lists_are_read() -> None:
+    made = request(1)
+    (span,) = spans_of(made)
+    set_attributes(span, {semconv.ORIGIN_COUNTRY: "US"})
+    set_attributes(span, {semconv.ORIGIN_COUNTRY: "DE"})
+    entries = span.attributes.add(key=semconv.TRANSIT_COUNTRIES).value.array_value
+    entries.values.add(string_value="HK")
+    entries.values.add(string_value="MO")
+    assert declared_by(made.SerializeToString()) == [
+        {semconv.ORIGIN_COUNTRY: "US", semconv.TRANSIT_COUNTRIES: ["HK", "MO"]}
+    ]
+
+
+def test_a_declaration_that_does_not_parse_is_told_apart_from_none() -> None:
+    deep = delimited(1, b"")
+    for _ in range(200):
+        deep = delimited(5, delimited(1, deep))
+    value = delimited(1, semconv.KNOWN_END_USES.encode()) + delimited(2, deep)
+    body = with_span(GOOD_SPAN + delimited(9, value))
+    run = decode([entry(body)]).column(DECLARED).to_pylist()[1]
+    with pytest.raises(ValueError, match="do not parse"):
+        key_values(run)

@@ -32,9 +32,13 @@ DATES = st.sampled_from(
         "2025-05-13",
         "2026-01-15",
         "2026-07-10",
+        "2026-11-10",
         "2027-01-01",
     ]
 )
+LISTS = st.sampled_from(["denied-persons", "entity-list", "military-end-user", "unverified-list", "sdn", "cmic"])
+USES = st.sampled_from(["military", "military_intelligence", "nuclear", "supercomputer", "advanced_ic_production"])
+CERTIFICATIONS = ("parameters", "us_orders", "aggregate_share", "end_use", "know_your_customer", "laboratory_test")
 ITEMS = st.one_of(
     st.fixed_dictionaries(
         {
@@ -64,7 +68,29 @@ PARTIES = st.fixed_dictionaries(
         "end_user_listings": st.sampled_from([[], ["uae-740-supplement-8"]]),
     }
 )
-FACTS = st.builds(lambda item, parties: {**item, **parties}, ITEMS, PARTIES)
+SOME = st.fixed_dictionaries(
+    {},
+    optional={
+        "origin_country": COUNTRIES,
+        "us_origin": st.booleans(),
+        "us_content": st.sampled_from([0, 100, 101, 250, 251]),
+        "foreign_direct_product": st.booleans(),
+        "itar": st.booleans(),
+        "lading_date": st.sampled_from([0, "2023-01-16", "2023-01-18"]),
+        "available_in_us": st.booleans(),
+        "end_to_end_encrypted": st.booleans(),
+        "storage_country": COUNTRIES,
+        "end_user_nationality": COUNTRIES,
+        "end_user_government_affiliated": st.booleans(),
+        "listed_ownership": st.sampled_from([0, 49, 50]),
+        "actor_listings": st.lists(LISTS, max_size=1),
+        "known_violation": st.booleans(),
+        "known_end_uses": st.lists(USES, max_size=2),
+        "certifications": st.sampled_from([[], list(CERTIFICATIONS)]),
+        "transit_countries": st.lists(COUNTRIES, max_size=2),
+    },
+)
+FACTS = st.builds(lambda item, parties, some: {**item, **parties, **some}, ITEMS, PARTIES, SOME)
 
 
 def judge(facts: dict[str, Any], date: str) -> Verdict:
@@ -93,6 +119,28 @@ def test_hiding_a_fact_never_clears(facts: dict[str, Any], date: str, data: st.D
 def test_a_controlled_parent_never_gives_a_less_restrictive_outcome(facts: dict[str, Any], date: str) -> None:
     friendly, controlled = ({**facts, "end_user_parent_country": country} for country in ("US", "CN"))
     assert rank(judge(controlled, date).governing) >= rank(judge(friendly, date).governing)
+
+
+@given(FACTS, DATES, st.data())
+@settings(max_examples=300, deadline=None)
+def test_what_tells_against_a_party_or_a_use_never_gives_a_less_restrictive_outcome(
+    facts: dict[str, Any], date: str, data: st.DataObject
+) -> None:
+    worse = data.draw(
+        st.sampled_from(
+            [
+                {"known_violation": True},
+                {"listed_ownership": 50},
+                {"itar": True},
+                {"known_end_uses": [*facts.get("known_end_uses", []), data.draw(USES)]},
+                {"end_user_listings": [*facts["end_user_listings"], data.draw(LISTS)]},
+                {"actor_listings": [*facts.get("actor_listings", []), data.draw(LISTS)]},
+            ]
+        )
+    )
+    before, after = judge({"listed_ownership": 0, **facts}, date), judge({**facts, **worse}, date)
+    for outcome in ("text", "enforced", "governing"):
+        assert rank(getattr(after, outcome)) >= rank(getattr(before, outcome)), (outcome, worse)
 
 
 @given(FACTS, DATES)

@@ -63,20 +63,40 @@ def test_a_broken_artifact_is_refused(reference: Reference, name: str, content: 
 
 
 @pytest.mark.parametrize(
-    ("row", "says"),
+    ("table", "row", "says"),
     [
-        (b"Chip,,fp8,-5,10,814,true,1,\n", "tpp is '-5'"),
-        (b"Chip,,fp8,1e3,10,814,true,1,\n", "tpp is '1e3'"),
-        (b"Chip,,fp8,100,10,0,true,1,\n", "logic_die_mm2 is '0'"),
-        (b"Chip,,fp8,100,10,814,maybe,1,\n", "data_centre is 'maybe'"),
-        (b"Chip,h100,fp8,100,10,814,true,1,\n", "stands for two models"),
-        (b"Chip,fp8\n", "2 cells under 9 columns"),
+        ("accelerators.csv", b"Chip,0,true,1,\n", "logic_die_mm2 is '0'"),
+        ("accelerators.csv", b"Chip,9e9,true,1,\n", "logic_die_mm2 is '9e9'"),
+        ("accelerators.csv", b"Chip,814,maybe,1,\n", "data_centre is 'maybe'"),
+        ("accelerators.csv", b"Chip,814,true,-1,\n", "dram_bandwidth is '-1'"),
+        ("accelerators.csv", b"H100-SXM,814,true,1,\n", "stands for two models"),
+        ("accelerators.csv", b"T4,814,true,1,\n", "occurs twice"),
+        ("accelerators.csv", b"Chip,814\n", "2 cells under 5 columns"),
+        ("accelerator_performance.csv", b"T4,fp8,8,-5,10,dense,x\n", "tops is '-5'"),
+        ("accelerator_performance.csv", b"T4,fp8,8,1e3,10,dense,x\n", "tops is '1e3'"),
+        ("accelerator_performance.csv", b"T4,fp8,8,0,10,dense,x\n", "tops is '0'"),
+        ("accelerator_performance.csv", b"T4,fp8,8,999999999,10,dense,x\n", "tops is '999999999'"),
+        ("accelerator_performance.csv", b"T4,fp8,16,100,10,dense,x\n", "bit_length is 16 for fp8"),
+        ("accelerator_performance.csv", b"T4,tf32,,100,10,dense,x\n", "whose bit length its name does not say"),
+        ("accelerator_performance.csv", b"T4,odd,129,100,10,dense,x\n", "bit_length is 129"),
+        ("accelerator_performance.csv", b"T4,fp8,8,100,10,sparse,x\n", "sparsity is 'sparse'"),
+        ("accelerator_performance.csv", b"T4,fp8,8,100,10,,x\n", "sparsity is ''"),
+        ("accelerator_performance.csv", b"T4,int8,8,100,10,dense,x\n", "int8 of T4 occurs twice"),
+        ("accelerator_performance.csv", b"Chip,int8,8,100,10,dense,x\n", "no model 'Chip'"),
+        ("accelerator_names.csv", b"product,h100,T4\n", "stands for two models"),
+        ("accelerator_names.csv", b"product,chip,Chip\n", "no model 'Chip'"),
+        ("accelerator_names.csv", b"pci,2330,T4\n", "is no pci name"),
+        ("accelerator_lines.csv", b"heat,1,,,2023-11-17,x,y\n", "quantity is 'heat'"),
+        ("accelerator_lines.csv", b"tpp,0,,,2023-11-17,x,y\n", "at is '0'"),
+        ("accelerator_lines.csv", b"tpp,1,,,soon,x,y\n", "'soon' is not YYYY-MM-DD"),
     ],
 )
-def test_an_absurd_specification_is_refused_at_its_line(reference: Reference, row: bytes, says: str) -> None:
+def test_an_absurd_specification_is_refused_at_its_line(
+    reference: Reference, table: str, row: bytes, says: str
+) -> None:
     artifacts = {artifact.name: artifact.content for artifact in reference.artifacts}
-    lines = artifacts["accelerators.csv"].count(b"\n")
-    artifacts["accelerators.csv"] += row
+    lines = artifacts[table].count(b"\n")
+    artifacts[table] += row
     with pytest.raises(PolicyError, match=says) as caught:
         Reference.load(artifacts, 2)
-    assert caught.value.line == lines + 1
+    assert (caught.value.file, caught.value.line) == (table, lines + 1)

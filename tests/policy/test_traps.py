@@ -14,7 +14,8 @@ NOW = parse_instant("2026-11-01")
 CHIPS = {
     "a": """
         A100 SXM 80GB, A800 SXM, H100 SXM, H100 PCIe, H800 SXM, H200 SXM, B100, B200, GB200/gpu, B300, L40S,
-        L4, RTX4090, RTX5090, RTX PRO 6000 BSE, MI250X, MI300X, MI325X, MI355X, Gaudi2, Gaudi3, TPUv5p,
+        L4, RTX4090, RTX5090, RTX PRO 6000 BSE, H100 NVL, H200 NVL, GH200,
+        MI250X, MI300X, MI325X, MI355X, Gaudi2, Gaudi3, TPUv5p,
         TPUv6e, TPU7x, Trn2, Trn3
     """,
     "b": """

@@ -406,6 +406,7 @@ class TestDetermination:
                 "rule_ids": pa.array([["a", "b"]] * rows),
                 "citations": pa.array([["15 CFR 744.23", "15 CFR 746.8"]] * rows),
                 "why": pa.array(["because"] * rows).dictionary_encode(),
+                "missing_facts": pa.array([["actor_party"]] * rows),
             }
         )
 

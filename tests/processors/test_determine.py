@@ -11,8 +11,12 @@ import pyarrow as pa
 import pytest
 from auditspan.processors import determine
 from auditspan.processors.determine import DETERMINATIONS, Determiner
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 
+from auditspan import semconv
 from auditspan.canonical import canonical_json
+from auditspan.otlp.columns import DECLARED
+from auditspan.otlp.values import run_of
 from auditspan.policy import BASE_FACTS, Reference
 from auditspan.policy.rule_time import parse_instant
 
@@ -28,7 +32,11 @@ parties:
 """
 REFERENCE = Reference.packaged(REGISTRY)
 NOW = parse_instant("2026-11-01")
-TYPES = {"export_control.quantity": pa.int64(), "export_control.weights_published": pa.bool_()}
+TYPES = {
+    "export_control.quantity": pa.int64(),
+    "export_control.weights_published": pa.bool_(),
+    DECLARED: pa.binary(),
+}
 
 
 def spans(*events: dict[str, Any], encoded: bool = True) -> pa.Table:
@@ -132,7 +140,7 @@ def test_the_document_is_that_of_the_evidence_format() -> None:
         frozenset({"authority", "flag", "governs", "id", "outcome"})
     }
     start, end = (int(document["in_force"][key]) for key in ("from", "to"))
-    assert start <= NOW < end == parse_instant("2027-01-01")
+    assert start <= NOW < end == parse_instant("2026-11-10")
 
 
 def test_a_back_dated_event_does_not_escape_a_newer_rule() -> None:
@@ -164,7 +172,7 @@ def test_times_beyond_64_bits_are_judged_as_the_far_future() -> None:
 def test_basis_arrival_judges_the_arrival() -> None:
     event = {**access("sha256:b"), "event_time": 0, "time_basis": "arrival", "faults": ["time.missing"]}
     row = judge(event)
-    assert json.loads(row["facts"])["in_force"]["to"] == str(parse_instant("2027-01-01"))
+    assert json.loads(row["facts"])["in_force"]["to"] == str(parse_instant("2026-11-10"))
     assert row["flagged"]
 
 
@@ -218,7 +226,7 @@ def test_no_rows() -> None:
 
 def test_memory_is_bounded_and_forgetting_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(determine, "_MOST_REMEMBERED", 3)
-    monkeypatch.setattr("auditspan.processors.resolve._MOST_REMEMBERED", 20)
+    monkeypatch.setattr("auditspan.policy.resolve._MOST_REMEMBERED", 20)
     determiner = Determiner(REFERENCE)
     fresh = judge(access("sha256:b"))
     for number in range(12):
@@ -249,3 +257,43 @@ def test_5000_parties_are_determined_fast_enough() -> None:
     # The promise is 150,000 rows a CPU-second, measured by the benchmark; a third of it allows for a busy machine.
     assert rows / (time.process_time() - started) > 50_000
     assert determiner.hits >= 4_900
+
+
+def weights(**attributes: Any) -> dict[str, Any]:
+    declared = b"".join(
+        run_of(KeyValue(key=name, value=value).SerializeToString()) for name, value in attributes.items()
+    )
+    return {
+        "class": "model.transfer",
+        "audit.actor.id": "sha256:a",
+        "export_control.destination.country": "JP",
+        "export_control.weights_published": False,
+        "export_control.training_operations": "1e24",
+        **({DECLARED: declared} if declared else {}),
+    }
+
+
+def test_what_an_emitter_declares_decides() -> None:
+    clear = judge(weights())
+    use = AnyValue(array_value=ArrayValue(values=[AnyValue(string_value="nuclear")]))
+    nuclear = judge(weights(**{semconv.KNOWN_END_USES: use}))
+    assert (clear["governing"], nuclear["governing"]) == ("no_license_required", "license_required")
+    document = json.loads(nuclear["facts"])
+    assert document["facts"]["known_end_uses"] == ["nuclear"]
+    assert document["known_by"]["known_end_uses"] == semconv.KNOWN_END_USES
+    assert json.loads(clear["facts"])["known_by"]["known_end_uses"] == "absent"
+
+
+def test_a_declaration_that_cannot_be_read_is_unknown_and_never_clears() -> None:
+    unreadable = judge(weights(**{semconv.KNOWN_VIOLATION: AnyValue(string_value="perhaps")}))
+    assert unreadable["governing"] == "review"
+    assert json.loads(unreadable["facts"])["facts"]["known_violation"] is None
+    hostile = {**weights(), DECLARED: b"\x0a\xff"}
+    assert judge(hostile)["governing"] == "review"
+
+
+def test_two_models_of_which_one_is_named_in_a_letter_leave_the_model_unknown() -> None:
+    asked = {"gen_ai.request.model": "named-model-1", "gen_ai.response.model": "other"}
+    assert json.loads(judge(access("sha256:a", **asked))["facts"])["facts"]["model"] is None
+    same = dict.fromkeys(asked, "other")
+    assert json.loads(judge(access("sha256:a", **same))["facts"])["facts"]["model"] == "other"

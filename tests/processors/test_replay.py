@@ -29,6 +29,7 @@ OTHER_VALUES = {
     "arrival_time": "arrival_time - INTERVAL 1 NANOSECOND",
     "flagged": "NOT flagged",
     "rule_ids": "arrayPushBack(rule_ids, 'x')",
+    "missing_facts": "arrayPushBack(missing_facts, 'x')",
     "faults": "arrayPushBack(faults, 'x')",
     "reference_epoch": "reference_epoch + 1",
 }

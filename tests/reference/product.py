@@ -126,6 +126,7 @@ class GivenFacts:
                 "rule_ids": pa.array(rules, pa.list_(text)),
                 "citations": pa.array([[] for _ in facts], pa.list_(text)),
                 "why": pa.array([None for _ in facts], text).dictionary_encode(),
+                "missing_facts": pa.array([[] for _ in facts], pa.list_(text)),
             }
         )
 

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from running_service import Service
-
-
-def why_impossible() -> str | None:
-    """Why no process can be traced here; None when one can."""
-    if shutil.which("strace") is None:
-        return "strace is not installed"
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        command = ["strace", "-p", str(process.pid), "-e", "trace=none", "-o", "/dev/null"]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
-            assert tracer.stderr is not None
-            said = tracer.stderr.readline()
-            tracer.terminate()
-        process.kill()
-    return None if " attached" in said else f"no process can be traced here: {said.strip()}"
+from tracer import attach
 
 
 @dataclass(frozen=True)
@@ -50,23 +34,13 @@ class Strike:
         self._service = service
         self._boundary = boundary
         self._seen = seen
-        options = [option for path in boundary.paths for option in ("-P", str(path))]
-        self._tracer = subprocess.Popen(
-            [
-                *("strace", "-f", "-y", "-p", str(service.process.pid), "-o", str(seen), *options),
-                *("-e", f"trace={boundary.syscall}"),
-                *("-e", f"inject={boundary.syscall}:signal=SIGKILL:when={boundary.count}"),
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
+        self._tracer = attach(
+            service.process.pid,
+            seen,
+            boundary.syscall,
+            f"signal=SIGKILL:when={boundary.count}",
+            boundary.paths,
         )
-        assert self._tracer.stderr is not None
-        for line in self._tracer.stderr:
-            # Resolving a path that does not exist yet is announced before.
-            if " attached" in line:
-                return
-            assert "Requested path" in line, line
-        raise AssertionError(f"strace ended with {self._tracer.wait()}")
 
     def __enter__(self) -> Strike:
         return self

@@ -13,7 +13,8 @@ import pytest
 from final_checks import Witness, evidence_holds, prove, settle, stored_once
 from running_service import Service
 from sent_spans import Request, Sent, foreign_request, stream_request
-from struck import Boundary, Strike, why_impossible
+from struck import Boundary, Strike
+from tracer import why_impossible
 
 FEW = (1, 5, 40)
 """Spans of the requests that lead to a boundary, one for each strike."""

@@ -35,6 +35,7 @@ def event_row(index: int, *, log_id: str = LOG, salt: str = "", **values: object
         "time_basis": "event",
         "flagged": False,
         "rule_ids": [],
+        "missing_facts": [],
         "faults": [],
         "reference_epoch": 1,
         "trace_id": digest[:16],
@@ -56,6 +57,7 @@ def batch_row(index: int, *, log_id: str = LOG, watermark: int = ARRIVAL, salt: 
         "arrival_time": watermark,
         "flagged": False,
         "rule_ids": [],
+        "missing_facts": [],
         "faults": [],
         "reference_epoch": 1,
     }

@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from auditspan.processors.resolve import Aspect, Resolver
 
 from auditspan.policy import FactSet, Reference
+from auditspan.policy.resolve import Aspect, Resolver
 
 REGISTRY = b"""
 parties:

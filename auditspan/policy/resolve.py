@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 import numpy as np
@@ -20,12 +19,17 @@ import pyarrow.compute as pc
 
 from auditspan import semconv
 from auditspan.canonical import LARGEST_INTEGER
-from auditspan.policy.accelerators import Accelerator
-from auditspan.policy.addresses import AddressCountry
-from auditspan.policy.countries import Place
-from auditspan.policy.facts import UNDECLARED, FactSet
-from auditspan.policy.parties import Party
-from auditspan.policy.reference import Reference
+from auditspan.otlp.columns import DECLARED
+from auditspan.otlp.values import key_values
+
+from .accelerator_names import is_part
+from .accelerators import Accelerator
+from .addresses import AddressCountry
+from .countries import Place
+from .declarations import DECLARATIONS, NO_PERSON, NOT_DECLARED, complete, declared, exaoperations
+from .facts import UNDECLARED, FactSet, FactValue
+from .parties import Party, party_facts
+from .reference import Reference
 
 __all__ = ["Aspect", "Codes", "Resolver"]
 
@@ -33,6 +37,7 @@ Codes = npt.NDArray[np.int64]
 
 _MOST_REMEMBERED: Final = 200_000
 _MOST_TYPES: Final = 16
+_DECLARED_ELSEWHERE: Final = frozenset({"declared_eccn", "declared_license", "transfer_direction"})
 _UNRESOLVED: Final = "unresolved"
 
 _ACTS: Final[dict[str | None, tuple[str | None, str | None]]] = {
@@ -46,7 +51,7 @@ _DIRECTIONS: Final = frozenset({"upload", "download", "copy", "grant"})
 _TOWARDS_THE_USER: Final = frozenset({"download", "grant"})
 _ECCN: Final = re.compile(r"^([0-9][A-E][0-9]{3})((?:\.[a-z0-9]{1,8}){0,5})$|^EAR99$", re.IGNORECASE)
 _LICENSE: Final = re.compile(r"^[A-Za-z0-9 ./()\-]{1,64}$")
-_OPERATIONS: Final = re.compile(r"^[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE]\+?[0-9]{1,3})?$")
+_LONGEST_NAME: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +90,18 @@ class Aspect:
     def codes(self, spans: pa.Table) -> Codes:
         """The number of each row's meaning."""
         if self.column not in spans.column_names:
-            return np.full(spans.num_rows, self._number(None), dtype=np.int64)
+            return np.full(spans.num_rows, self.number(None), dtype=np.int64)
         array = _dictionary(spans.column(self.column))
         indices = array.indices.fill_null(len(array.dictionary)).to_numpy(zero_copy_only=False).astype(np.int64)
         used, inverse = _distinct(indices, len(array.dictionary) + 1)
         values = array.dictionary.take(pa.array(used[used < len(array.dictionary)])).to_pylist()
-        numbers = [self._number(value) for value in values]
+        numbers = [self.number(value) for value in values]
         if len(used) > len(values):
-            numbers.append(self._number(None))
+            numbers.append(self.number(None))
         return np.array(numbers, dtype=np.int64)[inverse]
 
-    def _number(self, value: Any) -> int:
+    def number(self, value: Any) -> int:
+        """The number of what one value means."""
         known = self._of_value.get(value)
         if known is None:
             meaning = self._meaning(value)
@@ -132,16 +138,23 @@ class Resolver:
                 semconv.TRANSFER_DIRECTION,
                 lambda value: UNDECLARED if value is None else value if value in _DIRECTIONS else None,
             ),
-            Aspect(semconv.TRAINING_OPERATIONS, _exaoperations),
+            Aspect(semconv.TRAINING_OPERATIONS, exaoperations),
             Aspect(
                 semconv.QUANTITY, lambda value: value if value is not None and 0 <= value <= LARGEST_INTEGER else None
             ),
             Aspect(semconv.WEIGHTS_PUBLISHED, lambda value: value),
+            Aspect(semconv.GEN_AI_REQUEST_MODEL, lambda value: value[:_LONGEST_NAME] if value else None),
+            Aspect(semconv.GEN_AI_RESPONSE_MODEL, lambda value: value[:_LONGEST_NAME] if value else None),
+            Aspect(DECLARED, self._declared),
         )
 
     def codes(self, spans: pa.Table) -> list[Codes]:
         """One array of numbers for each aspect."""
         return [aspect.codes(spans) for aspect in self.aspects]
+
+    def of_record(self, values: Mapping[str, Any]) -> tuple[int, ...]:
+        """The same for one record that is no row: ``values`` by column, of the columns' types."""
+        return tuple(aspect.number(values.get(aspect.column)) for aspect in self.aspects)
 
     def forget_when_large(self) -> bool:
         """Bounds memory: forgets all numbers once one aspect remembers too much. True when it did."""
@@ -162,6 +175,9 @@ class Resolver:
         _put_declarations(facts, evidence, item_kind)
         end_user, end_user_known_by = _end_user(evidence)
         _put_parties(facts, evidence.actor, end_user, end_user_known_by)
+        # Who runs this deployment is the exporter: the sealed reference says who, never the emitter.
+        facts.put("exporter", self._reference.exporter, "deployment")
+        _put_declared(facts, evidence, act)
         destinations = self._destinations(evidence, act, end_user)
         hardware = _hardware(evidence) if item_kind == "accelerator" else [None]
         parents = _parents(evidence, end_user)
@@ -194,6 +210,7 @@ class Resolver:
         if hardware is not None:
             _put_hardware(facts, hardware)
         facts.put("end_user_parent_country", *parent)
+        complete(facts)
         return facts
 
     def _destinations(
@@ -224,6 +241,17 @@ class Resolver:
             distinct.setdefault(None if item is None else (item.country, item.subdivision), (item, known_by))
         return list(distinct.values())
 
+    def _declared(self, value: bytes | None) -> Hashable:
+        """The facts that a run of serialized attributes declares: name, value (None = unreadable), attribute."""
+        if value is None:
+            return ()
+        try:
+            found = declared(key_values(value), self._reference.countries)
+        except ValueError:
+            # Nobody can tell which of them is there: none is known.
+            found = {item.fact: (None, name) for name, item in DECLARATIONS.items()}
+        return tuple((name, fact, attribute) for name, (fact, attribute) in sorted(found.items()))
+
     def _declared_place(self, value: str | None) -> Hashable:
         return None if value is None else self._reference.countries.place(value) or _UNRESOLVED
 
@@ -253,7 +281,8 @@ class Resolver:
         if value is None:
             return None
         found = self._reference.accelerators.named(value)
-        return _UNRESOLVED if found is None else _Hardware(found.model, found, None)
+        # A MIG instance or a time-sliced share: the quantity counts fractions of accelerators.
+        return _UNRESOLVED if found is None else _Hardware(found.model, found, 0 if is_part(value) else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +306,9 @@ class _Evidence:
     exaoperations: int | None
     quantity: int | None
     weights_published: bool | None
+    model_asked: str | None
+    model_answered: str | None
+    declared_facts: tuple[tuple[str, FactValue, str], ...]
 
 
 def _put_declarations(facts: FactSet, evidence: _Evidence, item_kind: str | None) -> None:
@@ -302,14 +334,40 @@ def _end_user(evidence: _Evidence) -> tuple[Party | None, str]:
 
 def _put_parties(facts: FactSet, actor: Party | None, end_user: Party | None, end_user_known_by: str) -> None:
     facts.put("actor_known", actor is not None, "party registry")
-    if actor is not None:
-        facts.put("actor_party", actor.id, semconv.AUDIT_ACTOR_ID)
-        facts.put("actor_country", actor.country, "party registry")
-        facts.put("actor_parent_country", actor.parent.country if actor.parent else None, "party registry")
-    if end_user is not None:
-        facts.put("end_user_party", end_user.id, end_user_known_by)
-        facts.put("end_user_country", end_user.country, "party registry")
-        facts.put("end_user_listings", end_user.listings, "party registry")
+    for role, party, known_by in (
+        ("actor", actor, semconv.AUDIT_ACTOR_ID),
+        ("end_user", end_user, end_user_known_by),
+    ):
+        if party is not None:
+            facts.put(f"{role}_party", party.id, known_by)
+            for name, value in party_facts(role, party).items():
+                facts.put(name, value, "party registry")
+    # Of several countries of a parent each is a candidate.
+    facts.values.pop("end_user_parent_country", None)
+    facts.known_by.pop("end_user_parent_country", None)
+
+
+def _put_declared(facts: FactSet, evidence: _Evidence, act: str | None) -> None:
+    """Facts that only the emitter can know; what it does not declare is known not to have been declared."""
+    for name, value, attribute in evidence.declared_facts:
+        # A list adds to what the registry says: naming fewer relations does not undo one.
+        known = facts.values.pop(name, None)
+        facts.known_by.pop(name, None)
+        if isinstance(known, tuple) and isinstance(value, tuple):
+            facts.put(name, tuple(sorted({*known, *value})), attribute)
+        else:
+            facts.put(name, value, attribute)
+    stated = {name for name, _, _ in evidence.declared_facts}
+    models = sorted({name for name in (evidence.model_asked, evidence.model_answered) if name})
+    if models and "model" not in stated:
+        facts.put("model", models[0] if len(models) == 1 else None, semconv.GEN_AI_REQUEST_MODEL)
+        stated.add("model")
+    for name, value in NOT_DECLARED.items():
+        if name not in stated and name not in facts.values and name not in _DECLARED_ELSEWHERE:
+            facts.put(name, value, "absent")
+    for name in ("actor_nationality", "end_user_nationality"):
+        if name not in stated and name not in facts.values and act in NO_PERSON:
+            facts.put(name, "", "absent")
 
 
 def _parents(evidence: _Evidence, end_user: Party | None) -> list[tuple[str | None, str]]:
@@ -328,8 +386,12 @@ def _hardware(evidence: _Evidence) -> list[_Hardware | None]:
     model = evidence.model
     found: list[_Hardware | None] = []
     if model is not None:
-        per_unit = instances[0].per_unit if len(instances) == 1 and instances[0] else None
-        found.append(_Hardware(model.name, model.specification, per_unit) if isinstance(model, _Hardware) else None)
+        of_instance = instances[0].per_unit if len(instances) == 1 and instances[0] else None
+        found.append(
+            _Hardware(model.name, model.specification, model.per_unit if of_instance is None else of_instance)
+            if isinstance(model, _Hardware)
+            else None
+        )
     found += [instance for instance in instances if instance not in found]
     return found
 
@@ -358,17 +420,6 @@ def _eccn(value: str | None) -> str | None:
     if match is None:
         return None
     return f"{match.group(1).upper()}{match.group(2).lower()}" if match.group(1) else "EAR99"
-
-
-def _exaoperations(value: str | None) -> int | None:
-    """Operations such as ``1.2e26`` in units of 10^18, rounded down; unknown when unreadable or absurd."""
-    if value is None or not _OPERATIONS.match(value.strip()):
-        return None
-    try:
-        number = int(Decimal(value.strip()).scaleb(-18))
-    except (InvalidOperation, OverflowError):
-        return None
-    return number if number <= LARGEST_INTEGER else None
 
 
 def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:

@@ -1,0 +1,124 @@
+"""What a case asks, in words: who it is about, what is not known, what to do, and whether the registry now knows it.
+
+The store groups events into cases by `(subject, question)`: migration ``0005_cases`` and
+``docs/decisions/0010-cases.md`` say how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from .countries import COUNTRY_COLUMNS, GROUP_COLUMNS, Countries
+from .facts import BASE_FACTS
+from .parties import Parties
+from .tables import parse_table
+
+__all__ = ["EVERYONE", "REGISTRY_ARTIFACTS", "answered", "next_step", "question_text", "registry", "subject_text"]
+
+EVERYONE: Final = "everyone"
+"""The subject of a case that takes together what is beyond the day's budget."""
+REGISTRY_ARTIFACTS: Final = ("parties.yaml", "countries.csv", "country_groups.csv")
+"""The artifacts of a reference epoch that `registry` reads."""
+
+_QUESTIONS: Final = {
+    "actor_party": ("who the actor is", "find out whose credential {who} is, and add it to that party in the registry"),
+    "end_user_party": (
+        "who the end user is",
+        "find out for whom {who} acts, and add that party, by the name it is given, to the registry",
+    ),
+    "country": ("country of the party", "add the country of {who} to the party registry"),
+    "parent_country": (
+        "country of the ultimate parent",
+        "add the country of the ultimate parent of {who} to the party registry; `ultimate_parent: self` if it has none",
+    ),
+    "nationality": ("nationality", "add the nationality of {who} to the party registry"),
+    "destination_country": (
+        "destination",
+        "let the emitter declare `export_control.destination.country`, or find out where {who} calls from",
+    ),
+    "accelerator_model": (
+        "which accelerator",
+        "let the emitter name a model or instance type that is in the accelerators table, or add that one to it",
+    ),
+    "country_groups": ("Country Groups of that date", "determine by hand: the tables do not reach back so far"),
+    "weights_published": (
+        "whether the weights are published",
+        "let the emitter declare `export_control.weights_published`",
+    ),
+    "training_exaoperations": (
+        "operations of training",
+        "let the emitter declare `export_control.training_operations` of the model",
+    ),
+    "more": ("several facts", "complete the party registry: the members of the case say what is missing of whom"),
+}
+_TABLE: Final = "{what}, not known well enough"
+_TABLE_STEP: Final = "get the specification of the accelerator from its maker, and correct the accelerators table"
+
+
+def subject_text(subject: str, grouped: int = 0) -> str:
+    """Who or what a case is about; ``grouped``: how many members have no case of their own."""
+    kind, _, name = subject.partition(":")
+    if subject == EVERYONE:
+        return f"{grouped:,} parties and others together"
+    if kind == "emitter":
+        return f"{grouped:,} unknown actors at {name}" if grouped else f"emitter {name}"
+    return f"unknown actor {name}" if kind == "actor" else f"{kind} {name}"
+
+
+def question_text(question: str) -> str:
+    """What is not known."""
+    if question in _QUESTIONS:
+        return _QUESTIONS[question][0]
+    kind, colon, name = question.partition(":")
+    if colon:
+        return f"faulty record: {name}" if kind == "fault" else f"rule {name} asks for a review"
+    plain = question.replace("_", " ")
+    return _TABLE.format(what=plain) if _of_the_table(question) else plain
+
+
+def next_step(subject: str, question: str, grouped: int = 0) -> str:
+    """What somebody can do so that no event joins the case any more."""
+    _, _, name = subject.partition(":")
+    who = "each of them" if subject == EVERYONE or grouped else name
+    if question.startswith("fault:"):
+        return f"correct what {who} sends: its records are faulty"
+    if question.startswith("rule:"):
+        return f"review what {who} did, as the rule says"
+    step = _QUESTIONS[question][1] if question in _QUESTIONS else None
+    if step is None:
+        step = _TABLE_STEP if _of_the_table(question) else "find out {what} of {who}, and let the emitter declare it"
+    return step.format(who=who, what=question_text(question))
+
+
+def answered(parties: Parties, subject: str, question: str) -> bool:
+    """Whether the registry ``parties`` knows what is asked: then no further event joins. Facts of others: never."""
+    kind, _, name = subject.partition(":")
+    if kind == "actor":
+        return question == "actor_party" and parties.of_actor(name) is not None
+    party = parties.by_id(name) if kind == "party" else None
+    if party is None:
+        return False
+    if question == "country":
+        return party.country is not None
+    return question == "parent_country" and party.parent is not None and party.parent.country is not None
+
+
+def registry(artifacts: Mapping[str, bytes]) -> Parties:
+    """The party registry of an epoch, from its `REGISTRY_ARTIFACTS`.
+
+    Raises:
+        PolicyError: this version of the software cannot read them.
+        KeyError: one is missing.
+    """
+    parties, countries, groups = REGISTRY_ARTIFACTS
+    tables = (
+        parse_table(artifacts[countries], countries, COUNTRY_COLUMNS),
+        parse_table(artifacts[groups], groups, GROUP_COLUMNS),
+    )
+    return Parties(artifacts[parties], parties, Countries(*tables))
+
+
+def _of_the_table(question: str) -> bool:
+    fact = BASE_FACTS.get(question) or BASE_FACTS.get(f"{question}_low")
+    return fact is not None and "accelerators table" in fact.source

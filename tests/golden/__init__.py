@@ -1,0 +1,1 @@
+"""Golden cases: they ship as the package `auditspan.policy.golden_cases`."""
