@@ -52,6 +52,19 @@ def test_the_commands_that_scripts_lean_on_are_there() -> None:
         ("kafka", "reshard"),
         ("kafka", "check"),
         ("keys", "journal"),
+        ("policy", "activate"),
+        ("policy", "adopt"),
+        ("policy", "withdraw"),
+        ("policy", "show"),
+        ("policy", "lint"),
+        ("policy", "test"),
+        ("policy", "explain"),
+        ("policy", "diff"),
+        ("policy", "recheck"),
+        ("policy", "reach"),
+        ("inventory", "classify"),
+        ("cases", "list"),
+        ("cases", "show"),
     }
 
 
