@@ -243,6 +243,16 @@ class Sql(_Section):
     max_concurrent: int = Field(default=8, ge=1, description="queries that run at once; more wait, then are refused")
 
 
+class PolicySettings(_Section):
+    """What the rules need to know of this deployment. It enters the sealed reference epoch at the start."""
+
+    exporter: str | None = Field(
+        default=None,
+        pattern=r"^[^\x00-\x1f\x7f]{1,128}$",
+        description="party id, in the registry, of the company that runs this deployment",
+    )
+
+
 class StoreSettings(_Section):
     """Where sealed events are kept: in this process, or in a ClickHouse server."""
 
@@ -313,6 +323,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     processor: Processor = Processor()
     sql: Sql = Sql()
+    policy: PolicySettings = PolicySettings()
     store: StoreSettings = StoreSettings()
 
 

@@ -1,4 +1,4 @@
-"""Bearer tokens of emitters: the only thing that says who sent a record.
+"""Bearer tokens: the only thing that says which emitter sent a record, and which officer activates rules.
 
 A token is 256 random bits. The registry keeps its SHA-256 only: for a secret of that entropy a slow password hash adds
 nothing. Revocation keeps the line, with its time, so that it stays known who could send when.
@@ -16,20 +16,27 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from auditspan.errors import AuditSpanError
 
-__all__ = ["ANONYMOUS", "TokenInfo", "TokenRegistry", "TokensUnavailable"]
+__all__ = ["ANONYMOUS", "EMITTER", "OFFICER", "ROLES", "TokenInfo", "TokenRegistry", "TokensUnavailable"]
 
 ANONYMOUS: Final = "anonymous"
 """Emitter of requests without a token, where the operator allows them."""
 
+EMITTER: Final = "emitter"
+"""Role of who sends records."""
+OFFICER: Final = "officer"
+"""Role of a person who activates rules, adopts proposals and the like, and whose name is sealed with it."""
+ROLES: Final = (EMITTER, OFFICER)
+
 _PREFIX: Final = "ast_"
+_OFFICER_PREFIX: Final = "aso_"
 _LONGEST_TOKEN: Final = 256
 # No colon: `kafka:<cluster>/<topic>` and the like are names that the pipeline itself gives.
 _EMITTER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@-]{0,127}")
@@ -45,13 +52,17 @@ class TokensUnavailable(AuditSpanError):
 
 @dataclass(frozen=True, slots=True)
 class TokenInfo:
-    """One token, without the token. Times are nanoseconds since 1970; ``revoked`` is None while it is valid."""
+    """One token, without the token. Times are nanoseconds since 1970; ``revoked`` is None while it is valid.
+
+    ``emitter`` names who has it, in whatever role; ``roles`` are some of `ROLES`.
+    """
 
     id: str
     emitter: str
     sha256: str
     created: int
     revoked: int | None = None
+    roles: tuple[str, ...] = (EMITTER,)
 
 
 _Tokens = list[TokenInfo]
@@ -72,26 +83,32 @@ class TokenRegistry:
         self._loaded = _Loaded(None, {})
         self._checked = float("-inf")
 
-    def create(self, emitter: str) -> str:
-        """A new token for ``emitter``, which cannot be read back later.
+    def create(self, emitter: str, roles: Collection[str] = (EMITTER,)) -> str:
+        """A new token for ``emitter``, good for ``roles`` alone, which cannot be read back later.
 
         Raises:
-            AuditSpanError: ``emitter`` is no name that an emitter may have.
+            AuditSpanError: ``emitter`` is no name that an emitter or officer may have, or a role is none of `ROLES`.
             TokensUnavailable: the file cannot be written.
         """
+        given = tuple(role for role in ROLES if role in roles)
+        if not given or len(given) != len(set(roles)):
+            raise AuditSpanError(
+                f"A token cannot have the role {', '.join(sorted(set(roles) - set(ROLES))) or 'of nobody'}.",
+                remedy=f"The roles are {' and '.join(ROLES)}.",
+            )
         if not _EMITTER.fullmatch(emitter) or emitter in _RESERVED:
             raise AuditSpanError(
                 f"{emitter!r} cannot be the name of an emitter.",
                 remedy="Use 1 to 128 letters, digits and . _ / @ -, starting with a letter or digit; "
                 f"{' and '.join(sorted(_RESERVED))} are reserved.",
             )
-        token = _PREFIX + secrets.token_urlsafe(32)
+        token = (_OFFICER_PREFIX if OFFICER in given else _PREFIX) + secrets.token_urlsafe(32)
         with self._changing() as tokens:
-            tokens.append(TokenInfo(secrets.token_hex(4), emitter, _digest(token), time.time_ns()))
+            tokens.append(TokenInfo(secrets.token_hex(4), emitter, _digest(token), time.time_ns(), roles=given))
         return token
 
-    def check(self, token: str) -> str | None:
-        """The emitter whose valid token this is, or None.
+    def check(self, token: str, role: str = EMITTER) -> str | None:
+        """Who has this valid token in that role, or None.
 
         Raises:
             TokensUnavailable: the file cannot be read.
@@ -102,7 +119,9 @@ class TokenRegistry:
         # A token that is not known may be a new one: its first request must not meet a refusal that nobody retries.
         found = self._current().valid.get(digest) or self._current(fresh=True).valid.get(digest)
         # The look-up is by hash, whose timing says nothing useful about a secret; the comparison takes constant time.
-        return found.emitter if found is not None and hmac.compare_digest(found.sha256, digest) else None
+        if found is None or not hmac.compare_digest(found.sha256, digest) or role not in found.roles:
+            return None
+        return found.emitter
 
     def revoke(self, name: str) -> _Tokens:
         """Revoke the token with the id ``name``, or all valid tokens of the emitter ``name``; those that were revoked.
@@ -119,7 +138,7 @@ class TokenRegistry:
                     revoked.append(tokens[index])
             if not revoked:
                 raise AuditSpanError(
-                    f"There is no valid token with the id or emitter {name!r}.",
+                    f"There is no valid token with the id or name {name!r}.",
                     remedy="`auditspan token list` shows what there is.",
                 )
         return revoked
@@ -187,17 +206,34 @@ def _read(path: Path) -> list[TokenInfo]:
             document = json.load(file)
         if document["format"] != _FORMAT:
             raise ValueError(f"format {document['format']}, not {_FORMAT}")
-        return [TokenInfo(**token) for token in document["tokens"]]
+        return [_info(token) for token in document["tokens"]]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unavailable(path, error) from error
 
 
+def _info(said: dict[str, Any]) -> TokenInfo:
+    """As the file says it; files from before there were roles are of emitters."""
+    info = TokenInfo(**said)
+    roles = tuple(info.roles)
+    if not roles or not set(roles) <= set(ROLES):
+        raise ValueError(f"the token {info.id} has a role that is none")
+    return replace(info, roles=roles)
+
+
+def _said(info: TokenInfo) -> dict[str, Any]:
+    """The other way round: an earlier version reads the file of a deployment that has emitters alone."""
+    said = asdict(info)
+    if info.roles == (EMITTER,):
+        del said["roles"]
+    return said
+
+
 def _write(path: Path, tokens: list[TokenInfo]) -> None:
     """Replace the file in one step, so that a reader or a crash never meets half of it."""
     temporary = path.with_name(path.name + ".new")
-    text = json.dumps({"format": _FORMAT, "tokens": [asdict(token) for token in tokens]}, indent=1) + "\n"
+    text = json.dumps({"format": _FORMAT, "tokens": [_said(token) for token in tokens]}, indent=1) + "\n"
     try:
         temporary.unlink(missing_ok=True)
         with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), "w") as file:

@@ -35,7 +35,7 @@ from .batch import Opening
 from .control_entries import INTERNAL, INTERNAL_AUTHENTICATION, ControlLog
 from .restore import is_closed
 
-__all__ = ["Logs", "find_logs", "open_logs", "open_next_generation", "opened_logs"]
+__all__ = ["Logs", "find_logs", "open_logs", "open_next_generation", "opened_logs", "said_from"]
 
 _READ: Final = 1 << 20
 _AT_ONCE: Final = 1000
@@ -298,6 +298,15 @@ def _entries(journal: Journal, offset: int) -> Iterator[Entry]:
             return
         yield from entries
         offset = entries[-1].offset + 1
+
+
+def said_from(journal: Journal, offset: int) -> Iterator[Mapping[str, Any]]:
+    """What the control entries of this deployment's own say from ``offset`` on: ``class``, ``actor`` and ``body``.
+
+    Raises:
+        JournalUnavailable: the journal cannot be read.
+    """
+    return filter(None, map(_said, _entries(journal, offset)))
 
 
 def _said(entry: Entry) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from auditspan.canonical import JsonValue
 from auditspan.journal.contract import CONTROL_PARTITION, JournalUnavailable
@@ -26,8 +26,9 @@ from .checkpointer import Checkpointer
 from .control import Logs, open_logs, open_next_generation
 from .control_entries import ACTOR, ControlLog, heartbeat
 from .data_role import take_over
-from .epochs import activate, announce_epoch, epoch_of, epochs, keep_artifacts, last_epoch
+from .epochs import activate, announce_epoch, epochs, keep_artifacts, last_epoch
 from .processor import LogProcessor
+from .references import epoch_of
 from .role import Parts, Role
 from .signing import Signers, check_against_signed, journaled_checkpoints
 from .stored_tree import SignedTree, StoredTree, Tree, last_kept
@@ -35,6 +36,9 @@ from .stored_tree import SignedTree, StoredTree, Tree, last_kept
 __all__ = ["ControlDuties", "ControlRole", "FollowedLog"]
 
 _log = logging.getLogger(__name__)
+
+_EPOCH_EVERY: Final = 2.0
+"""Seconds between two looks at which epoch is sealed, unless this process knows that one is journaled."""
 
 Local = Callable[[str], LogProcessor | None]
 """``local(partition)`` is the processor of that data log in this very process, if it has one."""
@@ -114,6 +118,7 @@ class ControlRole(Role):
         self._checkpointer: Checkpointer | None = None
         self._beats: dict[str, tuple[int, float]] = {}
         self._put_off = ""
+        self._looked = 0.0
 
     @property
     def trouble(self) -> str:
@@ -208,24 +213,41 @@ class ControlRole(Role):
     def _activate(self, store: Store, control: LogProcessor) -> None:
         """Seal what the control partition holds, then the epoch of this process's artifacts if it is a new one."""
         references = self.parts.references
-        self._drain(control)
-        sealed = self.insist(partial(epochs, store, control.log_id))
         keep_artifacts(references.folder, references.own)
         self.insist(partial(store.keep_artifacts, list(references.own.values())))
-        control.context = replace(control.context, epoch=epoch_of(sealed[-1] if sealed else None))
-        body = self.insist(partial(self._epoch, sealed))
-        self._drain(control)
-        # What the first drain sealed may have been an epoch of another owner, journaled after this one began to look.
-        control.context = replace(control.context, epoch=epoch_of(body))
+        while True:
+            self._drain(control)
+            sealed = self.insist(partial(epochs, store, control.log_id))
+            control.context = replace(control.context, epoch=epoch_of(sealed[-1] if sealed else None))
+            body = self.insist(partial(self._epoch, store, sealed))
+            if sealed and body is sealed[-1]:
+                break
+            # An officer's, or another owner's, may stand before it in the control partition: what is sealed counts.
+        references.announce(int(body["number"]))
         self.insist(partial(announce_epoch, references, body, store))
 
-    def _epoch(self, sealed: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    def _epoch(self, store: Store, sealed: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         return activate(
             sealed,
             self.parts.references,
+            store,
             lambda name, body: self._entries.append(name, ACTOR, body),
             may_return=self._duties.may_return,
         )
+
+    def _follow_epoch(self, store: Store, control: LogProcessor) -> None:
+        """Tell the roles of this process what an officer activated, once it is sealed."""
+        references = self.parts.references
+        now = time.monotonic()
+        if references.journaled <= references.announced and now - self._looked < _EPOCH_EVERY:
+            return
+        self._looked = now
+        body = last_epoch(store, control.log_id)
+        if body is not None and int(body["number"]) > control.context.epoch.number:
+            control.context = replace(control.context, epoch=epoch_of(body))
+            references.announce(int(body["number"]))
+            announce_epoch(references, body, store)
+            _log.info("control: reference epoch %d is in force.", int(body["number"]))
 
     def _drain(self, control: LogProcessor) -> None:
         while self.insist(partial(control.run_once, 0)):
@@ -233,7 +255,7 @@ class ControlRole(Role):
 
     def _rounds(self, store: Store, logs: Logs) -> bool:
         """Sign until told to end; whether more logs were opened instead, which are to be taken over first."""
-        assert self._checkpointer is not None
+        assert self._checkpointer is not None and self.processor is not None
         every = self._duties.checkpoint_seconds
         while not self._stop.is_set():
             started = time.monotonic()
@@ -243,6 +265,7 @@ class ControlRole(Role):
                 self._checkpointer.run_once()
                 confirm(self.parts.references.folder)
                 self._put_off = ""
+                self._follow_epoch(store, self.processor)
                 if not self._finishing.is_set() and self._open_next(store, logs):
                     return True
             except (StoreUnavailable, JournalUnavailable) as error:

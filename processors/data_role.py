@@ -22,10 +22,11 @@ from .control import Logs, find_logs
 from .control_entries import heartbeat
 from .determine import Determiner
 from .earlier_logs import earlier_logs
-from .epochs import epoch_of, last_epoch
+from .epochs import last_epoch
 from .flagged import publish_flagged
 from .own_batches import Successor
 from .processor import LogProcessor
+from .references import epoch_of
 from .restore import is_closed, last_batch
 from .role import Role
 from .stored_tree import CheckpointDoubtful, StoredTree, last_kept
@@ -114,12 +115,13 @@ class DataRole(Role):
 
     def _seal(self, store: Store, processor: LogProcessor, logs: Logs) -> None:
         looked = time.monotonic()
+        references = self.parts.references
         successor, end = self._successor(), None
         while not (self._stop.is_set() or processor.closed):
             finishing = self._finishing.is_set()
             try:
-                if time.monotonic() - looked >= _EPOCH_EVERY:
-                    self._follow_epoch(store, processor, logs)
+                known = references.announced > processor.context.epoch.number
+                if (known or time.monotonic() - looked >= _EPOCH_EVERY) and self._follow_epoch(store, processor, logs):
                     looked = time.monotonic()
                 sealed = processor.run_once(0 if finishing else _POLL)
                 if successor is not None and end is None and self.parts.journal.settled(self.partition):
@@ -168,14 +170,22 @@ class DataRole(Role):
             earlier=earlier_logs(logs.data, opening),
         )
 
-    def _follow_epoch(self, store: Store, processor: LogProcessor, logs: Logs) -> None:
-        """Judge under the epoch that the control log has sealed last."""
-        epoch = last_epoch(store, logs.control.log_id)
+    def _follow_epoch(self, store: Store, processor: LogProcessor, logs: Logs) -> bool:
+        """Judge under the epoch that the control log has sealed last; whether that is so now.
+
+        While it is being loaded, what comes is sealed under the one before: nothing waits.
+        """
+        body = last_epoch(store, logs.control.log_id)
         context = processor.context
-        if epoch is not None and int(epoch["number"]) > context.epoch.number:
-            made = self._context(store, logs, epoch)
-            processor.context = replace(context, epoch=made.epoch, determine=made.determine)
-            _log.info("%s: reference epoch %d is in force.", self.partition, made.epoch.number)
+        if body is None or int(body["number"]) <= context.epoch.number:
+            return True
+        reference = self.parts.references.ready(body, self.parts.store_factory)
+        if reference is None:
+            return False
+        epoch = epoch_of(body)
+        processor.context = replace(context, epoch=epoch, determine=Determiner(reference).determine)
+        _log.info("%s: reference epoch %d is in force.", self.partition, epoch.number)
+        return True
 
     def _take_over(self, store: Store, context: LogContext) -> LogProcessor:
         log_id = context.opening.log_id

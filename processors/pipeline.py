@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -24,14 +25,15 @@ from auditspan.journal.contract import CONTROL_PARTITION, Assignment, Journal, J
 from auditspan.ledger.signer import Signer
 from auditspan.store.contract import Store
 
+from .activation import Activated, Activator, Change
 from .control_entries import ControlLog
 from .control_role import ControlDuties, ControlRole
 from .data_role import DataRole
-from .epochs import References
 from .flagged import FlaggedPublisher
 from .metrics import ProcessorMetrics
 from .positions import LogStatus, log_status
 from .processor import BatchLimits, LogProcessor
+from .references import References
 from .role import Parts, Role
 from .signing import HeldSigner, Signers
 from .trimming import Trimmer
@@ -120,6 +122,7 @@ class Pipeline:
             may_return=self._alone,
         )
         self._control_log = ControlLog(journal, clock)
+        self._activator = Activator(journal, store_factory, self._parts.references, clock)
         self._guard = threading.Lock()
         self._roles: dict[str, Role] = {}
         self._owned: frozenset[str] | None = None
@@ -243,6 +246,29 @@ class Pipeline:
     def append_control(self, name: str, actor: str, body: JsonValue) -> int:
         """Journal a control entry of class ``name`` by ``actor``; its offset. See `ControlLog.append`."""
         return self._control_log.append(name, actor, body)
+
+    def activate(self, change: Change, *, dry_run: bool = False, within: float = 30.0) -> Activated:
+        """Bring what an officer wants into force. Waits up to ``within`` seconds until it is sealed, and used here.
+
+        Raises:
+            AuditSpanError: as `Activator.activate`.
+        """
+        deadline = time.monotonic() + within
+        done = self._activator.activate(change, dry_run=dry_run, within=within)
+        if not done.sealed:
+            return done
+        number = int(done.body["number"])
+        while self._judges_under() < number and time.monotonic() < deadline and not self._ending.wait(_SHORT_POLL):
+            pass
+        # Alone, the roles of this process are all that there are.
+        return replace(done, in_use=self._alone and self._judges_under() >= number)
+
+    def _judges_under(self) -> int:
+        """The least epoch that a batch of a data log may still name."""
+        with self._guard:
+            roles = [role for role in self._roles.values() if role.running and role.partition != CONTROL_PARTITION]
+        processors = [role.processor for role in roles if role.processor is not None and not role.processor.closed]
+        return min((one.context.epoch.number for one in processors), default=self._parts.references.announced)
 
     def _of(self, processor: LogProcessor, control: Role | None) -> LogStatus:
         return log_status(

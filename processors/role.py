@@ -15,10 +15,10 @@ from auditspan.journal.contract import Journal, JournalUnavailable
 from auditspan.store.contract import Store, StoreUnavailable
 
 from .batch import LogContext
-from .epochs import References
 from .flagged import FlaggedPublisher
 from .metrics import ProcessorMetrics
 from .processor import BatchLimits, LogProcessor
+from .references import References
 
 __all__ = ["Parts", "Role", "Stopping"]
 

@@ -141,3 +141,28 @@ def test_tokens_created_at_the_same_time_are_all_kept(path):
     registry = TokenRegistry(path)
     assert sorted(registry.check(token) for token in made) == sorted(f"e{number}" for number in range(12))
     assert json.loads(path.read_text())["format"] == 1
+
+
+def test_a_token_is_good_for_its_roles_alone(registry, path):
+    emitter, officer = registry.create("inference-1"), registry.create("m.berger", ["officer"])
+    both = registry.create("k.both", ["officer", "emitter"])
+    assert officer.startswith("aso_")
+    again = TokenRegistry(path)
+    assert [again.check(token) for token in (emitter, officer, both)] == ["inference-1", None, "k.both"]
+    assert [again.check(token, "officer") for token in (emitter, officer, both)] == [None, "m.berger", "k.both"]
+    registry.revoke("m.berger")
+    assert TokenRegistry(path).check(officer, "officer") is None
+    assert [token.roles for token in again.list()] == [("emitter",), ("officer",), ("emitter", "officer")]
+    for wrong in ([], ["admin"], ["officer", "admin"]):
+        with pytest.raises(AuditSpanError, match="cannot have the role"):
+            registry.create("somebody", wrong)
+
+
+def test_files_of_emitters_alone_are_as_they_were_before_there_were_roles(registry, path):
+    registry.create("inference-1")
+    document = json.loads(path.read_text())
+    assert set(document["tokens"][0]) == {"id", "emitter", "sha256", "created", "revoked"}
+    document["tokens"][0]["roles"] = ["king"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(TokensUnavailable):
+        TokenRegistry(path).check("x")

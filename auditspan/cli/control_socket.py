@@ -9,7 +9,7 @@ import asyncio
 import http.client
 import json
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import JSONResponse
+    from starlette.routing import BaseRoute
 
 __all__ = ["ask", "control_app"]
 
@@ -29,8 +30,8 @@ Append = Callable[[str, str, Any], int]
 """``append(class, actor, body)`` journals a control entry and gives its offset."""
 
 
-def control_app(append: Append, status: Callable[[], Mapping[str, Any]]) -> Starlette:
-    """The application behind the socket: ``GET /status`` and ``POST /evidence/exported``."""
+def control_app(append: Append, status: Callable[[], Mapping[str, Any]], more: Sequence[BaseRoute] = ()) -> Starlette:
+    """The application behind the socket: ``GET /status``, ``POST /evidence/exported``, and ``more``."""
     # Here, so that the commands that only ask load no server.
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse
@@ -53,13 +54,17 @@ def control_app(append: Append, status: Callable[[], Mapping[str, Any]]) -> Star
         return JSONResponse({"offset": offset})
 
     return Starlette(
-        routes=[Route("/status", say_status), Route("/evidence/exported", evidence_exported, methods=["POST"])]
+        routes=[
+            Route("/status", say_status),
+            Route("/evidence/exported", evidence_exported, methods=["POST"]),
+            *more,
+        ]
     )
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=30)
+    def __init__(self, path: Path, patience: float) -> None:
+        super().__init__("localhost", timeout=patience)
         self._path = path
 
     def connect(self) -> None:
@@ -68,13 +73,21 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def ask(path: Path, method: str, target: str, body: Mapping[str, Any] | None = None) -> Any:
-    """Ask the service behind the socket ``path``; the JSON it answers.
+def ask(
+    path: Path,
+    method: str,
+    target: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    refused: type[AuditSpanError] = AuditSpanError,
+    patience: float = 30.0,
+) -> Any:
+    """Ask the service behind the socket ``path``; the JSON it answers within ``patience`` seconds.
 
     Raises:
-        AuditSpanError: nobody answers, or the answer is an error.
+        AuditSpanError: nobody answers, or the answer is an error: then it is a ``refused``.
     """
-    connection = _UnixConnection(path)
+    connection = _UnixConnection(path, patience)
     try:
         connection.request(method, target, None if body is None else json.dumps(body))
         answer = connection.getresponse()
@@ -87,5 +100,7 @@ def ask(path: Path, method: str, target: str, body: Mapping[str, Any] | None = N
     finally:
         connection.close()
     if answer.status != 200:
-        raise AuditSpanError(f"The service refused: {document.get('message', answer.status)}")
+        raise refused(
+            f"The service refused: {document.get('message', answer.status)}", remedy=str(document.get("remedy", ""))
+        )
     return document

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -75,12 +75,14 @@ def export(
 
     directory = DataDirectory(data)
 
-    def artifact(digest: str) -> bytes | None:
-        path = directory.reference / digest
-        return path.read_bytes() if path.is_file() else None
-
     with ExitStack() as stack:
         reading = stack.enter_context(open_reader(data, None))
+
+        def artifact(digest: str) -> bytes | None:
+            # What was activated on another machine is in the store alone.
+            path = directory.reference / digest
+            return path.read_bytes() if path.is_file() else reading.store.artifact(digest)
+
         bar = stack.enter_context(progress_bar()) if not as_json else None
         task = bar.add_task("exporting", total=None) if bar is not None else None
 
@@ -124,7 +126,7 @@ def export(
 
 def _record(directory: DataDirectory, running: bool, body: dict[str, Any]) -> None:
     """Have the export sealed in the control log: by the service, or by the next one to start."""
-    from auditspan.journal.opening import is_kafka, open_journal
+    from auditspan.journal.opening import is_kafka
 
     settings = settings_of(directory.root, None)
     if running and not is_kafka(settings):
@@ -132,14 +134,11 @@ def _record(directory: DataDirectory, running: bool, body: dict[str, Any]) -> No
 
         ask(directory.control_socket, "POST", "/evidence/exported", {"actor": _actor(), "body": body})
         return
+    from auditspan.cli.journal_writing import journal_to_write
     from auditspan.processors.control_entries import ControlLog
     from auditspan.semconv import EventClass
 
-    with closing(open_journal(directory, settings, read_only=True)) as journal:
-        # The number is fixed for the life of a journal, whatever the settings have come to say.
-        partitions = len(journal.own_partitions)
-    counted = settings.journal.model_copy(update={"partitions": partitions})
-    with closing(open_journal(directory, settings.model_copy(update={"journal": counted}))) as journal:
+    with journal_to_write(directory, settings) as journal:
         ControlLog(journal).append(EventClass.EVIDENCE_EXPORTED, _actor(), body)
 
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from auditspan.cli.health import health_app
 from auditspan.cli.listening import HttpServer, address_of, bind, told_to_end
-from auditspan.cli.service import parties_of
+from auditspan.cli.reference_sources import own_artifacts
 from auditspan.config import Address, Settings
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
@@ -21,7 +21,6 @@ from auditspan.journal.kafka_flagged import KafkaFlaggedPublisher
 from auditspan.journal.opening import is_kafka, open_journal
 from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.keys import load_salt_key, load_signing_key, load_trust
-from auditspan.policy.reference import Reference
 from auditspan.processors.memory import keep_buffers
 from auditspan.processors.pipeline import Pipeline
 from auditspan.processors.processor import BatchLimits
@@ -70,7 +69,7 @@ def run_processors(directory: DataDirectory, settings: Settings, on_started: Rea
             salt_key=salt_key,
             public_key=base64.b64encode(public_bytes(key.public_key())).decode(),
             deployment=settings.deployment,
-            artifacts=Reference.packaged_artifacts(parties_of(directory, settings)),
+            artifacts=own_artifacts(directory, settings),
             reference_folder=directory.reference,
             registry=registry,
             checkpoint_seconds=settings.processor.checkpoint_seconds,

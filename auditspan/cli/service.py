@@ -17,6 +17,9 @@ from auditspan.cli.collecting import admission_of, serve_collectors
 from auditspan.cli.control_socket import control_app
 from auditspan.cli.keys import make_keys, make_read_token
 from auditspan.cli.listening import HttpServer, address_of, bind, bind_unix, told_to_end
+from auditspan.cli.officer import identify
+from auditspan.cli.policy_socket import activation_route
+from auditspan.cli.reference_sources import own_artifacts
 from auditspan.config import EMBEDDED, Address, Settings
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
@@ -27,14 +30,14 @@ from auditspan.journal.opening import is_kafka, open_journal
 from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.keys import load_salt_key, load_signing_key, load_trust
 from auditspan.ledger.signer import Signer
-from auditspan.policy.reference import Reference
 from auditspan.policy.snapshot import Snapshot
+from auditspan.processors.activation import Activated, Change
 from auditspan.processors.memory import keep_buffers
 from auditspan.processors.pipeline import Pipeline
 from auditspan.processors.processor import BatchLimits
 from auditspan.store.clickhouse import ClickHouseStore
 
-__all__ = ["parties_of", "run_service"]
+__all__ = ["run_service"]
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +88,7 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
             salt_key=load_salt_key(directory.salt_key),
             public_key=base64.b64encode(public_bytes(key.public_key())).decode(),
             deployment=settings.deployment,
-            artifacts=Reference.packaged_artifacts(parties_of(directory, settings)),
+            artifacts=own_artifacts(directory, settings),
             reference_folder=directory.reference,
             registry=registry,
             checkpoint_seconds=settings.processor.checkpoint_seconds,
@@ -130,6 +133,9 @@ async def _serve(
             "logs": [dataclasses.asdict(log) for log in pipeline.status()],
         }
 
+    def activate(token: str, change_of: Callable[[str], Change], dry_run: bool) -> Activated:
+        return pipeline.activate(change_of(identify(directory, token)), dry_run=dry_run)
+
     told = told_to_end()
     limits = SqlLimits(
         memory_bytes=settings.sql.max_memory_bytes,
@@ -139,9 +145,8 @@ async def _serve(
     )
     async with AsyncExitStack() as stack:
         # Ended in reverse: what takes events in ends first, so that the pipeline can seal the rest.
-        await _start(
-            stack, HttpServer(control_app(pipeline.append_control, status), bind_unix(directory.control_socket))
-        )
+        control = control_app(pipeline.append_control, status, [activation_route(activate)])
+        await _start(stack, HttpServer(control, bind_unix(directory.control_socket)))
         sql = sql_app(store.raw_reader, read_token, limits)
         await _start(stack, HttpServer(sql, sockets.sql))
         endpoints = {
@@ -206,20 +211,3 @@ def _read_token(directory: DataDirectory) -> str:
             remedy="Remove it: a new one is made at the next start.",
         )
     return token
-
-
-def parties_of(directory: DataDirectory, settings: Settings) -> bytes | None:
-    """The party registry that the settings or the data directory name; None for none.
-
-    Raises:
-        AuditSpanError: it cannot be read.
-    """
-    path = settings.parties or (directory.parties if directory.parties.is_file() else None)
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise AuditSpanError(
-            f"The party registry {path} cannot be read: {error.strerror}.", remedy="Correct the setting `parties`."
-        ) from error

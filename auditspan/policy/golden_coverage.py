@@ -2,7 +2,8 @@
 
 For every rule there is a case in which it surely applies, and one of the same act, while it is in force, in which it
 surely does not. For every number in a condition there is a case at it and one right beside it. For every day on which
-a rule begins or ends there is a case on the first day and one on the day before.
+a rule begins or ends there is a case on the first day and one on the day before; what has held since 1970-01-01 has
+no first day.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .facts import INTERVALS, FactValue
 from .golden import Case, Judge
 from .packs import Definition, Rule
 from .reference import Reference
-from .rule_time import WASHINGTON
+from .rule_time import SINCE_EVER, WASHINGTON
 from .yaml_text import load
 
 __all__ = ["Missing", "coverage"]
@@ -121,10 +122,9 @@ def _rule(rule: Rule, in_force: Sequence[_Judged]) -> Iterator[Missing]:
 def _days(rule: Rule, judged: Sequence[_Judged]) -> Iterator[Missing]:
     acts = {one.fact("act") for one in judged if rule.id in one.applies}
     start, end = rule.window.start, rule.window.end
-    sides: list[tuple[Literal["first day", "day before"], int, int, bool]] = [
-        ("first day", start, start + _DAY, True),
-        ("day before", start - _LONGEST_DAY, start, False),
-    ]
+    sides: list[tuple[Literal["first day", "day before"], int, int, bool]] = []
+    if start > SINCE_EVER:
+        sides += [("first day", start, start + _DAY, True), ("day before", start - _LONGEST_DAY, start, False)]
     if end is not None:
         sides += [("first day", end, end + _DAY, False), ("day before", end - _LONGEST_DAY, end, True)]
     for kind, begin, until, in_force in sides:

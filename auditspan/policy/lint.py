@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import jsonschema
 
+from .accelerator_lines import ComputerEccns, Lines
 from .accelerators import Accelerators
 from .adoptions import adopted_packs
 from .artifact_files import kind_of, packs_of
@@ -126,6 +127,12 @@ def _first(load_it: Any) -> list[Fault]:
 # Tables
 
 
+_OF_ACCELERATORS: Final = (
+    "accelerators.csv",
+    "instance_types.csv",
+    "accelerator_performance.csv",
+    "accelerator_names.csv",
+)
 _OF_COUNTRIES: Final = ("countries.csv", "country_groups.csv")
 
 
@@ -169,8 +176,14 @@ def _load_table(name: str, file: str, content: bytes, sound: Mapping[str, bytes]
     def table(of: str) -> Any:
         return parse_table(content, file, TABLES[of]) if of == name else parse_table(sound[of], of, TABLES[of])
 
-    if name in ("accelerators.csv", "instance_types.csv"):
-        Accelerators(table("accelerators.csv"), table("instance_types.csv"))
+    if name in _OF_ACCELERATORS:
+        Accelerators(*(table(of) for of in _OF_ACCELERATORS))
+        return
+    if name == "accelerator_lines.csv":
+        Lines(table(name))
+        return
+    if name == "computer_eccns.csv":
+        ComputerEccns(table(name))
         return
     countries = Countries(*(table(of) for of in _OF_COUNTRIES))
     if name == "cloud_regions.csv":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Final
 
@@ -13,9 +13,11 @@ from auditspan.canonical import JsonValue, canonical_json
 
 from .accelerator_lines import COMPUTER_COLUMNS, LINE_COLUMNS, ComputerEccns, Lines
 from .accelerators import ACCELERATOR_COLUMNS, INSTANCE_COLUMNS, NAME_COLUMNS, PERFORMANCE_COLUMNS, Accelerators
+from .activation import Activation
 from .addresses import AddressDatabase
 from .adoptions import ADOPTIONS, adopted_packs
 from .countries import COUNTRY_COLUMNS, GROUP_COLUMNS, Countries
+from .deployment import DEPLOYMENT, deployment_artifact, exporter_of
 from .engine import Engine
 from .errors import PolicyError
 from .explain import Explainer
@@ -25,7 +27,7 @@ from .parties import Parties
 from .regions import REGION_COLUMNS, Regions
 from .tables import Table, parse_table
 
-__all__ = ["PARTIES", "TABLES", "Artifact", "Reference", "software"]
+__all__ = ["ADDRESSES", "PARTIES", "TABLES", "Artifact", "Reference", "software"]
 
 PARTIES: Final = "parties.yaml"
 """Name of the party registry among the artifacts."""
@@ -44,21 +46,22 @@ _LATER_TABLES: Final = {
     "accelerator_lines.csv": LINE_COLUMNS,
     "computer_eccns.csv": COMPUTER_COLUMNS,
 }
-_ADDRESSES: Final = "ip_country.mmdb.gz"
+ADDRESSES: Final = "ip_country.mmdb.gz"
+"""Name of the address database among the artifacts, whatever the file was called."""
 _SHIPPED_ADDRESSES: Final = "ip_country_cc0.mmdb.gz"
 _SHIPPED_PACKS: Final = ("us-ear.yaml", "directives.yaml", "controlled-ai-assets.yaml", "company-policy.yaml")
 # A pack may read the terms of one that stands before it, and the law stands first.
 _FIRST_PACK: Final = "us-ear.yaml"
 _NO_PARTIES: Final = b"parties: []\n"
 _NO_ADOPTIONS: Final = b"adopted: []\n"
-TABLES: Final[Mapping[str, tuple[str, ...]]] = _TABLES
+TABLES: Final[Mapping[str, tuple[str, ...]]] = {**_TABLES, **_LATER_TABLES}
 """Tables among the artifacts, by name, with the columns that each must have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """One part of a reference, named by its content: ``kind`` is ``pack``, ``table``, ``parties``,
-    ``addresses`` or ``adoptions``.
+    ``addresses``, ``adoptions`` or ``deployment``.
     """
 
     name: str
@@ -90,12 +93,16 @@ class Reference:
         packs, countries, accelerators, regions, parties, addresses: what the artifacts hold.
         accelerator_lines, computer_eccns: the lines of 3A090 (``None`` in a reference from before), and 4A090.
         adopted: packs whose proposals bind as company policy.
+        exporter: id of the party that runs this deployment; None when the artifacts do not say.
+        activation: who brought it into force.
     """
 
-    def __init__(self, artifacts: Mapping[str, bytes], number: int) -> None:
+    def __init__(self, artifacts: Mapping[str, bytes], number: int, activation: Activation | None = None) -> None:
         if number < 1:
             raise ValueError(f"an epoch is numbered from 1, not {number}")
         self.number = number
+        activation = activation or Activation()
+        self.activation = activation if activation.software else replace(activation, software=software())
         tables = {name: parse_table(_need(artifacts, name), name, columns) for name, columns in _TABLES.items()}
         tables |= {
             name: parse_table(artifacts[name], name, _LATER_TABLES[name])
@@ -113,12 +120,13 @@ class Reference:
         self.computer_eccns = ComputerEccns(tables.get("computer_eccns.csv"))
         self.regions = Regions(tables["cloud_regions.csv"], self.countries)
         self.parties = Parties(_need(artifacts, PARTIES), PARTIES, self.countries)
-        self.addresses = AddressDatabase(_need(artifacts, _ADDRESSES), _ADDRESSES)
-        not_packs = {PARTIES, ADOPTIONS}
+        self.addresses = AddressDatabase(_need(artifacts, ADDRESSES), ADDRESSES)
+        self.exporter = exporter_of(artifacts.get(DEPLOYMENT), self.parties)
+        not_packs = {PARTIES, ADOPTIONS, DEPLOYMENT}
         texts = [(name, text) for name, text in artifacts.items() if name.endswith(".yaml") and name not in not_packs]
         self.packs = compile_packs(sorted(texts, key=lambda item: (item[0] != _FIRST_PACK, item[0])))
         self.adopted = adopted_packs(artifacts.get(ADOPTIONS, _NO_ADOPTIONS), self.packs.versions)
-        known = {*_TABLES, *_LATER_TABLES, *not_packs, _ADDRESSES, *(name for name, _ in texts)}
+        known = {*_TABLES, *_LATER_TABLES, *not_packs, ADDRESSES, *(name for name, _ in texts)}
         if strange := sorted(set(artifacts) - known):
             raise PolicyError(
                 "nothing here is read from it", file=strange[0], remedy="Packs end in .yaml; leave other files out."
@@ -129,13 +137,13 @@ class Reference:
         self.digest = hashlib.sha256(canonical_json(self.to_control_body())).hexdigest()
 
     @classmethod
-    def load(cls, artifacts: Mapping[str, bytes], number: int) -> Reference:
-        """The reference that ``artifacts`` (content by name) are.
+    def load(cls, artifacts: Mapping[str, bytes], number: int, activation: Activation | None = None) -> Reference:
+        """The reference that ``artifacts`` (content by name) are; without ``activation`` a start of this software's.
 
         Raises:
             PolicyError: an artifact is missing, broken or unknown; says which, where, and what to do.
         """
-        return cls(artifacts, number)
+        return cls(artifacts, number, activation)
 
     @classmethod
     def packaged(cls, parties: bytes | None = None, number: int = 1) -> Reference:
@@ -143,21 +151,19 @@ class Reference:
         return cls(cls.packaged_artifacts(parties), number)
 
     @staticmethod
-    def packaged_artifacts(parties: bytes | None = None) -> dict[str, bytes]:
-        """The artifacts, content by name, that `packaged` is made of."""
+    def packaged_artifacts(parties: bytes | None = None, exporter: str | None = None) -> dict[str, bytes]:
+        """The artifacts, content by name, that `packaged` is made of; ``exporter`` is who runs the deployment."""
         folder = resources.files("auditspan.policy.data")
         artifacts = {name: folder.joinpath(name).read_bytes() for name in (*_TABLES, *_LATER_TABLES, *_SHIPPED_PACKS)}
-        artifacts[_ADDRESSES] = folder.joinpath(_SHIPPED_ADDRESSES).read_bytes()
+        artifacts[ADDRESSES] = folder.joinpath(_SHIPPED_ADDRESSES).read_bytes()
         artifacts[PARTIES] = _NO_PARTIES if parties is None else parties
+        if exporter is not None:
+            artifacts[DEPLOYMENT] = deployment_artifact(exporter)
         return artifacts
 
     def to_control_body(self) -> dict[str, JsonValue]:
         """The body of ``audit.reference.activated`` (evidence format, section 11)."""
-        return {
-            "number": self.number,
-            "artifacts": [artifact.to_json() for artifact in self.artifacts],
-            "software": software(),
-        }
+        return self.activation.body(self.number, [artifact.to_json() for artifact in self.artifacts])
 
     def engine(self) -> Engine:
         """A new engine over this reference; one for each thread."""
@@ -177,10 +183,12 @@ class Reference:
             kind, version = "table", tables[name].version
         elif name == PARTIES:
             kind, version = "parties", self.parties.version or digest[:12]
-        elif name == _ADDRESSES:
+        elif name == ADDRESSES:
             kind, version = "addresses", self.addresses.built_on
         elif name == ADOPTIONS:
             kind, version = "adoptions", digest[:12]
+        elif name == DEPLOYMENT:
+            kind, version = "deployment", digest[:12]
         else:
             kind, version = "pack", self.packs.version_of_file[name]
         return Artifact(name, kind, version, digest, content)

@@ -175,6 +175,8 @@ class Resolver:
         _put_declarations(facts, evidence, item_kind)
         end_user, end_user_known_by = _end_user(evidence)
         _put_parties(facts, evidence.actor, end_user, end_user_known_by)
+        # Who runs this deployment is the exporter: the sealed reference says who, never the emitter.
+        facts.put("exporter", self._reference.exporter, "deployment")
         _put_declared(facts, evidence, act)
         destinations = self._destinations(evidence, act, end_user)
         hardware = _hardware(evidence) if item_kind == "accelerator" else [None]

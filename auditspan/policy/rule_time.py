@@ -7,10 +7,13 @@ import re
 from typing import Final
 from zoneinfo import ZoneInfo
 
-__all__ = ["WASHINGTON", "parse_instant"]
+__all__ = ["SINCE_EVER", "WASHINGTON", "parse_instant"]
 
 WASHINGTON: Final = ZoneInfo("America/New_York")
 """The zone in which a Federal Register effective date begins."""
+
+SINCE_EVER: Final = 5 * 3600 * 10**9
+"""Midnight of 1970-01-01 in Washington: in a pack, in force since before anything that it judges."""
 
 _FORM: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:T(\d{2}:\d{2})(?::(\d{2}))?(Z|[+-]\d{2}:\d{2})?)?$")
 

@@ -174,9 +174,8 @@ ALTER TABLE auditspan.events ADD COLUMN IF NOT EXISTS case_question LowCardinali
         missing_facts[1] IN ('actor_party', 'end_user_party'), missing_facts[1],
         endsWith(missing_facts[1], '_groups'), 'country_groups',
         replaceRegexpOne(missing_facts[1], '^(actor|end_user)_', '')),
-    simpleJSONExtractString(facts, 'governing') = 'review', concat('rule:', arrayFirst(
-        rule -> rule.2 AND rule.3 = 'review',
-        JSONExtract(facts, 'rules', 'Array(Tuple(id String, governs Bool, outcome String))')).1),
+    extract(facts, '"governs":true,"id":"([^"]+)","outcome":"review"') != '',
+        concat('rule:', extract(facts, '"governs":true,"id":"([^"]+)","outcome":"review"')),
     arrayExists(code -> code != 'time.end_before_start', faults),
         concat('fault:', arrayFirst(code -> code != 'time.end_before_start', faults)),
     'review'

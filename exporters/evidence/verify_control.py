@@ -43,6 +43,7 @@ class ControlState:
     roots: dict[str, dict[int, tuple[bytes, int]]] = field(default_factory=dict)
     last_round: tuple[int, list[dict[str, Any]]] | None = None
     _kept: int = 0
+    _first: dict[int, int] = field(default_factory=dict)
 
     def leaf(self, index: int, leaf: dict[str, Any]) -> None:
         """Take note of a log leaf of the control log."""
@@ -72,10 +73,10 @@ class ControlState:
             raise TypeError("number is no integer")
         digest = hashlib.sha256(canonical_json(body)).hexdigest()
         epoch = Epoch(digest, tuple(str(artifact["sha256"]) for artifact in body["artifacts"]))
-        if self.epochs.setdefault(number, epoch) != epoch:
-            self.faults.add(
-                "epoch.unknown", (self.log_id, index), f"epoch {number} once: {self.epochs[number].digest}", digest
-            )
+        # Of several with one number the first in the log counts; included leaves come before or after the interval's.
+        if number not in self._first or index < self._first[number]:
+            self._first[number] = index
+            self.epochs[number] = epoch
 
     def _round(self, index: int, body: dict[str, Any]) -> None:
         checkpoints = body["checkpoints"]

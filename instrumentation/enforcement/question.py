@@ -13,6 +13,8 @@ from ..encode import Attributes, AttributeValue
 __all__ = ["encoded", "question"]
 
 _INT64: Final = 2**63
+_UNREADABLE: Final = [0]
+"""Stands for a value of a type that JSON has not; no attribute is read as a list of numbers either."""
 
 
 def question(event_class: str, attributes: Attributes, end_user: object = None) -> dict[str, object]:
@@ -26,7 +28,7 @@ def question(event_class: str, attributes: Attributes, end_user: object = None) 
     asked: dict[str, object] = {semconv.AUDIT_EVENT_CLASS: event_class}
     if isinstance(end_user, str):
         asked[semconv.END_USER] = end_user
-    for name in semconv.READ_FROM_SPAN:
+    for name in (*semconv.READ_FROM_SPAN, *semconv.READ_FOR_FACTS):
         value = attributes.get(name)
         if value is not None and name != semconv.AUDIT_EVENT_CLASS:
             asked[name] = _plain(value)
@@ -39,17 +41,22 @@ def encoded(asked: dict[str, object]) -> bytes:
 
 
 def _plain(value: AttributeValue | object) -> object:
-    """``value`` as it will stand in the record (``encode_span``), in JSON; a list where nothing reads its type."""
+    """``value`` as it will stand in the record (``encode_span``), in JSON."""
     if isinstance(value, str):
-        return str(value).encode("utf-8", "backslashreplace").decode()
+        return _text(value)
     if isinstance(value, bool):
         return value
     if isinstance(value, int):
         return int(value) if -_INT64 <= value < _INT64 else str(value)
     if isinstance(value, float):
-        return value if math.isfinite(value) else []
+        return value if math.isfinite(value) else _UNREADABLE
     if isinstance(value, bytes | bytearray):
-        return []
+        return _UNREADABLE
     if isinstance(value, Sequence):
-        return [item for item in map(_plain, value) if not isinstance(item, list)]
+        # What is no text makes the whole list one that cannot be read, here as in the record.
+        return [_text(item) if isinstance(item, str) else 0 for item in value]
     return f"<{type(value).__name__}>"
+
+
+def _text(value: str) -> str:
+    return str(value).encode("utf-8", "backslashreplace").decode()

@@ -18,8 +18,9 @@ from auditspan.store.contract import Store
 
 from ..batch import Determine, Epoch
 from ..determine import DETERMINATIONS, Determiner
-from ..epochs import epoch_of
+from ..epochs import effective
 from ..leaves import OUTCOMES
+from ..references import epoch_of
 
 __all__ = ["Epochs", "StoredFacts"]
 
@@ -50,7 +51,7 @@ class Epochs:
             path = folder / digest
             return path.read_bytes() if path.is_file() else store.artifact(digest)
 
-        return cls(bodies, artifact)
+        return cls(effective(bodies), artifact)
 
     @property
     def newest(self) -> Epoch:

@@ -64,7 +64,7 @@ def test_a_decision_over_http(deciding):
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     found = answer.json
     assert (found["governing"], found["flagged"], found["eccn"]) == ("license_required", True, "3A090.a")
-    assert "us-ear/3A090.a-d145" in found["rule_ids"] and "91 FR 1684" in found["citations"]
+    assert "us-ear/3A090.a-d145" in found["rule_ids"] and "88 FR 73458" in found["citations"]
     assert found["epoch"]["number"] == 1 and found["age_seconds"] < 60
     assert deciding.metric("auditspan_decisions_total", transport="http", governing="license_required") >= 1
 

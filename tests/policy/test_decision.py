@@ -50,7 +50,7 @@ def test_declared_facts_give_outcomes_rules_citations_and_a_remedy(decider: Deci
     assert (found.text, found.enforced, found.governing, found.flagged) == (*["license_required"] * 3, True)
     assert found.eccn == "3A090.a"
     assert "us-ear/3A090.a-d145" in found.rule_ids
-    assert "91 FR 1684" in found.citations
+    assert "88 FR 73458" in found.citations
     assert "TPP of 15832" in found.why
     assert "licence" in found.remedy
     assert (found.epoch, found.digest, found.at) == (7, decider.reference.digest, parse_instant("2026-11-01"))

@@ -6,6 +6,7 @@ import pytest
 
 from auditspan.policy import PolicyError, Reference
 from auditspan.policy.golden import Case, Judge, parse_cases, run, shipped_cases
+from auditspan.policy.golden_coverage import coverage
 
 FILES = shipped_cases()
 CASES = [case for file in FILES for case in file.cases]
@@ -24,6 +25,15 @@ def test_case(judge: Judge, case: Case) -> None:
 def test_there_are_as_many_cases_as_were_promised_and_no_name_stands_twice() -> None:
     assert len(CASES) >= 150
     assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_every_rule_number_and_date_has_its_cases_on_each_side(reference: Reference) -> None:
+    assert coverage(reference, CASES) == []
+
+
+def test_three_cases_in_ten_stack_provisions(judge: Judge) -> None:
+    stacked = [case for case in CASES if sum(e.certain for e in judge.determination(case).verdict.entries) >= 2]
+    assert len(stacked) >= 0.3 * len(CASES)
 
 
 # The runner itself

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
-from auditspan.processors.epochs import EpochUnavailable, References, activate, epoch_of, keep_artifacts
+from auditspan.processors.epochs import activate, effective, keep_artifacts
+from auditspan.processors.references import EpochUnavailable, References, epoch_of
 from sealing_deployment import artifacts
+from waiting import until
 
+from auditspan.policy.activation import Activation
+from auditspan.policy.errors import PolicyError
 from auditspan.policy.reference import Reference
 from auditspan.store.clickhouse import ClickHouseStore
 
 CHANGED = {"parties.yaml": b"parties: []\n# reviewed\n"}
+
+
+class _Empty:
+    def artifact(self, _digest: str) -> None:
+        return None
+
+
+EMPTY: Any = _Empty()
+"""A store that keeps nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +46,8 @@ def test_what_this_process_lacks_comes_from_its_folder_or_from_the_store(
     assert {a.name: a.content for a in from_store.artifacts} == {**artifacts(), **CHANGED}
     assert (from_store.number, epoch_of(newer).number) == (2, 2)
 
-    class Empty:
-        def artifact(self, _digest: str) -> None:
-            return None
-
     keep_artifacts(tmp_path, CHANGED)
-    from_folder = References(artifacts(), tmp_path).of(newer, Empty())  # type: ignore[arg-type]
+    from_folder = References(artifacts(), tmp_path).of(newer, EMPTY)
     assert from_folder.digest == from_store.digest
 
 
@@ -50,8 +61,6 @@ def test_an_artifact_that_was_altered_is_not_used(tmp_path: Path, newer: dict) -
 
 
 def test_the_store_keeps_an_artifact_byte_for_byte(store: ClickHouseStore) -> None:
-    import hashlib
-
     content = bytes(range(256)) * 4096
     store.keep_artifacts([content])
     assert store.artifact(hashlib.sha256(content).hexdigest()) == content
@@ -65,12 +74,73 @@ def test_an_epoch_that_was_replaced_comes_back_only_where_it_may(tmp_path: Path,
     def append(_name: str, body: dict) -> None:
         said.append(body)
 
-    first = activate([], references, append)
+    first = activate([], references, EMPTY, append)
     assert said == [first]
     assert first["number"] == 1
-    assert activate([first], references, append) == first
-    assert activate([first, newer], references, append, may_return=False) == newer
+    assert activate([first], references, EMPTY, append) == first
+    assert activate([first, newer], references, EMPTY, append, may_return=False) == newer
     assert said == [first]
-    back = activate([first, newer], references, append)
+    back = activate([first, newer], references, EMPTY, append)
     assert said == [first, back]
     assert back == {**first, "number": 3}
+
+
+def test_a_start_leaves_in_force_what_an_officer_activated_and_brings_the_rest(tmp_path: Path) -> None:
+    said: list[dict] = []
+
+    def start(own: dict[str, bytes], sealed: list[dict], **options: bool) -> dict:
+        return activate(sealed, References(own, tmp_path), EMPTY, lambda _, body: said.append(body), **options)
+
+    first = Reference.load(artifacts(), 1).to_control_body()
+    keep_artifacts(tmp_path, CHANGED)
+    officers = Reference.load(
+        {**artifacts(), **CHANGED}, 2, Activation("m.berger", "reviewed", {"parties.yaml": "m.berger"})
+    ).to_control_body()
+    assert start(artifacts(), [first, officers]) == officers
+    assert not said
+    # A later version brings a pack of its own, and its registry is not the officer's.
+    later = {**artifacts(), "parties.yaml": b"parties: []\n# shipped later\n"}
+    later["controlled-ai-assets.yaml"] += b"# later\n"
+    upgraded = start(later, [first, officers])
+    assert said == [upgraded]
+    assert upgraded["number"] == 3
+    assert "officer" not in upgraded and "reason" not in upgraded, "a start is nobody's act"
+    kept = {a["name"]: a for a in upgraded["artifacts"]}
+    assert kept["parties.yaml"] == {a["name"]: a for a in officers["artifacts"]}["parties.yaml"]
+    assert kept["parties.yaml"]["officer"] == "m.berger"
+    shipped = hashlib.sha256(later["controlled-ai-assets.yaml"]).hexdigest()
+    assert kept["controlled-ai-assets.yaml"]["sha256"] == shipped
+    assert start(later, [first, officers, upgraded]) == upgraded
+    # Beside the later version, the one before does not undo it, whatever officers did meanwhile.
+    assert start(artifacts(), [first, officers, upgraded], may_return=False) == upgraded
+    assert said == [upgraded]
+
+
+def test_a_start_that_cannot_be_loaded_leaves_the_last_epoch_in_force(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Reference.load(artifacts(), 1).to_control_body()
+    broken = {**artifacts(), "us-ear.yaml": b"pack: us-ear\n"}
+    said: list[dict] = []
+    assert activate([first], References(broken, tmp_path), EMPTY, lambda _, body: said.append(body)) == first
+    assert not said
+    assert "us-ear.yaml" in caplog.text and "epoch 1 stays in force" in caplog.text
+    with pytest.raises(PolicyError, match=r"us-ear\.yaml"):
+        activate([], References(broken, tmp_path), EMPTY, lambda _, body: said.append(body))
+
+
+def test_the_first_of_several_epochs_with_one_number_counts() -> None:
+    bodies = [{"number": n, "by": by} for n, by in ((1, "a"), (2, "a"), (2, "b"), (1, "c"), (3, "b"), (3, "a"))]
+    assert effective(bodies) == [{"number": 1, "by": "a"}, {"number": 2, "by": "a"}, {"number": 3, "by": "b"}]
+
+
+def test_an_epoch_is_loaded_while_nobody_waits(tmp_path: Path, store: ClickHouseStore, newer: dict) -> None:
+    references = References(artifacts(), tmp_path)
+    store.keep_artifacts(list(CHANGED.values()))
+    assert references.ready(newer, store.reader) is None
+    found = until(lambda: references.ready(newer, store.reader))
+    assert found.digest == epoch_of(newer).digest
+    assert references.ready(newer, store.reader) is found is references.of(newer, store)
+    lacking = Reference.load({**artifacts(), "parties.yaml": b"parties: []\n# lost\n"}, 3).to_control_body()
+    with pytest.raises(EpochUnavailable):
+        until(lambda: references.ready(lacking, store.reader))

@@ -22,6 +22,7 @@ from auditspan.errors import AuditSpanError
 from auditspan.ledger.checkpoint import Checkpoint, log_origin, open_checkpoint
 from auditspan.ledger.merkle import CompactRange, leaf_hash
 from auditspan.ledger.signer import SignerRefused
+from auditspan.policy.snapshot import IN_FORCE
 from auditspan.store.clickhouse import ClickHouseStore
 from auditspan.store.contract import Fenced, SealedBatch
 
@@ -118,7 +119,8 @@ def test_the_control_log_says_which_logs_keys_and_epochs_there_are(tmp_path: Pat
         (epoch,) = control_entries(store, "audit.reference.activated")
         assert epoch["number"] == 1
         kept = {path.name for path in (tmp_path / "reference").iterdir()}
-        assert kept == {artifact["sha256"] for artifact in epoch["artifacts"]}
+        assert kept == {artifact["sha256"] for artifact in epoch["artifacts"]} | {IN_FORCE}
+        assert json.loads((tmp_path / "reference" / IN_FORCE).read_bytes()) == epoch
         rounds = control_entries(store, "audit.checkpoint")
         data = sorted(heads[p]["log_id"] for p in ("events-0", "events-1"))
         assert all([c["log_id"] for c in r["checkpoints"]] == data for r in rounds)

@@ -97,6 +97,15 @@ def epoch_digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(jcs(body)).hexdigest()
 
 
+def epochs_in_force(leaves: Iterable[bytes]) -> list[tuple[int, str]]:
+    """Number and digest of the epochs that a control log brought into force: the first of each number (section 11)."""
+    found: dict[int, str] = {}
+    for leaf in map(json.loads, leaves):
+        if leaf["class"] == "audit.reference.activated":
+            found.setdefault(leaf["body"]["body"]["number"], epoch_digest(leaf["body"]["body"]))
+    return list(found.items())
+
+
 @dataclass
 class Stream:
     """What was sealed of a stream: the leaf order, and the ranges declared missing."""

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from auditspan.processors.epochs import effective
+from auditspan.processors.references import epoch_of
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from auditspan.ledger import checkpoint, merkle
+from auditspan.policy.activation import Activation
 
-from .derive import Batch, Entry, Log
+from .derive import Batch, Entry, Log, epochs_in_force
 from .product import GivenFacts, SealedLogs, product_leaves
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -135,6 +138,25 @@ def test_the_vectors_have_every_fault_and_class_of_leaf() -> None:
         "license_required",
         "prohibited",
     }
+
+
+def test_of_two_epochs_with_one_number_the_first_is_the_one_that_a_batch_names() -> None:
+    leaves = [leaf.encode() for leaf in vector("activated")["leaves"]]
+    named = [json.loads(leaf)["body"]["epoch"] for leaf in leaves if json.loads(leaf)["class"] == "audit.batch"]
+    bodies = [json.loads(leaf)["body"]["body"] for leaf in leaves if b'"audit.reference.activated"' in leaf]
+    assert [(body["number"], body.get("officer")) for body in bodies] == [
+        (1, None),
+        (2, "m.berger"),
+        (2, "l.ito"),
+        (3, None),
+    ]
+    in_force = [(0, ""), *epochs_in_force(leaves)]
+    assert [(epoch["number"], epoch["digest"]) for epoch in named] == in_force
+    assert in_force == [(0, ""), *((epoch.number, epoch.digest) for epoch in map(epoch_of, effective(bodies)))]
+    assert (
+        Activation.of(bodies[1]).body(2, [{k: a[k] for k in a if k != "officer"} for a in bodies[1]["artifacts"]])
+        == bodies[1]
+    )
 
 
 def test_what_earlier_generations_sealed_shows_in_the_vector_of_their_successor() -> None:

@@ -188,6 +188,23 @@ VALUES: dict[str, list[Any]] = {
     "export_control.training_operations": ["1.2e26", "9e24", "many"],
     "export_control.quantity": [0, 8, -1, "8", 2**53],
     "export_control.weights_published": [True, False, "yes"],
+    "export_control.movement": ["export", "sideways", 3],
+    "export_control.origin.country": ["US", "CN", "XX"],
+    "export_control.transit.countries": [["AE", "CN"], [], "AE"],
+    "export_control.lading_time": ["2026-01-14", "2026-01-15T10:00:00Z", "never"],
+    "export_control.us_origin": [True, False, "yes"],
+    "export_control.us_content": [100, 900, -1, 2**53],
+    "export_control.storage.country": ["RU", "US"],
+    "export_control.item_form": ["computer", "integrated_circuit", 1],
+    "export_control.derivative": [True, False],
+    "export_control.added_operations": ["3e25", "?"],
+    "export_control.added_operations.permille": [250, 0.5],
+    "export_control.actor.nationality": ["CN", "US", "XX"],
+    "export_control.end_user.nationality": ["CN", "US"],
+    "export_control.chinese_relations": [["supplier"], [], [1]],
+    "export_control.known_end_uses": [["military"], ["nuclear", "supercomputer"], [], "military"],
+    "export_control.known_violation": [True, False, "no"],
+    "export_control.certifications": [["parameters", "us_orders"], [], 7],
     "export_control.break_glass.reason": ["because", "", 1],
 }  # fmt: skip
 
@@ -197,7 +214,7 @@ def test_decide_says_of_a_record_what_the_log_then_seals(service: Service) -> No
     now = time.time_ns()
     records = []
     for number in range(200):
-        names = [name for name in VALUES if name == "audit.event.class" or source.random() < 0.4]
+        names = [name for name in VALUES if name == "audit.event.class" or source.random() < 0.35]
         attributes = {name: source.choice(VALUES[name]) for name in names}
         records.append({**attributes, "audit.record.id": f"asked-{number}"})
     spans = [

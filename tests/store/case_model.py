@@ -51,7 +51,7 @@ def asked(row: dict[str, Any]) -> tuple[str, str]:
     stranger = f"actor:{row['actor_id']}" if row["actor_id"] else f"emitter:{row['emitter']}"
     actor = f"party:{facts['actor_party']}" if facts.get("actor_party") else stranger
     if not row["missing_facts"]:
-        if facts.get("governing") == "review":
+        if facts.get("rule"):
             return actor, f"rule:{facts['rule']}"
         strict = [code for code in row["faults"] if code != "time.end_before_start"]
         return (f"emitter:{row['emitter']}", f"fault:{strict[0]}") if strict else (actor, "review")

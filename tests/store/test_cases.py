@@ -43,9 +43,10 @@ def store(tmp_path: Path) -> Iterator[ClickHouseStore]:
 def facts_of(said: dict[str, Any]) -> bytes:
     """A facts document as far as cases read it, in canonical order."""
     facts = {name: said.get(name) for name in ("actor_party", "end_user_party")}
-    rules = [{"governs": True, "id": said["rule"], "outcome": "review"}] if said.get("rule") else []
+    rules: list[dict[str, Any]] = [{"flag": True, "governs": False, "id": "beside", "outcome": "review"}]
+    rules += [{"flag": False, "governs": True, "id": said["rule"], "outcome": "review"}] if said.get("rule") else []
     known_by = {"actor_party": "audit.actor.id"}
-    document = {"facts": facts, "governing": said.get("governing"), "known_by": known_by, "rules": rules}
+    document = {"facts": facts, "known_by": known_by, "rules": rules}
     return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 
@@ -114,8 +115,7 @@ events_of_a_day = st.builds(
         {
             "actor_party": st.sampled_from([None, *(f"party-{number}" for number in range(30))]),
             "end_user_party": st.sampled_from(["lion", 'a "quoted" one']),
-            "governing": st.sampled_from(["review", "no_license_required"]),
-            "rule": st.sampled_from(["us-ear/weights", "house/h200"]),
+            "rule": st.sampled_from([None, "us-ear/weights", "house/h200"]),
         }
     ),
 )
@@ -232,7 +232,7 @@ def test_a_store_from_before_gets_its_cases(store: ClickHouseStore) -> None:
         "ALTER TABLE auditspan.events DROP COLUMN case_question",
     ):
         store.command(statement)
-    said = {"governing": "review", "rule": "us-ear/access-actor"}
+    said = {"rule": "us-ear/access-actor"}
     placed = seal(store, [a_review(START, actor_id="a", said=said, missing_facts=[]) for _ in range(9)], 9)
     store.command("ALTER TABLE auditspan.events DROP COLUMN missing_facts")
     fifth = next(migration for migration in shipped_migrations() if migration.name == "0005_cases")

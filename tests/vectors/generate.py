@@ -39,6 +39,18 @@ EPOCH = {
     "software": "auditspan 0",
 }
 DIGEST = epoch_digest(EPOCH)
+ACTIVATED = {
+    "number": 2,
+    "artifacts": [
+        {"name": "house.yaml", "kind": "pack", "version": "1", "sha256": "cd" * 32, "officer": "m.berger"},
+        *EPOCH["artifacts"],
+    ],
+    "software": "auditspan 0",
+    "officer": "m.berger",
+    "reason": "the board: “from now on”",
+}
+IN_VAIN = {**ACTIVATED, "artifacts": EPOCH["artifacts"], "officer": "l.ito", "reason": "at the same time"}
+STARTED = {"number": 3, "artifacts": ACTIVATED["artifacts"], "software": "auditspan 1"}
 
 
 def document(governing: str = "no_license_required", **more: Any) -> dict[str, Any]:
@@ -305,6 +317,17 @@ def control() -> tuple[Log, Journal, list[int]]:
     return CONTROL, journal, [4, 7]
 
 
+def activated() -> tuple[Log, Journal, list[int]]:
+    """An officer's epoch after that of a start, another officer's that came second, and that of a later version."""
+    journal = Journal()
+    actors = ("system:auditspan", "officer:m.berger", "officer:l.ito", "system:auditspan")
+    for actor, body in zip(actors, (EPOCH, ACTIVATED, IN_VAIN, STARTED), strict=True):
+        said = {"class": "audit.reference.activated", "actor": actor, "body": body}
+        journal.own("control", said, NOW + SECOND * len(journal.entries))
+        journal.own("heartbeat", {}, NOW + SECOND * len(journal.entries))
+    return CONTROL, journal, [2, 3, 6, 8]
+
+
 def closed() -> tuple[Log, Journal, list[int]]:
     """The last log of its kind: one hole is declared, two are younger than a minute when it ends."""
     journal = Journal()
@@ -341,6 +364,7 @@ def successor() -> tuple[Log, Journal, list[int]]:
 
 
 VECTORS: dict[str, Callable[[], tuple[Log, Journal, list[int]]]] = {
+    "activated": activated,
     "attributes": attributes_and_classes,
     "closed": closed,
     "control": control,
@@ -353,6 +377,8 @@ VECTORS: dict[str, Callable[[], tuple[Log, Journal, list[int]]]] = {
     "times": times,
     "unused": unused,
 }
+EPOCHS = {"activated": [(0, ""), *((body["number"], epoch_digest(body)) for body in (EPOCH, ACTIVATED, STARTED))]}
+"""Vectors in which the epoch changes, and the epoch of each of their batches."""
 CLOSED = {"closed": 3, "unused": 3}
 """Vectors of logs that are closed, and how many logs the next generation has."""
 EARLIER = {"successor": ("closed", "unused")}
@@ -368,6 +394,9 @@ def inputs(name: str) -> tuple[Log, Journal, list[Batch]]:
         else Batch(end, 1, DIGEST, "auditspan 0")
         for end in ends
     ]
+    if name in EPOCHS:
+        epochs = EPOCHS[name]
+        batches = [Batch(end, *epoch, "auditspan 0") for end, epoch in zip(ends, epochs, strict=True)]
     if name in CLOSED:
         batches.append(Batch(len(journal.entries), 1, DIGEST, "auditspan 0", CLOSED[name]))
     return log, journal, batches

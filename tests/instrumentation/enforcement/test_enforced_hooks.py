@@ -88,7 +88,7 @@ def test_h200_for_a_party_headquartered_in_china_is_refused(hooked, aws, records
         assert part in text
     (record,) = records()
     assert (record["audit.outcome"], record["host.type"]) == ("denied", "p5en.48xlarge")
-    assert record["export_control.decision.rule_ids"] == ["us-ear/iaas-headquarters"]
+    assert "us-ear/iaas-headquarters" in record["export_control.decision.rule_ids"]
 
 
 def test_it_goes_on_when_only_monitored_and_by_break_glass(hooked, aws, records):

@@ -1,0 +1,36 @@
+"""What comes into force with a start of this deployment: the packaged packs and tables, its registry, its exporter."""
+
+from __future__ import annotations
+
+from auditspan.config import Settings
+from auditspan.data_directory import DataDirectory
+from auditspan.errors import AuditSpanError
+from auditspan.policy.reference import Reference
+
+__all__ = ["own_artifacts", "parties_of"]
+
+
+def own_artifacts(directory: DataDirectory, settings: Settings) -> dict[str, bytes]:
+    """The artifacts of this software and these settings, content by name.
+
+    Raises:
+        AuditSpanError: the party registry cannot be read.
+    """
+    return Reference.packaged_artifacts(parties_of(directory, settings), settings.policy.exporter)
+
+
+def parties_of(directory: DataDirectory, settings: Settings) -> bytes | None:
+    """The party registry that the settings or the data directory name; None for none.
+
+    Raises:
+        AuditSpanError: it cannot be read.
+    """
+    path = settings.parties or (directory.parties if directory.parties.is_file() else None)
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise AuditSpanError(
+            f"The party registry {path} cannot be read: {error.strerror}.", remedy="Correct the setting `parties`."
+        ) from error

@@ -1,0 +1,268 @@
+"""What an officer brings into force: checked as a whole, kept, journaled, and only then used.
+
+Nothing is journaled before the complete new reference was loaded, so a broken pack never replaces a good one. Artifacts
+are durable in folder and store before the control entry that names them. Two activations at once: the one whose entry
+stands first in the control partition counts, and the other is made anew upon it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from auditspan.canonical import JsonValue
+from auditspan.errors import AuditSpanError
+from auditspan.journal.contract import CONTROL_PARTITION, Journal, JournalUnavailable
+from auditspan.policy.activation import Activation
+from auditspan.policy.adoptions import ADOPTIONS, check_adopters, with_adoption
+from auditspan.policy.reference import Reference
+from auditspan.semconv import EventClass
+from auditspan.store.contract import Store
+
+from .control import opened_logs, said_from
+from .control_entries import ACTOR, ControlLog
+from .epochs import activate, effective, keep_artifacts, last_epoch
+from .references import References, epoch_of
+
+__all__ = ["Activated", "Activator", "Change", "NotActivated", "journaled_epochs"]
+
+_log = logging.getLogger(__name__)
+
+LONGEST_REASON: Final = 1000
+_MOST_ARTIFACTS: Final = 200
+"""A control leaf must name them all."""
+_VISIBLE_WITHIN: Final = 30.0
+_POLL: Final = 0.05
+
+
+class NotActivated(AuditSpanError):
+    """An officer's change that cannot be made; what was in force stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an officer wants.
+
+    Args:
+        officer: whose credential it is.
+        reason: why, in 1 to 1000 characters.
+        files: artifacts to activate, content by name.
+        withdrawn: names of artifacts that officers activated and that are to go: what comes with the software or this
+            deployment's start takes their place, if anything does.
+        adopted: id of a pack whose proposals become company policy.
+    """
+
+    officer: str
+    reason: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    withdrawn: Sequence[str] = ()
+    adopted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Activated:
+    """What came of a change.
+
+    Args:
+        before: control body of the epoch that was in force.
+        body: control body of the epoch in force after it; ``before`` when the change changes nothing.
+        offset: of its entry in the control partition; None when nothing was journaled: a dry run, or no change.
+        sealed: whether the control log has sealed it within the time given.
+        in_use: whether everything that arrives from now on is judged by it, as far as this process can know.
+    """
+
+    before: Mapping[str, Any]
+    body: Mapping[str, Any]
+    offset: int | None = None
+    sealed: bool = False
+    in_use: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is a new epoch, or would be one."""
+        return self.body != self.before
+
+
+def journaled_epochs(journal: Journal, store: Store, control_log: str) -> list[Mapping[str, Any]]:
+    """Control bodies of the epochs that are sealed or will be, in order: also those that are only journaled yet.
+
+    Raises:
+        JournalUnavailable: the journal cannot be read.
+        StoreUnavailable: the store cannot be read now.
+    """
+    # Read before the leaves: what is sealed in between is then seen twice, and never not at all.
+    last = store.last_batch(control_log)
+    offset = int(json.loads(last)["body"]["to"]) if last is not None else 0
+    leaves = store.log_leaves(control_log, [EventClass.REFERENCE_ACTIVATED])["header"].to_pylist()
+    sealed = [json.loads(leaf)["body"]["body"] for leaf in leaves]
+    waiting = [
+        said["body"] for said in said_from(journal, offset) if said.get("class") == EventClass.REFERENCE_ACTIVATED
+    ]
+    return effective([*sealed, *waiting])
+
+
+class Activator:
+    """Activates what officers want. Safe for several threads.
+
+    Args:
+        journal: of the deployment, to append to.
+        make_store: makes a store with a client of its own.
+        references: with the artifacts that come with this process, and the folder that keeps artifacts.
+        clock: now, in nanoseconds since 1970.
+        starts: no service runs: what a start of this one would bring into force comes first, so that the change is
+            checked together with it, and not with what an earlier version left.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        make_store: Callable[[], Store],
+        references: References,
+        clock: Callable[[], int] = time.time_ns,
+        *,
+        starts: bool = False,
+    ) -> None:
+        self._journal = journal
+        self._make_store = make_store
+        self._references = references
+        self._entries = ControlLog(journal, clock)
+        self._starts = starts
+        # Without it two at once would load their references for nothing, and one of them again.
+        self._one_at_a_time = threading.Lock()
+
+    def activate(self, change: Change, *, dry_run: bool = False, within: float = 0.0) -> Activated:
+        """Bring a change into force, or in a dry run find out whether it could be.
+
+        ``within`` is how many seconds to wait for the control log to seal it; journaled, it will be sealed in any case.
+
+        Raises:
+            PolicyError: an artifact is missing, broken or unknown; says which, where, and what to do.
+            NotActivated: the change makes no sense upon what is in force.
+            EpochUnavailable: what is in force is nowhere to be had.
+            JournalUnavailable: nothing was journaled.
+            StoreUnavailable: the store cannot be used now; nothing was journaled.
+        """
+        _check(change)
+        store = self._make_store()
+        try:
+            control_log = opened_logs(self._journal, store)[0].log_id
+            with self._one_at_a_time:
+                done = self._activate(change, store, control_log, dry_run)
+            if done.offset is None:
+                return done
+            sealed = self._sealed(store, control_log, int(done.body["number"]), within)
+            return Activated(done.before, done.body, done.offset, sealed)
+        finally:
+            store.close()
+
+    def _activate(self, change: Change, store: Store, control_log: str, dry_run: bool) -> Activated:
+        while True:
+            known = journaled_epochs(self._journal, store, control_log)
+            if not known:
+                raise NotActivated(
+                    "No reference epoch was activated yet.", remedy="Start the service once: its own comes first."
+                )
+            before = self._started(known, store, dry_run) if self._starts else known[-1]
+            if before is not known[-1] and not dry_run:
+                continue
+            reference = self._reference(change, before, store)
+            if reference is None:
+                return Activated(before, before)
+            body = reference.to_control_body()
+            if dry_run:
+                return Activated(before, body)
+            artifacts = {artifact.name: artifact.content for artifact in reference.artifacts}
+            keep_artifacts(self._references.folder, artifacts)
+            store.keep_artifacts(list(artifacts.values()))
+            self._references.remember(epoch_of(body), reference)
+            offset = self._journaled(change.officer, body)
+            if body in journaled_epochs(self._journal, store, control_log):
+                self._references.told_journaled(reference.number)
+                _log.info("%s activated reference epoch %d.", change.officer, reference.number)
+                return Activated(before, body, offset)
+            _log.info("Another activation came before that of %s, which is made anew upon it.", change.officer)
+
+    def _started(self, known: Sequence[Mapping[str, Any]], store: Store, dry_run: bool) -> Mapping[str, Any]:
+        """The epoch in force after a start; the last of ``known`` itself when that is no new one."""
+
+        def append(name: str, body: JsonValue) -> None:
+            if not dry_run:
+                keep_artifacts(self._references.folder, self._references.own)
+                store.keep_artifacts(list(self._references.own.values()))
+                self._entries.append(name, ACTOR, body)
+
+        return activate(known, self._references, store, append)
+
+    def _reference(self, change: Change, before: Mapping[str, Any], store: Store) -> Reference | None:
+        """The complete reference with the change, loaded and compiled; None when it changes nothing."""
+        held = dict(Activation.of(before).held)
+        artifacts = self._references.contents(before, store)
+        in_force = dict(artifacts), dict(held)
+        for name in change.withdrawn:
+            if name not in held:
+                raise NotActivated(
+                    f"{name} is not in force by an officer's activation.",
+                    remedy=f"Those that are: {', '.join(sorted(held)) or 'none'}.",
+                )
+            del held[name], artifacts[name]
+            if name in self._references.own:
+                artifacts[name] = self._references.own[name]
+        files = dict(change.files)
+        if change.adopted is not None:
+            files[ADOPTIONS] = with_adoption(
+                artifacts.get(ADOPTIONS), change.adopted, change.officer, change.reason.strip()
+            )
+        if ADOPTIONS in files:
+            check_adopters(files[ADOPTIONS], artifacts.get(ADOPTIONS), change.officer)
+        for name, content in files.items():
+            # Activated once more as it is, it stays with who activated it first.
+            if name not in held or artifacts.get(name) != content:
+                held[name] = change.officer
+            artifacts[name] = content
+        if (artifacts, held) == in_force:
+            return None
+        if len(artifacts) > _MOST_ARTIFACTS:
+            raise NotActivated(
+                f"A reference may have {_MOST_ARTIFACTS} artifacts, and this one would have {len(artifacts)}.",
+                remedy="Put rules that belong together into one pack, or withdraw what is not used.",
+            )
+        activation = Activation(officer=change.officer, reason=change.reason.strip(), held=held)
+        reference = Reference.load(artifacts, int(before["number"]) + 1, activation)
+        # What it compiles to besides its packs must work as well before anybody rests on it.
+        reference.engine()
+        return reference
+
+    def _journaled(self, officer: str, body: dict[str, JsonValue]) -> int:
+        offset = self._entries.append(EventClass.REFERENCE_ACTIVATED, f"officer:{officer}", body)
+        if not self._journal.wait(CONTROL_PARTITION, offset, _VISIBLE_WITHIN):
+            raise JournalUnavailable(
+                f"The journal has taken the activation at {offset}, and does not show it.",
+                remedy="`auditspan policy show` says whether it came into force.",
+            )
+        return offset
+
+    def _sealed(self, store: Store, control_log: str, number: int, within: float) -> bool:
+        deadline = time.monotonic() + within
+        while True:
+            body = last_epoch(store, control_log)
+            if body is not None and int(body["number"]) >= number:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL)
+
+
+def _check(change: Change) -> None:
+    reason = change.reason.strip()
+    if not 0 < len(reason) <= LONGEST_REASON:
+        raise NotActivated(
+            f"The reason has {len(reason)} characters.",
+            remedy=f"Give one of 1 to {LONGEST_REASON}: it is sealed, and answers for the change years later.",
+        )
+    if not (change.files or change.withdrawn or change.adopted):
+        raise NotActivated("There is nothing to activate.", remedy="Name the files.")

@@ -1,0 +1,57 @@
+"""Who runs the deployment is a sealed artifact, and a party of the registry."""
+
+from __future__ import annotations
+
+import pytest
+
+from auditspan.policy import PolicyError, Reference
+from auditspan.policy.activation import Activation
+from auditspan.policy.adoptions import adopted_packs, check_adopters, with_adoption
+from auditspan.policy.deployment import DEPLOYMENT
+
+PARTIES = "parties: [{id: “acme” é, name: Acme}]\n".encode()
+
+
+def test_the_exporter_is_read_from_the_artifact_and_from_nothing_else() -> None:
+    assert Reference.packaged().exporter is None
+    artifacts = Reference.packaged_artifacts(PARTIES, "“acme” é")
+    assert Reference.load(artifacts, 1).exporter == "“acme” é"
+    (artifact,) = (one for one in Reference.load(artifacts, 1).artifacts if one.name == DEPLOYMENT)
+    assert artifact.kind == "deployment" and artifact.version
+    for text, says in (
+        (b"exporter: nobody\n", "deployment.yaml:1: the exporter 'nobody' is no party"),
+        (b"exporter: [a]\n", "deployment.yaml:1"),
+        (b"exporters: acme\n", "deployment.yaml:1"),
+        (b"", "deployment.yaml"),
+    ):
+        with pytest.raises(PolicyError, match=says) as caught:
+            Reference.load({**artifacts, DEPLOYMENT: text}, 1)
+        assert caught.value.remedy
+
+
+def test_an_epoch_says_which_officer_answers_for_what() -> None:
+    artifacts = Reference.packaged_artifacts(PARTIES)
+    given = Activation("m.berger", "reviewed", {"parties.yaml": "l.ito"})
+    reference = Reference.load(artifacts, 7, given)
+    body = reference.to_control_body()
+    assert (body["officer"], body["reason"]) == ("m.berger", "reviewed")
+    assert {a["name"]: a.get("officer") for a in body["artifacts"] if "officer" in a} == {"parties.yaml": "l.ito"}  # type: ignore[union-attr, index, attr-defined]
+    # As another version of the software reads it, its digest is that of the sealed body.
+    sealed = {**body, "software": "auditspan 0.0.1"}
+    again = Reference.load(artifacts, 7, Activation.of(sealed))
+    assert again.to_control_body() == sealed
+    assert again.digest != reference.digest
+    # What was sealed before there were officers says nothing of them.
+    assert "officer" not in Reference.load(artifacts, 1).to_control_body()
+
+
+def test_an_adoption_is_added_once_and_in_the_name_of_who_adopts() -> None:
+    first = with_adoption(None, "us-ear", "m.berger", "yes: “all”, 'of' it # and\nmore")
+    assert adopted_packs(first, {"us-ear"}) == {"us-ear"}
+    assert with_adoption(first, "us-ear", "l.ito", "again") == first
+    second = with_adoption(first, "house", "l.ito", "true")
+    assert adopted_packs(second, {"us-ear", "house"}) == {"us-ear", "house"}
+    check_adopters(second, first, "l.ito")
+    check_adopters(first, second, "nobody")
+    with pytest.raises(PolicyError, match=r"'house' is adopted by 'l\.ito', and"):
+        check_adopters(second, first, "m.berger")
