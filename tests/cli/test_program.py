@@ -52,13 +52,10 @@ def test_the_commands_that_scripts_lean_on_are_there() -> None:
         ("kafka", "reshard"),
         ("kafka", "check"),
         ("keys", "journal"),
-<<<<<<< HEAD
         ("policy", "activate"),
         ("policy", "adopt"),
         ("policy", "withdraw"),
         ("policy", "show"),
-=======
->>>>>>> policycli
         ("policy", "lint"),
         ("policy", "test"),
         ("policy", "explain"),
