@@ -6,6 +6,7 @@ Exit status 0 only when every count and verdict is what it should be.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import checks
+from . import checks, officer
 from .customers import Load, customers_of
 from .processes import PROGRAMS, DemoFailed, Process, answers, free_port, run, wait_until
 
@@ -124,18 +125,17 @@ def demonstrate(stack: ExitStack) -> None:
     aws = f"http://127.0.0.1:{moto_port}"
     wait_until(lambda: moto.running() and answers(aws + "/moto-api/"), "moto to answer")
     script = EXAMPLES / "move_and_provision" / "move_and_provision.py"
-    said = run(
-        instrumented([sys.executable, str(script)]),
-        {
-            **audit_path,
-            "OTEL_SERVICE_NAME": "platform-ops",
-            "OTEL_RESOURCE_ATTRIBUTES": "export_control.end_user=meridian-cloud",
-            "AUDITSPAN_TOKEN": tokens["platform-ops"],
-            "AWS_ENDPOINT_URL": aws,
-            "AWS_ACCESS_KEY_ID": "AKIADEMOPLATFORM0001",
-            "AWS_SECRET_ACCESS_KEY": "demonstration",
-        },
-    )
+    platform = {
+        **audit_path,
+        "OTEL_SERVICE_NAME": "platform-ops",
+        "OTEL_RESOURCE_ATTRIBUTES": "export_control.end_user=meridian-cloud",
+        "AUDITSPAN_TOKEN": tokens["platform-ops"],
+        "AWS_ENDPOINT_URL": aws,
+        "AWS_ACCESS_KEY_ID": "AKIADEMOPLATFORM0001",
+        "AWS_SECRET_ACCESS_KEY": "demonstration",
+    }
+    move = instrumented([sys.executable, str(script), "--instance-type", "p5en.48xlarge"])
+    said = run(move, platform)
     console.print("   " + said.strip().replace("\n", "\n   "))
 
     step(4, "what was flagged, and why")
@@ -151,19 +151,34 @@ def demonstrate(stack: ExitStack) -> None:
     console.print("   " + checks.every_answer_has_its_record(load.seen, accesses))
     show_flagged(data)
 
-    step(5, "an evidence package, verified offline; then one byte altered, and verified again")
+    step(5, "the same script where transfers are enforced: refused before the act")
+    console.print("   " + officer.refused(move, {**os.environ, **platform}, data), markup=False, soft_wrap=True)
+
+    step(6, "a proposal in shadow, and after an officer has adopted it; the same transfer, 2027-01-04")
+    text, before = officer.explained(data)
+    console.print(text.rstrip(), markup=False, soft_wrap=True)
+    checks.expect(before["governing"] == "review", "a proposal should not govern before it is adopted")
+    console.print(officer.adopted(data).rstrip(), markup=False, soft_wrap=True)
+    after = officer.explained(data)[1]
+    checks.expect(
+        (after["text"], after["governing"]) == ("review", "license_required"),
+        "the adopted proposal should govern, and leave the text of the law as it is",
+    )
+    console.print(f"   governing outcome before: {before['governing']}, after: {after['governing']}")
+
+    step(7, "an evidence package, verified offline; then one byte altered, and verified again")
     package, trust = DATA / "package", data / "trust.json"
     exported = json.loads(
         run([checks.AUDITSPAN, "evidence", "export", "--data", str(data), "--out", str(package), "--json"])
     )
     console.print(f"   {exported['leaves']} leaves proven, {exported['selected']} shown, {exported['flagged']} flagged")
     verify = [checks.AUDITSPAN, "evidence", "verify", str(package), "--trust", str(trust)]
-    console.print(run(verify).rstrip())
+    console.print(run(verify).rstrip(), markup=False)
     report = json.loads(run([*verify, "--json"]))
     checks.expect(report["verdict"] == "VALID", "the package should be valid")
     altered = checks.alter_one_byte(package)
     console.print(f"\n   altered: {altered}")
-    console.print(run(verify, expect=1).rstrip())
+    console.print(run(verify, expect=1).rstrip(), markup=False)
     report = json.loads(run([*verify, "--json"], expect=1))
     checks.expect(report["verdict"] == "INVALID" and bool(report["faults"]), "the altered package should be invalid")
 
@@ -178,10 +193,12 @@ def show_flagged(data: Path) -> None:
     """The flagged table, and that it holds what it must."""
     accesses = checks.sealed_events(data, "model.access")
     shown = [checks.AUDITSPAN, "events", "--data", str(data), "--flagged", "--distinct"]
-    console.print(run(shown, {"COLUMNS": str(max(console.width, 150))}).rstrip(), soft_wrap=True)
+    console.print(run(shown, {"COLUMNS": str(max(console.width, 150))}).rstrip(), markup=False, soft_wrap=True)
     checks.the_right_ones_are_flagged(accesses, checks.controlled_credentials(EXAMPLES / "parties.yaml"))
     checks.done_once(checks.sealed_events(data, "model.transfer"), "the upload in parts")
-    checks.done_once(checks.sealed_events(data, "accelerator.provision"), "the provisioning")
+    provisioned = checks.sealed_events(data, "accelerator.provision")
+    checks.done_once(provisioned, "the provisioning")
+    checks.classified(provisioned)
     flagged = sum(1 for event in accesses if event["flagged"])
     console.print(
         f"   {flagged} of {len(accesses)} accesses flagged, by two parties; the upload and the provisioning once each"

@@ -80,6 +80,15 @@ def done_once(events: Iterable[Mapping[str, Any]], what: str) -> None:
     expect(all(event["flagged"] for event in events), f"{what} to Hong Kong should be flagged")
 
 
+def classified(events: Iterable[Mapping[str, Any]]) -> None:
+    """The machines were told to hold H200, with its computed TPP and paragraph."""
+    for event in events:
+        expect(
+            "H200 SXM (TPP 15832, 3A090.a)" in event["why"],
+            f"the provisioning should be classified by its TPP: {event['why']}",
+        )
+
+
 def expect(condition: bool, what: str) -> None:
     """Fail with ``what`` unless the condition holds."""
     if not condition:
