@@ -78,6 +78,24 @@ def _decide(found: dict[str, Any]) -> Iterator[Row]:
         yield Row(f"decide, {name}, p99", each["p99_ms"], each["target_ms"], limit=True, unit=" ms", pace=found["pace"])
 
 
+def _alert_budget(found: dict[str, Any]) -> Iterator[Row]:
+    calls = f"cases, {found['calls'] / _MILLION:.1f}M calls by {found['parties']:,} parties"
+    cases, pairs, sample = found["new_cases_a_day"], found["new_pairs_a_day"], found["sample"]
+    yield Row(f"{calls}: unflagged reviews a day", found["unflagged_reviews"] / len(cases))
+    yield Row(f"{calls}: new pairs of actor and missing fact, worst day", max(pairs))
+    yield Row(f"{calls}: new cases, worst day", max(cases), found["budget"], limit=True)
+    yield Row(f"{calls}: new cases a day, mean", sum(cases) / len(cases))
+    yield Row(f"{calls}: flagged events as determined", found["flagged_before"])
+    hidden = abs(found["flagged_before"] - found["flagged_after"]) + found["flagged_in_cases"]
+    yield Row(f"{calls}: flagged events hidden by the grouping", hidden, 0, limit=True)
+    missed = abs(found["unflagged_reviews"] - found["in_cases"])
+    yield Row(f"{calls}: unflagged reviews in no case, or in two", missed, 0, limit=True)
+    yield Row(f"{calls}: a page of all cases", found["page_seconds"], unit=" s")
+    yield Row(
+        "cases, calls through the processor that give the same", sample["calls"] if sample["same"] else 0, 200_000
+    )
+
+
 def _kafka(found: dict[str, Any]) -> Iterator[Row]:
     for each in found["rows"]:
         yield Row(**each)
@@ -89,6 +107,7 @@ BENCHMARKS = (
     Benchmark("evidence", ["--events", "60000"], _evidence),
     Benchmark("flagged_latency", ["--rate", "50", "--seconds", "8", "--preload", "20000"], _flagged_latency),
     Benchmark("decide", ["--questions", "500"], _decide),
+    Benchmark("alert_budget", ["--calls", "1000000"], _alert_budget),
     Benchmark("kafka", ["--quick"], _kafka),
 )
 

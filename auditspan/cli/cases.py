@@ -87,8 +87,16 @@ def list_(
     if as_json:
         print_json(rows)
         return
-    columns = ["case", "about", "missing", "events", "first, last", "what to do"]
-    print_table(f"{len(rows)} {'' if everything else 'open '}cases", columns, [_row(row) for row in rows], prose=_PROSE)
+    shown = [
+        {
+            "case": f"{one['case']}\n{one['events']} event{'' if one['events'] == '1' else 's'}\n{one['first, last']}",
+            "about, missing": f"{one['about']}\n{one['missing']}",
+            "what to do": one["what to do"],
+        }
+        for one in map(_row, rows)
+    ]
+    title = f"{len(rows)} {'' if everything else 'open '}cases"
+    print_table(title, ["case", "about, missing", "what to do"], shown, prose="what to do")
     if len(found) == limit:
         console.print(f"There may be more: these are the newest {limit}.")
 
@@ -140,16 +148,13 @@ def show(
     print_table(title, ["member", "emitter", "missing", "events", "first, last"], members, lines=False)
     events = [
         {
-            "event": "\n".join(filter(None, (e["class"], e["record_id"], _second(e["arrival_time"])))),
+            "event": "\n".join(filter(None, (e["class"], e["record_id"], _minute(e["arrival_time"])))),
             "actor": e["actor_id"],
             "why": e["why"] or ", ".join(e["faults"]),
         }
         for e in document["latest_events"]
     ]
     print_table(f"{len(events)} of {document['events']:,} events", ["event", "actor", "why"], events, prose="why")
-
-
-_PROSE: Final = "what to do"
 
 
 def _with_state(store: Store, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -206,7 +211,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _when(row: dict[str, Any]) -> dict[str, str]:
-    return {"events": f"{row['events']:,}", "first, last": f"{_second(row['first_seen'])}\n{_second(row['last_seen'])}"}
+    return {"events": f"{row['events']:,}", "first, last": f"{_minute(row['first_seen'])}\n{_minute(row['last_seen'])}"}
 
 
 def _readable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -214,5 +219,5 @@ def _readable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row | {name: rfc3339(row[name]) for name in times if name in row} for row in rows]
 
 
-def _second(moment: str | None) -> str:
-    return moment[:19].replace("T", " ") if moment is not None else ""
+def _minute(moment: str | None) -> str:
+    return moment[:16].replace("T", " ") if moment is not None else ""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from auditspan.cli.evidence import EXIT_USAGE, Verdict
-from auditspan.cli.output import JsonOption, console, plain, print_json, print_table, reports_errors_with
+from auditspan.cli.output import JsonOption, console, plain, print_json, reports_errors_with
 from auditspan.cli.policy_files import read_files
 
 __all__ = ["lint"]
@@ -50,15 +50,11 @@ def lint(
             {"files": [name for name, _ in given], "faults": [fault.to_json() for fault in faults], "ok": not faults}
         )
     elif faults:
-        rows = [
-            {
-                "where": f"{fault.file}:{fault.line}" if fault.line else fault.file,
-                "fault": fault.message,
-                "remedy": fault.remedy,
-            }
-            for fault in faults
-        ]
-        print_table(f"{len(faults)} faults", ["where", "fault", "remedy"], rows, prose="fault")
+        for fault in faults:
+            place = f"{fault.file}:{fault.line}" if fault.line else fault.file
+            console.print(plain(f"{place}: {fault.message}"), soft_wrap=True)
+            console.print(plain(f"    {fault.remedy}"), soft_wrap=True)
+        console.print(f"{len(faults):,} {'fault' if len(faults) == 1 else 'faults'}.")
     else:
         console.print(plain(f"No fault in {', '.join(name for name, _ in given)}."), soft_wrap=True)
     raise Verdict(1 if faults else 0)

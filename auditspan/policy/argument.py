@@ -16,7 +16,7 @@ from auditspan.canonical import JsonValue
 
 from .engine import Determination, Entry
 from .explain import Explainer
-from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, UNDECLARED, FactValue
+from .facts import BASE_FACTS, INTERVALS, UNDECLARED, FactValue
 from .packs import Outcome, Question, Window
 from .reference import Reference
 from .rule_time import WASHINGTON
@@ -176,7 +176,7 @@ class _Wording(Explainer):
 
     def missing(self, entry: Entry, values: Mapping[str, FactValue]) -> frozenset[str]:
         """Facts that a rule rests on and that are not known."""
-        return self._rests_on(entry.rule.reads) - GROUP_FACTS.keys() - values.keys()
+        return self._missing.of_rule(entry.rule, values)
 
     def _render(self, name: str, values: Mapping[str, FactValue], unknown: str = "unknown") -> str:
         """As the log's explanation, but that a party without a name is one in a sentence."""
@@ -193,7 +193,7 @@ class _Arguing:
     def __init__(self, reference: Reference, determination: Determination) -> None:
         self._reference = reference
         self._determination = determination
-        self._values: dict[str, FactValue] = determination.facts.values
+        self._values: dict[str, FactValue] = {**determination.facts.values, **determination.verdict.defined}
         self._verdict = determination.verdict
         self._explainer = _Wording.of(reference)
         self._by_question: dict[str, list[Entry]] = {question: [] for question in QUESTIONS}
@@ -226,7 +226,7 @@ class _Arguing:
             tuple(sorted(missing)),
             tuple(self._possible_eccns()),
             tuple(self._statuses()),
-            self._explainer.why(self._determination),
+            self._reference.explainer().why(self._determination),
         )
 
     # The questions

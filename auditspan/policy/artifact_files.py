@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Final, Literal
 
 from .adoptions import ADOPTIONS
+from .deployment import DEPLOYMENT
 from .errors import PolicyError
 from .reference import PARTIES, TABLES
 from .yaml_text import load
@@ -16,6 +17,7 @@ __all__ = ["Kind", "kind_of", "packs_of", "with_files"]
 
 Kind = Literal["pack", "table", "parties", "adoptions", "golden"]
 
+_NO_PACKS: Final = frozenset({PARTIES, ADOPTIONS, DEPLOYMENT})
 _TABLE_LINE: Final = re.compile(rb"^# ?table: *([a-z_]+)[ \t\r]*$", re.MULTILINE)
 _HEAD: Final = 4096
 _KEYS: Final[dict[str, Kind]] = {"cases": "golden", "parties": "parties", "adopted": "adoptions", "rules": "pack"}
@@ -35,7 +37,10 @@ def kind_of(file: str, content: bytes) -> tuple[Kind, str]:
     for key, kind in _KEYS.items():
         if isinstance(data, dict) and key in data:
             names = {"parties": PARTIES, "adoptions": ADOPTIONS, "golden": PurePath(file).name}
-            return kind, names.get(kind) or f"{data.get('pack') or PurePath(file).stem}.yaml"
+            name = names.get(kind) or f"{data.get('pack') or PurePath(file).stem}.yaml"
+            if kind == "pack" and name in _NO_PACKS:
+                raise PolicyError(f"{data['pack']!r} is no id for a pack", file=file, line=1, remedy="Choose another.")
+            return kind, name
     raise PolicyError(
         "this is neither a pack nor a table, registry, list of adoptions or file of golden cases",
         file=file,
@@ -64,11 +69,7 @@ def with_files(base: Mapping[str, bytes], files: Iterable[tuple[str, bytes]]) ->
 
 def packs_of(artifacts: Mapping[str, bytes]) -> dict[str, bytes]:
     """The packs among ``artifacts``."""
-    return {
-        name: content
-        for name, content in artifacts.items()
-        if name.endswith(".yaml") and name not in (PARTIES, ADOPTIONS)
-    }
+    return {name: content for name, content in artifacts.items() if name.endswith(".yaml") and name not in _NO_PACKS}
 
 
 def _table_name(file: str, content: bytes) -> str:

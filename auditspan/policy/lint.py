@@ -30,7 +30,7 @@ from .packs import compile_packs
 from .parties import Parties
 from .reference import TABLES
 from .regions import Regions
-from .tables import parse_table
+from .tables import Table, parse_table
 from .yaml_text import Document, Path, load
 
 __all__ = ["MOST_FAULTS", "Fault", "lint"]
@@ -39,7 +39,7 @@ MOST_FAULTS: Final = 100
 """Faults that are looked for in packs."""
 
 _MOST_BYTES: Final = 4_000_000
-"""Bytes of packs that are loaded again and again, a time for each fault: the larger they are, the fewer are found."""
+"""Bytes that are loaded again and again, once for each fault: the larger the packs, or a table, the fewer are found."""
 
 _LAW: Final = "us-ear.yaml"
 _ENTRIES: Final = ("definitions", "rules", "obligations", "milestones")
@@ -126,14 +126,13 @@ def _first(load_it: Any) -> list[Fault]:
 
 # Tables
 
-
+_OF_COUNTRIES: Final = ("countries.csv", "country_groups.csv")
 _OF_ACCELERATORS: Final = (
     "accelerators.csv",
     "instance_types.csv",
     "accelerator_performance.csv",
     "accelerator_names.csv",
 )
-_OF_COUNTRIES: Final = ("countries.csv", "country_groups.csv")
 
 
 def _tables(
@@ -155,7 +154,9 @@ def _table(name: str, file: str, content: bytes, sound: Mapping[str, bytes]) -> 
     """Faults row by row: a faulty row is left out, and the table loaded again. None when it cannot be loaded so."""
     faults: list[Fault] = []
     lines = content.split(b"\n")
-    while len(faults) < MOST_FAULTS:
+    loaded = 0
+    while len(faults) < MOST_FAULTS and loaded < _MOST_BYTES:
+        loaded += len(content)
         try:
             _load_table(name, file, b"\n".join(lines), sound)
             return faults, b"\n".join(lines)
@@ -173,21 +174,19 @@ def _table(name: str, file: str, content: bytes, sound: Mapping[str, bytes]) -> 
 
 
 def _load_table(name: str, file: str, content: bytes, sound: Mapping[str, bytes]) -> None:
-    def table(of: str) -> Any:
+    def table(of: str) -> Table:
         return parse_table(content, file, TABLES[of]) if of == name else parse_table(sound[of], of, TABLES[of])
 
     if name in _OF_ACCELERATORS:
         Accelerators(*(table(of) for of in _OF_ACCELERATORS))
-        return
-    if name == "accelerator_lines.csv":
+    elif name == "accelerator_lines.csv":
         Lines(table(name))
-        return
-    if name == "computer_eccns.csv":
+    elif name == "computer_eccns.csv":
         ComputerEccns(table(name))
-        return
-    countries = Countries(*(table(of) for of in _OF_COUNTRIES))
-    if name == "cloud_regions.csv":
-        Regions(table(name), countries)
+    elif name == "cloud_regions.csv":
+        Regions(table(name), Countries(*(table(of) for of in _OF_COUNTRIES)))
+    else:
+        Countries(*(table(of) for of in _OF_COUNTRIES))
 
 
 # Packs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 from pathlib import Path
@@ -40,6 +41,18 @@ def test_the_example_as_a_person_reads_it() -> None:
     assert "no specification of NVIDIA Tesla K80" in done.out
     assert "line 15" in done.out and "count is '-2'" in done.out and "country 'EU' is no country" in done.out
     assert "⚑" in done.out
+
+
+def test_the_output_in_the_docs_is_what_the_command_prints() -> None:
+    page = (EXAMPLES.parent / "docs" / "inventory.md").read_text()
+    shown = page.split("```text\n", 1)[1].split("```", 1)[0].splitlines()
+    file = "examples/inventory/holdings.csv"
+    command = [PROGRAM, *CLASSIFY, file, "--parties", "examples/parties.yaml", *AT]
+    done = subprocess.run(
+        command, cwd=EXAMPLES.parent, env={**os.environ, "COLUMNS": "100"}, capture_output=True, text=True, timeout=60
+    )
+    printed = {line.rstrip() for line in done.stdout.splitlines()}
+    assert len(shown) > 50 and [line for line in shown if line not in printed] == ["…"]
 
 
 def test_the_example_as_a_program_reads_it() -> None:

@@ -89,7 +89,8 @@ def test_help_shows_the_example_as_it_is_written() -> None:
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)
 def test_an_unknown_option_is_a_usage_error(path: tuple[str, ...]) -> None:
     # Where 2 means something else, the verdict of what verifies, it is 3.
-    status = 3 if path in (("evidence", "verify"), ("replay",)) else 2
+    verifying = [("evidence", "verify"), ("replay",), *(("policy", name) for name in ("lint", "test", "recheck"))]
+    status = 3 if path in verifying else 2
     assert "banana" in fails(*path, "--banana", status=status)
 
 

@@ -205,6 +205,27 @@ def test_faults_of_a_table_are_found_row_by_row() -> None:
     assert len(found) == broken.count(b"\nA:1,Z") > 5
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("country_groups.csv", ",CN,", ",EU,"),
+        ("cloud_regions.csv", "us-east-1,US", "us-east-1,EU"),
+        ("accelerators.csv", ",true,", ",perhaps,"),
+        ("instance_types.csv", "g4ad.xlarge,radeon-pro-v520,1", "g4ad.xlarge,radeon-pro-v520,one"),
+        ("accelerator_names.csv", "a100,A100 SXM 80GB", "a100,A100 SXM 90GB"),
+        ("accelerator_performance.csv", "int8,8,624", "int8,8,fast"),
+        ("accelerator_lines.csv", "tpp,1600", "tpp,much"),
+        ("computer_eccns.csv", "contained,computer", "contained,machine"),
+    ],
+)
+def test_a_table_is_read_as_what_it_is_whatever_its_file_is_called(name: str, old: str, new: str) -> None:
+    assert old.encode() in SHIPPED[name]
+    broken = SHIPPED[name].replace(old.encode(), new.encode(), 1)
+    found = lint([("/elsewhere/table.csv", broken)], SHIPPED)
+    assert found
+    assert {fault.file for fault in found} == {"/elsewhere/table.csv"}
+
+
 def test_a_table_that_no_longer_has_what_another_names() -> None:
     text = b"\n".join(line for line in SHIPPED["countries.csv"].split(b"\n") if not line.startswith(b"CN,"))
     found = lint([("countries.csv", text)], SHIPPED)
@@ -221,6 +242,7 @@ def test_a_table_that_no_longer_has_what_another_names() -> None:
         ("adoptions.yaml", b"adopted: [{pack: nobody, by: me, reason: because}]\n", "no pack 'nobody'"),
         ("cases.yaml", b"cases: [{name: a case}]\n", "required"),
         ("bytes.yaml", b"\xff\xfe", "not UTF-8"),
+        ("pack.yaml", PACK.replace("pack: own", "pack: parties").encode(), "no id for a pack"),
     ],
 )
 def test_other_files(file: str, text: bytes, says: str) -> None:
