@@ -16,6 +16,7 @@ from typing import Any, Final
 from auditspan.canonical import JsonValue
 from auditspan.journal.contract import CONTROL_PARTITION, JournalUnavailable
 from auditspan.ledger.signer import Signer
+from auditspan.policy.errors import PolicyError
 from auditspan.policy.reference import software
 from auditspan.policy.snapshot import confirm
 from auditspan.semconv import EventClass
@@ -28,7 +29,7 @@ from .control_entries import ACTOR, ControlLog, heartbeat
 from .data_role import take_over
 from .epochs import activate, announce_epoch, epochs, keep_artifacts, last_epoch
 from .processor import LogProcessor
-from .references import epoch_of
+from .references import EpochUnavailable, epoch_of
 from .role import Parts, Role
 from .signing import Signers, check_against_signed, journaled_checkpoints
 from .stored_tree import SignedTree, StoredTree, Tree, last_kept
@@ -243,12 +244,24 @@ class ControlRole(Role):
             return
         self._looked = now
         body = last_epoch(store, control.log_id)
-        if body is not None and int(body["number"]) > control.context.epoch.number:
-            # First what may fail: the next round then tries it again.
-            announce_epoch(references, body, store)
-            control.context = replace(control.context, epoch=epoch_of(body))
-            references.announce(int(body["number"]))
-            _log.info("control: reference epoch %d is in force.", int(body["number"]))
+        if body is None or int(body["number"]) <= control.context.epoch.number:
+            return
+        references.announce(int(body["number"]))
+        # Until all of it is done the next round goes on: checkpoints do not wait for a reference to be loaded.
+        self._looked = 0.0
+        if not self._loaded(body):
+            return
+        announce_epoch(references, body, store)
+        control.context = replace(control.context, epoch=epoch_of(body))
+        self._looked = now
+        _log.info("control: reference epoch %d is in force.", int(body["number"]))
+
+    def _loaded(self, body: Mapping[str, Any]) -> bool:
+        """Whether a reference need not be waited for; one that cannot be had is nothing to wait for either."""
+        try:
+            return self.parts.references.ready(body, self.parts.store_factory) is not None
+        except (EpochUnavailable, PolicyError):
+            return True
 
     def _drain(self, control: LogProcessor) -> None:
         while self.insist(partial(control.run_once, 0)):
