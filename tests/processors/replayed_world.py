@@ -123,10 +123,10 @@ def loaded_once() -> Iterator[None]:
     loaded: dict[object, Reference] = {}
     load = Reference.load
 
-    def remembering(artifacts: Mapping[str, bytes], number: int) -> Reference:
-        key = (number, *(hashlib.sha256(artifacts[name]).digest() for name in sorted(artifacts)))
+    def remembering(artifacts: Mapping[str, bytes], number: int, *activation: object) -> Reference:
+        key = (number, repr(activation), *(hashlib.sha256(artifacts[name]).digest() for name in sorted(artifacts)))
         if key not in loaded:
-            loaded[key] = load(artifacts, number)
+            loaded[key] = load(artifacts, number, *activation)
         return loaded[key]
 
     with pytest.MonkeyPatch.context() as patch:
