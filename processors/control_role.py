@@ -244,9 +244,10 @@ class ControlRole(Role):
         self._looked = now
         body = last_epoch(store, control.log_id)
         if body is not None and int(body["number"]) > control.context.epoch.number:
+            # First what may fail: the next round then tries it again.
+            announce_epoch(references, body, store)
             control.context = replace(control.context, epoch=epoch_of(body))
             references.announce(int(body["number"]))
-            announce_epoch(references, body, store)
             _log.info("control: reference epoch %d is in force.", int(body["number"]))
 
     def _drain(self, control: LogProcessor) -> None:

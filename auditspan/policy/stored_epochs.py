@@ -13,6 +13,7 @@ from auditspan.errors import AuditSpanError
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
 
+from .activation import Activation
 from .reference import Reference
 
 __all__ = ["EpochNotKept", "StoredEpochs", "reference_of"]
@@ -53,7 +54,7 @@ def reference_of(body: Mapping[str, Any], artifact: Callable[[str], bytes | None
             )
         artifacts[one["name"]] = content
     try:
-        return Reference.load(artifacts, number)
+        return Reference.load(artifacts, number, Activation.of(body))
     except (AuditSpanError, ValueError) as error:
         raise EpochNotKept(
             f"this version cannot load epoch {number}: {error}", remedy="Use the version that sealed it."
@@ -78,7 +79,8 @@ class StoredEpochs:
         self._bodies: dict[int, Mapping[str, Any]] = {}
         for leaf in store.log_leaves(self._control_log(), [EventClass.REFERENCE_ACTIVATED])["header"].to_pylist():
             body = json.loads(leaf)["body"]["body"]
-            self._bodies[int(body["number"])] = body
+            # Of several with one number the first counts (evidence format, section 11).
+            self._bodies.setdefault(int(body["number"]), body)
 
     @property
     def newest(self) -> int:

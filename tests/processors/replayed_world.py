@@ -20,6 +20,7 @@ from sealing_inputs import NOW, SECOND, access, request
 from waiting import until
 
 from auditspan.journal.sqlite import SqliteJournal
+from auditspan.policy.activation import Activation
 from auditspan.policy.reference import Reference
 from auditspan.store.clickhouse import ClickHouseStore
 
@@ -123,10 +124,10 @@ def loaded_once() -> Iterator[None]:
     loaded: dict[object, Reference] = {}
     load = Reference.load
 
-    def remembering(artifacts: Mapping[str, bytes], number: int, *activation: object) -> Reference:
+    def remembering(artifacts: Mapping[str, bytes], number: int, activation: Activation | None = None) -> Reference:
         key = (number, repr(activation), *(hashlib.sha256(artifacts[name]).digest() for name in sorted(artifacts)))
         if key not in loaded:
-            loaded[key] = load(artifacts, number, *activation)
+            loaded[key] = load(artifacts, number, activation)
         return loaded[key]
 
     with pytest.MonkeyPatch.context() as patch:
