@@ -170,7 +170,7 @@ def test_a_stored_event_is_explained_beside_a_service(running: Running, pack: Pa
     closed = gives("policy", "explain", record, "--data", running.data, "--pack", pack)
     assert closed["governing"] == "prohibited"
     earlier = gives("policy", "explain", record, "--data", running.data, "--at", "2020-01-01")
-    assert (earlier["at"], earlier["governing"]) == ("2020-01-01", "no_license_required")
+    assert (earlier["at"], "us-ear/access-destination" in earlier["rule_ids"]) == ("2020-01-01", False)
     assert "no event" in fails("policy", "explain", "nothing", "--data", running.data)
     facts = gives("policy", "explain", "--facts", H100, "--data", running.data, "--at", "2026-11-01")
     assert facts["governing"] == "license_required"
