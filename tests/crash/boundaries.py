@@ -18,7 +18,7 @@ from waiting import until
 
 EVENTS = b"INSERT INTO auditspan.events"
 CHECKPOINTS = b"INSERT INTO auditspan.checkpoints"
-_PATIENCE = 90.0
+_PATIENCE = 300.0
 _LONG = 120.0
 """Seconds that a request or an answer is held: until the kill, whenever that is."""
 
@@ -122,7 +122,7 @@ class Boundaries:
         try:
             yield until(
                 lambda: next((name for name, (_, fault) in ways.items() if fault.struck.is_set()), None),
-                "it",
+                "a processor that comes to the fault",
                 _PATIENCE,
             )
         finally:
