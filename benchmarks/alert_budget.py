@@ -34,7 +34,9 @@ from auditspan.policy.reference import Reference
 from auditspan.store.clickhouse import ClickHouseStore
 from auditspan.store.contract import SealedBatch
 from auditspan.store.schema import EVENTS
+from benchmarks.alert_page import page, write_page
 from benchmarks.alert_profile import DAY, MESSAGE, PROFILE, START, Calls, Profile, calls_of, registry_of, spans_of
+from benchmarks.report import machine
 from benchmarks.sealing import DEPLOYMENT, context_of, processor_of, seal_until
 
 BUDGET = 50
@@ -262,6 +264,7 @@ def main() -> int:
     parser.add_argument("part", nargs="?", choices=["all", "short", "whole"])
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--calls", type=int, default=PROFILE.calls, help="calls in all")
+    parser.add_argument("--write", action="store_true", help="put the figures into docs/benchmarks.md")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args()
     profile = replace(PROFILE, calls=arguments.calls)
@@ -269,22 +272,11 @@ def main() -> int:
         print(json.dumps(part(arguments.part, arguments.folder, profile)))
         return 0
     found = figures(profile)
-    if arguments.json:
-        print(json.dumps(found, indent=2))
-    else:
-        _show(found)
+    when = machine(arguments.calls < PROFILE.calls)
+    print(json.dumps(found, indent=2) if arguments.json else "\n".join(page(found, when)))
+    if arguments.write:
+        write_page(found, when)
     return 0 if passed(found) else 1
-
-
-def _show(found: dict[str, Any]) -> None:
-    print("\n".join(found["profile"]))
-    for name in ("new_cases_a_day", "new_pairs_a_day"):
-        days = found[name]
-        print(f"{name.replace('_', ' ')}: most {max(days)}, mean {sum(days) / len(days):.1f}; {days}")
-    print(f"unflagged reviews {found['unflagged_reviews']:,}, in cases {found['in_cases']:,}")
-    print(f"flagged before {found['flagged_before']:,}, after {found['flagged_after']:,}")
-    print(f"a page of all cases: {found['page_seconds'] * 1e3:.0f} ms; distinct determinations {found['distinct']:,}")
-    print(f"through the processor: {found['sample']['calls']:,} calls, the same cases: {found['sample']['same']}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.alert_page import page as alert_page
+from benchmarks.alert_page import write_page as write_alert_page
 from benchmarks.kafka.page import page as kafka_page
 from benchmarks.kafka.page import write_page as write_kafka_page
 from benchmarks.pace import REFERENCE, hash_rate
@@ -147,6 +149,7 @@ def main() -> int:
     rows = [Row(name, speed, note=f"{speed / REFERENCE:.0%}")]
     stages: list[str] = []
     kafka: dict[str, Any] | None = None
+    alerts: dict[str, Any] | None = None
     for benchmark in BENCHMARKS:
         found, measured = measure(benchmark, arguments.quick)
         rows += measured
@@ -154,13 +157,18 @@ def main() -> int:
             stages = ["", *stage_table(found["runs"])]
         if found and "growth" in found:
             kafka = found["growth"]
+        if found and "profile" in found:
+            alerts = found
     when = machine(arguments.quick)
     lines = [when, "", *table(rows), *stages]
     print("\n".join(["", *lines, "", *(kafka_page(kafka, when) if kafka else [])]))
+    print("\n".join(alert_page(alerts, when) if alerts else []))
     if arguments.write:
         write("figures", lines)
         if kafka:
             write_kafka_page(kafka, when)
+        if alerts:
+            write_alert_page(alerts, when)
     return 0 if all(row.passed for row in rows) else 1
 
 

@@ -26,6 +26,8 @@ from auditspan.store.clickhouse import ClickHouseStore
 from auditspan.store.insert_statement import conditional_insert, input_source, plain_insert
 
 TABLES = [
+    "case_members",
+    "cases",
     "checkpoints",
     "events",
     "flagged",
