@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from command_line import auditspan, fails, gives
-from conftest import HOSTILE, Running
+from conftest import HOSTILE, Running, start
 from running_service import Service
 from sent_spans import an_access, request_of, resource
 from waiting import until
 
 STRANGER = "actor:sha256:9f86d081"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service of this file's own: what tests of other files send would open cases here too."""
+    given = start(tmp_path_factory.mktemp("cases") / "data")
+    yield given
+    given.service.close()
 
 
 def test_open_cases_of_a_running_service(running: Running) -> None:

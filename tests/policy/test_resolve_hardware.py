@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from auditspan.processors.resolve import Resolver
 
 from auditspan.policy import Reference
+from auditspan.policy.resolve import Resolver
 
 REFERENCE = Reference.packaged()
 
