@@ -38,6 +38,7 @@ Codes = npt.NDArray[np.int64]
 _MOST_REMEMBERED: Final = 200_000
 _MOST_TYPES: Final = 16
 _DECLARED_ELSEWHERE: Final = frozenset({"declared_eccn", "declared_license", "transfer_direction"})
+_NATIONALITIES: Final = ("actor_nationality", "end_user_nationality")
 _UNRESOLVED: Final = "unresolved"
 
 _ACTS: Final[dict[str | None, tuple[str | None, str | None]]] = {
@@ -177,6 +178,7 @@ class Resolver:
         _put_parties(facts, evidence.actor, end_user, end_user_known_by)
         # Who runs this deployment is the exporter: the sealed reference says who, never the emitter.
         facts.put("exporter", self._reference.exporter, "deployment")
+        registered = {name: facts.values[name] for name in _NATIONALITIES if name in facts.values}
         _put_declared(facts, evidence, act)
         destinations = self._destinations(evidence, act, end_user)
         hardware = _hardware(evidence) if item_kind == "accelerator" else [None]
@@ -186,10 +188,11 @@ class Resolver:
             tuple(sorted({place.country if place else "?" for place, _ in destinations})),
             "evidence",
         )
-        return [
+        candidates = [
             self._candidate(facts, *choice)
             for choice in itertools.product(destinations or [(None, "")], hardware or [None], parents)
         ]
+        return candidates + [other for one in candidates for other in _as_registered(one, registered)]
 
     @staticmethod
     def _candidate(
@@ -347,6 +350,17 @@ def _put_parties(facts: FactSet, actor: Party | None, end_user: Party | None, en
     facts.known_by.pop("end_user_parent_country", None)
 
 
+def _as_registered(facts: FactSet, registered: Mapping[str, FactValue]) -> list[FactSet]:
+    """``facts`` with the nationalities of the registry, where the emitter declares others: both are judged."""
+    differing = {name: value for name, value in registered.items() if facts.values.get(name) != value}
+    if not differing:
+        return []
+    other = facts.copy()
+    for name, value in differing.items():
+        other.put(name, value, "party registry")
+    return [other]
+
+
 def _put_declared(facts: FactSet, evidence: _Evidence, act: str | None) -> None:
     """Facts that only the emitter can know; what it does not declare is known not to have been declared."""
     for name, value, attribute in evidence.declared_facts:
@@ -365,7 +379,7 @@ def _put_declared(facts: FactSet, evidence: _Evidence, act: str | None) -> None:
     for name, value in NOT_DECLARED.items():
         if name not in stated and name not in facts.values and name not in _DECLARED_ELSEWHERE:
             facts.put(name, value, "absent")
-    for name in ("actor_nationality", "end_user_nationality"):
+    for name in _NATIONALITIES:
         if name not in stated and name not in facts.values and act in NO_PERSON:
             facts.put(name, "", "absent")
 

@@ -292,6 +292,17 @@ def test_a_declaration_that_cannot_be_read_is_unknown_and_never_clears() -> None
     assert judge(hostile)["governing"] == "review"
 
 
+@pytest.mark.parametrize(("registered", "declared"), [("CN", "US"), ("US", "CN"), ("CN", "nowhere")])
+def test_a_declared_nationality_does_not_undo_the_one_of_the_registry(registered: str, declared: str) -> None:
+    """Of conflicting evidence the most restrictive drives the outcome."""
+    party = f"id: p, name: P, country: US, ultimate_parent: self, nationality: {registered}, credentials: ['sha256:a']"
+    registry = f"parties: [{{{party}}}]"
+    event = weights(**{semconv.END_USER_NATIONALITY: AnyValue(string_value=declared)})
+    row = judge(event, Reference.packaged(registry.encode()))
+    assert (row["governing"], row["flagged"]) == ("review", True)
+    assert "us-ear/weights-controlled-recipient" in row["rule_ids"]
+
+
 def test_two_models_of_which_one_is_named_in_a_letter_leave_the_model_unknown() -> None:
     asked = {"gen_ai.request.model": "named-model-1", "gen_ai.response.model": "other"}
     assert json.loads(judge(access("sha256:a", **asked))["facts"])["facts"]["model"] is None
