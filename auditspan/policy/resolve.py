@@ -178,7 +178,7 @@ class Resolver:
         _put_parties(facts, evidence.actor, end_user, end_user_known_by)
         # Who runs this deployment is the exporter: the sealed reference says who, never the emitter.
         facts.put("exporter", self._reference.exporter, "deployment")
-        registered = {name: facts.values[name] for name in _NATIONALITIES if name in facts.values}
+        registered: dict[str, FactValue] = {n: facts.values[n] for n in _NATIONALITIES if n in facts.values}
         _put_declared(facts, evidence, act)
         destinations = self._destinations(evidence, act, end_user)
         hardware = _hardware(evidence) if item_kind == "accelerator" else [None]

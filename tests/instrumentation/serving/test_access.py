@@ -10,6 +10,7 @@ from auditspan.instrumentation.serving.asgi import AsgiAuditInstrumentor, AuditM
 from auditspan.instrumentation.serving.routes import operation_name
 from auditspan.instrumentation.serving.settings import ServingSettings
 from hooked import Driver, http_scope
+from starlette.authentication import BaseUser
 from test_exchange import body, sends, start
 
 from auditspan.errors import AuditSpanError
@@ -87,14 +88,14 @@ def test_without_a_credential_the_actor_is_anonymous(serve, records):
     assert (records()[0]["audit.actor.id"], records()[0]["audit.actor.type"]) == ("anonymous", "anonymous")
 
 
-class User:
+class User(BaseUser):
+    """As an application makes one that has names and no identity: Starlette raises where it is asked for."""
+
+    is_authenticated = True
+    username = "u-77"
+
     def __init__(self, authenticated=True):
         self.is_authenticated = authenticated
-        self.username = "u-77"
-
-    @property
-    def identity(self):
-        raise NotImplementedError
 
 
 @pytest.mark.parametrize(("user", "expected"), [(User(), "u-77"), (User(False), None), (object(), None)])
