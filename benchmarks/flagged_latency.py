@@ -3,8 +3,9 @@
     python -m benchmarks.flagged_latency [--rate N] [--seconds S] [--json]
 
 Flagged requests arrive at a steady rate, each an OTLP request of its own; first with nothing else to do, then while
-evidence is exported and a heavy query runs, over and over. The time between two looks at the store counts too. Figure:
-p99 ≤ 2 s in both. Exits 1 below 70 % of it.
+evidence is exported and a heavy query runs, over and over, then while an officer activates one registry of parties
+after the other. The time between two looks at the store counts too, and a request that is never seen as flagged fails
+the measurement. Figure: p99 ≤ 2 s in each. Exits 1 below 70 % of it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from benchmarks.workload import LARGE, requests
 TARGET = 2.0
 TOLERANCE = 0.7
 LOOK_EVERY = 0.05
+_BETWEEN_ACTIVATIONS = 1.0
 SENDERS = 4
 PROGRAM = Path(sys.executable).parent / "auditspan"
 _FLAGGED = "SELECT record_id, leaf_index FROM auditspan.events WHERE flagged AND leaf_index >= {first:UInt64}"
@@ -229,6 +231,39 @@ def load(service: Service, folder: Path) -> Iterator[dict[str, int]]:
             thread.join()
 
 
+@contextmanager
+def activations(service: Service, folder: Path) -> Iterator[dict[str, int]]:
+    """One activation after the other by `auditspan policy activate`, each of another registry, until the block ends."""
+    over = threading.Event()
+    done = {"activations": 0}
+    failures: list[str] = []
+    token = TokenRegistry(service.directory.tokens).create("officer", ("officer",))
+    registry = folder / "parties.yaml"
+    command = [PROGRAM, "policy", "activate", registry, "--reason", "benchmark", "--data", service.directory.root]
+
+    def activate() -> None:
+        lines = ["parties:"]
+        while not over.is_set() and not failures:
+            lines.append(f"  - {{id: p{len(lines)}, name: Party {len(lines)}, country: SG}}")
+            registry.write_text("\n".join(lines) + "\n")
+            environment = {**os.environ, "AUDITSPAN_OFFICER_TOKEN": token}
+            ended = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+            if ended.returncode:
+                failures.append(ended.stderr)
+            done["activations"] += 1
+            over.wait(_BETWEEN_ACTIVATIONS)
+
+    officer = threading.Thread(target=activate)
+    officer.start()
+    try:
+        yield done
+    finally:
+        over.set()
+        officer.join()
+    if failures:
+        raise RuntimeError(f"an activation failed: {failures[0]}")
+
+
 def summary(latencies: list[float]) -> dict[str, float]:
     """p50, p99 and the largest, in seconds."""
     return {
@@ -243,7 +278,7 @@ def main() -> int:
     """Measure, print, and say by the exit status whether the figure is met."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=200.0, help="requests a second")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each of the two parts")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each of the three parts")
     parser.add_argument("--preload", type=int, default=200_000, help="ordinary events that are there before")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args()
@@ -256,13 +291,16 @@ def main() -> int:
         with load(service, folder) as done:
             loaded = summary(measure(service, arguments.rate, arguments.seconds))
         figures["under load"] = loaded | done
+        with activations(service, folder) as done:
+            changed = summary(measure(service, arguments.rate, arguments.seconds))
+        figures["during activations"] = changed | done
     worst = max(part["p99_s"] for part in figures.values())
     passed = worst <= TARGET / TOLERANCE
     if arguments.json:
         print(json.dumps({"cores": os.cpu_count(), "figures": figures, "target": TARGET, "passed": passed}, indent=2))
         return 0 if passed else 1
     for name, part in figures.items():
-        also = f", {part['exports']} exports and {part['queries']} heavy queries meanwhile" if "exports" in part else ""
+        also = "".join(f", {part[each]} {each}" for each in ("exports", "queries", "activations") if each in part)
         print(f"{name}: p50 {part['p50_s']:.2f} s, p99 {part['p99_s']:.2f} s, max {part['max_s']:.2f} s{also}")
     print(f"p99 {worst:.2f} s (target {TARGET} s): {'met' if worst <= TARGET else 'ok' if passed else 'MISSED'}")
     return 0 if passed else 1

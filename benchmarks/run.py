@@ -46,6 +46,8 @@ def _pipeline(found: dict[str, Any]) -> Iterator[Row]:
         name = f"journal → store, {each['shape'].split(',')[0]}, {spans}"
         yield Row(f"{name}: spans per CPU-second", each["spans_per_cpu_second"], target, pace=each["pace"])
         yield Row(f"{name}: peak memory", each["peak_memory"] / _MILLION, 1500, limit=True, unit=" MB")
+        share = 100 * each["stages"]["determine"] / sum(each["stages"].values())
+        yield Row(f"{name}: share of the determination", share, 10, limit=True, unit=" %")
     first, *_, last = found["runs"]
     yield Row(
         "journal → store: memory, last run by first", last["peak_memory"] / first["peak_memory"], 1.25, limit=True
@@ -72,6 +74,21 @@ def _flagged_latency(found: dict[str, Any]) -> Iterator[Row]:
         yield Row(
             f"answered → flagged in the store, {name}, p99", each["p99_s"], found["target"], limit=True, unit=" s"
         )
+
+
+def _determination(found: dict[str, Any]) -> Iterator[Row]:
+    first, *others = found["figures"].items()
+    name, each = first
+    yield Row(
+        f"determination, {name}: events per CPU-second",
+        each["events_per_cpu_second"],
+        found["target"],
+        pace=found["pace"],
+    )
+    yield Row(f"determination, {name}: events judged from memory", 100 * each["events_without_judging"], unit=" %")
+    for name, each in others:
+        yield Row(f"determination, {name}: events per CPU-second", each["events_per_cpu_second"])
+        yield Row(f"determination, {name}: events judged from memory", 100 * each["events_without_judging"], unit=" %")
 
 
 def _decide(found: dict[str, Any]) -> Iterator[Row]:
@@ -108,6 +125,7 @@ BENCHMARKS = (
     Benchmark("asgi_hook", ["--requests", "200", "--rounds", "3"], _asgi_hook),
     Benchmark("evidence", ["--events", "60000"], _evidence),
     Benchmark("flagged_latency", ["--rate", "50", "--seconds", "8", "--preload", "20000"], _flagged_latency),
+    Benchmark("determination", ["--events", "200000", "--tuples", "1000"], _determination),
     Benchmark("decide", ["--questions", "500"], _decide),
     Benchmark("alert_budget", ["--calls", "1000000"], _alert_budget),
     Benchmark("kafka", ["--quick"], _kafka),
