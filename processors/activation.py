@@ -1,8 +1,8 @@
 """What an officer brings into force: checked as a whole, kept, journaled, and only then used.
 
-Nothing is journaled before the complete new reference was loaded, so a broken pack never replaces a good one. Artifacts
-are durable in folder and store before the control entry that names them. Two activations at once: the one whose entry
-stands first in the control partition counts, and the other is made anew upon it.
+Nothing is journaled before the complete new reference was loaded and checked, so a broken pack never replaces a good
+one. Artifacts are durable in folder and store before the control entry that names them. Two activations at once: the
+one whose entry stands first in the control partition counts, and the other is made anew upon it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import CONTROL_PARTITION, Journal, JournalUnavailable
 from auditspan.policy.activation import Activation
 from auditspan.policy.adoptions import ADOPTIONS, check_adopters, with_adoption
+from auditspan.policy.artifact_files import packs_of
+from auditspan.policy.codes import code_faults_of
 from auditspan.policy.reference import Reference
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
@@ -36,6 +38,7 @@ _log = logging.getLogger(__name__)
 LONGEST_REASON: Final = 1000
 _MOST_ARTIFACTS: Final = 200
 """A control leaf must name them all."""
+_PLACES: Final = frozenset({"countries.csv", "country_groups.csv"})
 _VISIBLE_WITHIN: Final = 30.0
 _POLL: Final = 0.05
 
@@ -235,6 +238,12 @@ class Activator:
         reference = Reference.load(artifacts, int(before["number"]) + 1, activation)
         # What it compiles to besides its packs must work as well before anybody rests on it.
         reference.engine()
+        # A pack that was sound can name what a new table of countries no longer has.
+        fault = next(
+            code_faults_of(packs_of(artifacts if _PLACES & files.keys() else files), reference.countries), None
+        )
+        if fault is not None:
+            raise fault
         return reference
 
     def _journaled(self, officer: str, body: dict[str, JsonValue]) -> int:

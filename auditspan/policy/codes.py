@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from .countries import Countries
 from .errors import PolicyError
 from .facts import BASE_FACTS
-from .yaml_text import Document, Path
+from .yaml_text import Document, Path, load
 
-__all__ = ["atoms", "code_faults"]
+__all__ = ["atoms", "code_faults", "code_faults_of"]
 
 _LITERAL: Final = re.compile(r"'([^']*)'")
 _NAME: Final = re.compile(r"'[^']*'|([A-Za-z_][A-Za-z0-9_]*)")
@@ -69,6 +69,12 @@ def code_faults(document: Document, countries: Countries) -> Iterator[PolicyErro
 
 _NO_GROUP: Final = "Use a group of the country groups table, such as D:5."
 _NO_SUBDIVISION: Final = "Use an ISO 3166-2 code of Ukraine, such as UA-43."
+
+
+def code_faults_of(packs: Mapping[str, bytes], countries: Countries) -> Iterator[PolicyError]:
+    """The same of several packs, content by name, each of which loads."""
+    for name, content in packs.items():
+        yield from code_faults(load(content, name), countries)
 
 
 def _country_fault(code: str, countries: Countries) -> tuple[str, str] | None:

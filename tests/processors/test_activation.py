@@ -138,6 +138,10 @@ BROKEN: list[tuple[dict[str, bytes], str]] = [
     ({"house": HOUSE.replace(b"act ==", b"acts ==")}, r"house\.yaml:12"),
     ({"house": HOUSE.replace(b"prohibited", b"forbidden")}, r"house\.yaml:13"),
     ({"house": HOUSE + b"  - [\n"}, "not YAML"),
+    (
+        {"house": HOUSE.replace(b"act == 'access'", b"destination_country == 'EU'")},
+        r"house\.yaml:12.*'EU' is no country",
+    ),
     ({"us-ear": b""}, "us-ear"),
     ({"second": HOUSE.replace(b"house", b"us-ear")}, "given twice"),
     ({"parties": b"parties: 3\n"}, r"parties\.yaml"),
