@@ -20,18 +20,17 @@ from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import CONTROL_PARTITION, Journal, JournalUnavailable
 from auditspan.policy.activation import Activation
 from auditspan.policy.adoptions import ADOPTIONS, check_adopters, with_adoption
-from auditspan.policy.artifact_files import packs_of
-from auditspan.policy.codes import code_faults_of
 from auditspan.policy.reference import Reference
 from auditspan.semconv import EventClass
-from auditspan.store.contract import Store
+from auditspan.store.contract import Store, StoreUnavailable
 
 from .control import opened_logs, said_from
 from .control_entries import ACTOR, ControlLog
 from .epochs import activate, effective, keep_artifacts, last_epoch
 from .references import References, epoch_of
+from .trial import try_out
 
-__all__ = ["Activated", "Activator", "Change", "NotActivated", "journaled_epochs"]
+__all__ = ["Activated", "ActivationUncertain", "Activator", "Change", "NotActivated", "journaled_epochs"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +44,10 @@ _POLL: Final = 0.05
 
 class NotActivated(AuditSpanError):
     """An officer's change that cannot be made; what was in force stays."""
+
+
+class ActivationUncertain(AuditSpanError):
+    """A change that is journaled, and comes into force unless another stands before it, which cannot be read now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ class Activator:
         self._journal = journal
         self._make_store = make_store
         self._references = references
+        self._clock = clock
         self._entries = ControlLog(journal, clock)
         self._starts = starts
         # Without it two at once would load their references for nothing, and one of them again.
@@ -149,6 +153,7 @@ class Activator:
             EpochUnavailable: what is in force is nowhere to be had.
             JournalUnavailable: nothing was journaled.
             StoreUnavailable: the store cannot be used now; nothing was journaled.
+            ActivationUncertain: it is journaled, and whether it comes into force cannot be told now.
         """
         _check(change)
         store = self._make_store()
@@ -183,8 +188,8 @@ class Activator:
             keep_artifacts(self._references.folder, artifacts)
             store.keep_artifacts(list(artifacts.values()))
             self._references.remember(epoch_of(body), reference)
-            offset = self._journaled(change.officer, body)
-            if body in journaled_epochs(self._journal, store, control_log):
+            offset = self._entries.append(EventClass.REFERENCE_ACTIVATED, f"officer:{change.officer}", body)
+            if self._stands(store, control_log, offset, body):
                 self._references.told_journaled(reference.number)
                 _log.info("%s activated reference epoch %d.", change.officer, reference.number)
                 return Activated(before, body, offset)
@@ -236,29 +241,35 @@ class Activator:
             )
         activation = Activation(officer=change.officer, reason=change.reason.strip(), held=held)
         reference = Reference.load(artifacts, int(before["number"]) + 1, activation)
-        # What it compiles to besides its packs must work as well before anybody rests on it.
-        reference.engine()
         # A pack that was sound can name what a new table of countries no longer has.
-        fault = next(
-            code_faults_of(packs_of(artifacts if _PLACES & files.keys() else files), reference.countries), None
-        )
-        if fault is not None:
-            raise fault
+        concerned = artifacts if _PLACES & {*files, *change.withdrawn} else files
+        try_out(reference, files, concerned, self._clock())
         return reference
 
-    def _journaled(self, officer: str, body: dict[str, JsonValue]) -> int:
-        offset = self._entries.append(EventClass.REFERENCE_ACTIVATED, f"officer:{officer}", body)
-        if not self._journal.wait(CONTROL_PARTITION, offset, _VISIBLE_WITHIN):
-            raise JournalUnavailable(
-                f"The journal has taken the activation at {offset}, and does not show it.",
-                remedy="`auditspan policy show` says whether it came into force.",
-            )
-        return offset
+    def _stands(self, store: Store, control_log: str, offset: int, body: dict[str, JsonValue]) -> bool:
+        """Whether the entry at ``offset`` is the one that counts, and not one that came before it.
+
+        Raises:
+            ActivationUncertain: it is journaled, and cannot be read back now.
+        """
+        try:
+            if self._journal.wait(CONTROL_PARTITION, offset, _VISIBLE_WITHIN):
+                return body in journaled_epochs(self._journal, store, control_log)
+            why = "the journal does not show it"
+        except (JournalUnavailable, StoreUnavailable) as error:
+            why = str(error)
+        raise ActivationUncertain(
+            f"The activation is journaled at {offset}, and whether it counts cannot be read back: {why}",
+            remedy="It comes into force unless another came before it: `auditspan policy show` says which one did.",
+        )
 
     def _sealed(self, store: Store, control_log: str, number: int, within: float) -> bool:
         deadline = time.monotonic() + within
         while True:
-            body = last_epoch(store, control_log)
+            try:
+                body = last_epoch(store, control_log)
+            except StoreUnavailable:
+                body = None  # it is journaled all the same
             if body is not None and int(body["number"]) >= number:
                 return True
             if time.monotonic() >= deadline:

@@ -12,7 +12,7 @@ import pytest
 from auditspan.exporters.evidence.export import export_package
 from auditspan.exporters.evidence.verify import verify_package
 from auditspan.processors import activation
-from auditspan.processors.activation import Activated, Activator, Change, NotActivated
+from auditspan.processors.activation import Activated, ActivationUncertain, Activator, Change, NotActivated
 from auditspan.processors.references import References, epoch_of
 from scripted_assignment import Scripted
 from sealing_deployment import Deployment, artifacts, running
@@ -142,6 +142,7 @@ BROKEN: list[tuple[dict[str, bytes], str]] = [
         {"house": HOUSE.replace(b"act == 'access'", b"destination_country == 'EU'")},
         r"house\.yaml:12.*'EU' is no country",
     ),
+    ({"directives": HOUSE}, r"directives\.yaml:1: this pack is house\.yaml"),
     ({"us-ear": b""}, "us-ear"),
     ({"second": HOUSE.replace(b"house", b"us-ear")}, "given twice"),
     ({"parties": b"parties: 3\n"}, r"parties\.yaml"),
@@ -166,6 +167,17 @@ def test_what_is_broken_is_not_journaled_and_the_good_one_stays(deployment: Depl
     deployment.append("events-0", [request(access(0))], NOW)
     deployment.pipeline.stop()
     assert judged_by_their_batch(data_leaves(deployment)) == {1: {"review"}}
+
+
+def test_what_is_journaled_is_never_called_refused(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(deployment.journal, "wait", lambda *_: False)  # as a journal whose reader lags far behind
+        with pytest.raises(ActivationUncertain, match="is journaled at") as caught:
+            deployment.pipeline.activate(change(house=HOUSE))
+    assert "policy show" in caught.value.remedy
+    until(lambda: len(control_entries(deployment.store, "audit.reference.activated")) == 2)
+    again = deployment.pipeline.activate(change(house=HOUSE))
+    assert (again.changes, number_of(again)) == (False, 2)
 
 
 def test_what_makes_no_sense_is_refused_and_what_changes_nothing_changes_nothing(deployment: Deployment) -> None:
