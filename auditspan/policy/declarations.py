@@ -18,11 +18,13 @@ from auditspan.canonical import LARGEST_INTEGER
 
 from .countries import Countries
 from .facts import UNDECLARED, FactSet, FactValue
+from .rule_time import WASHINGTON
+from .vocabulary import OTHER_END_USE, end_use
 
 __all__ = ["DECLARATIONS", "NOT_DECLARED", "complete", "day", "declared", "exaoperations", "movement"]
 
 _MOST_ENTRIES: Final = 64
-_DAY: Final = re.compile(r"^(\d{4})-(\d{2})-(\d{2})(?:T.*)?$")
+_DAY: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:[T ](.+))?$")
 _WORD: Final = re.compile(r"^[a-z0-9][a-z0-9_.-]{0,63}$")
 _NAME: Final = re.compile(r"^[^\x00-\x1f\x7f]{1,128}$")
 _OPERATIONS: Final = re.compile(r"^[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE]\+?[0-9]{1,3})?$")
@@ -65,15 +67,18 @@ def exaoperations(value: str | None) -> int | None:
 
 
 def day(text: str) -> int | None:
-    """A calendar day, or the day of an ISO 8601 time, as the number YYYYMMDD; None when it is none."""
+    """A calendar day in Washington, or that of an ISO 8601 time, as the number YYYYMMDD; None when it is none."""
     match = _DAY.match(text.strip())
     if match is None:
         return None
     try:
-        datetime.date.fromisoformat("-".join(match.groups()))
-    except ValueError:
+        date = datetime.date.fromisoformat(match.group(1))
+        if match.group(2):
+            moment = datetime.datetime.fromisoformat(text.strip())
+            date = (moment if moment.tzinfo is None else moment.astimezone(WASHINGTON)).date()
+    except (ValueError, OverflowError):
         return None
-    return int("".join(match.groups()))
+    return int(date.strftime("%Y%m%d")) if date.year >= 1000 else None
 
 
 def movement(origin: FactValue, destination: FactValue) -> str | None:
@@ -148,6 +153,17 @@ def _words(value: Any, _: Countries) -> FactValue:
     return tuple(sorted(set(entries))) if entries is not None and all(map(_WORD.match, entries)) else None
 
 
+def _end_uses(value: Any, _: Countries) -> FactValue:
+    """A use that is none of the vocabulary is known, and counts as another beside its own name, which no rule of the
+    law would match.
+    """
+    entries = _entries(value)
+    if entries is None:
+        return None
+    uses = {use for entry in entries if (use := end_use(entry)) is not None}
+    return tuple(sorted(uses | {entry for entry in entries if end_use(entry) == OTHER_END_USE and _WORD.match(entry)}))
+
+
 def _countries(value: Any, countries: Countries) -> FactValue:
     places = [countries.place(entry) for entry in _entries(value) or ["?"]]
     return tuple(sorted({place.country for place in places if place})) if all(places) else None
@@ -187,7 +203,7 @@ DECLARATIONS: Final[Mapping[str, Declaration]] = {
         (semconv.ACTOR_NATIONALITY, "actor_nationality", _country),
         (semconv.END_USER_NATIONALITY, "end_user_nationality", _country),
         (semconv.CHINESE_RELATIONS, "chinese_relations", _words),
-        (semconv.KNOWN_END_USES, "known_end_uses", _words),
+        (semconv.KNOWN_END_USES, "known_end_uses", _end_uses),
         (semconv.KNOWN_VIOLATION, "known_violation", _boolean),
         (semconv.CERTIFICATIONS, "certifications", _words),
         (semconv.BREAK_GLASS_REASON, "break_glass", _stated),

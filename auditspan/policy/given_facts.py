@@ -13,12 +13,15 @@ from .declarations import NO_PERSON, NOT_DECLARED, complete, day
 from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, FactSet, FactValue
 from .parties import party_facts
 from .reference import Reference
+from .vocabulary import LISTINGS, WORDS, end_use, word
 
 __all__ = ["facts_from"]
 
 _GIVEN: Final = "given"
 _ITEMS: Final = {"access": "model", "provision": "accelerator", "inventory": "accelerator"}
 _DATES: Final = frozenset({"lading_date"})
+_OF_AN_ACCELERATOR: Final = ("accelerator_model", "tpp_low", "tpp_high")
+_NO_ACCELERATOR: Final = frozenset({"memory", "model_weights", "other"})
 # Facts of a party that is not on record here: a person who states facts would have said so.
 _NOT_STATED: Final[Mapping[str, FactValue]] = {
     **NOT_DECLARED,
@@ -34,11 +37,12 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
     Any declared fact may be given, by name; a null or an absent one is unknown. ``tpp`` and ``performance_density``
     stand for an interval without width. A country is a code (``HK`` counts as China, ``UA-43`` sets the subdivision);
     ``accelerator_model`` brings its specification, as far as it is not given; ``end_user_party`` and ``actor_party``
-    bring what the registry says. What nobody declares is known not to be declared, unless it is given as null; a
-    date is ``YYYY-MM-DD``; ``movement`` follows from the countries of origin and destination.
+    bring what the registry says. An ``item_kind`` that other facts contradict is not known. What nobody declares is
+    known not to be declared, unless it is given as null; a date is ``YYYY-MM-DD``; ``movement`` follows from the
+    countries of origin and destination.
 
     Raises:
-        AuditSpanError: a name that is no fact, or a value of another type.
+        AuditSpanError: a name that is no fact, a value of another type, or a word that no rule knows.
     """
     facts = FactSet()
     for name, value in given.items():
@@ -47,14 +51,21 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
                 raise AuditSpanError(
                     f"There is no fact {name!r} to give.", remedy=f"Facts are: {', '.join(sorted(BASE_FACTS))}."
                 )
-            facts.put(fact, _checked(fact, value), _GIVEN)
+            facts.put(fact, _checked(fact, _meant(reference, fact, value)), _GIVEN)
+    if facts.values.get("act") in ("transfer", "release") and facts.values.get("item_kind") == "model":
+        facts.put("item_kind", "model_weights", _GIVEN)
+    contradictory = _is_contradictory(facts)
+    if contradictory:
+        del facts.values["item_kind"], facts.known_by["item_kind"]
     _complete_places(reference, facts, given)
     _complete_parties(reference, facts)
     item_kind = _ITEMS.get(str(facts.values.get("act")))
     if "accelerator_model" in facts.values:
-        item_kind = "accelerator"
+        # What is released is technology of it, or its source code: which, is not known.
+        item_kind = None if facts.values.get("act") == "release" else "accelerator"
         _complete_hardware(facts, reference.accelerators.named(str(facts.values["accelerator_model"])))
-    _default(facts, "item_kind", item_kind, "act")
+    if not contradictory:
+        _default(facts, "item_kind", item_kind, "act")
     if "exporter" not in given:
         facts.put("exporter", reference.exporter, "deployment")
     for name, value in _NOT_STATED.items():
@@ -65,6 +76,40 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
             facts.put(name, "", "absent")
     complete(facts)
     return facts
+
+
+def _meant(reference: Reference, name: str, value: Any) -> Any:
+    """``value`` in the words that rules compare; what is none of a fact's words would match nothing, and clear."""
+    if name not in WORDS and name not in LISTINGS:
+        return value
+    if isinstance(value, str) and BASE_FACTS[name].type == "string":
+        return _word(reference, name, value)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return [found for item in value if (found := _word(reference, name, item)) is not None]
+    return value
+
+
+def _word(reference: Reference, name: str, text: str) -> str | None:
+    found = word(name, text)
+    if found is not None or (text and reference.quotes(text)):
+        return found or text
+    if name == "known_end_uses":
+        return end_use(text)
+    raise AuditSpanError(
+        f"The fact {name!r} is {text!r}, which is none of its words.",
+        remedy=f"They are: {', '.join(WORDS['listings' if name in LISTINGS else name])}.",
+    )
+
+
+def _is_contradictory(facts: FactSet) -> bool:
+    """Whether the item cannot be all that is said of it: as one kind, no rule would ask about it as the other."""
+    act, kind = facts.values.get("act"), facts.values.get("item_kind")
+    eccn = str(facts.values.get("declared_eccn"))
+    return (
+        (kind in _NO_ACCELERATOR and any(name in facts.values for name in _OF_AN_ACCELERATOR))
+        or (kind == "other" and (eccn.startswith(("3A090", "4A090", "4E091")) or ".z" in eccn))
+        or (act == "release" and kind in ("accelerator", "memory", "other"))
+    )
 
 
 def _checked(name: str, value: Any) -> FactValue:

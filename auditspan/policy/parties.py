@@ -12,6 +12,7 @@ import jsonschema
 from .countries import Countries
 from .errors import PolicyError
 from .facts import FactValue
+from .vocabulary import word
 from .yaml_text import Document, Path, load
 
 __all__ = ["Parent", "Parties", "Party", "party_facts", "validate"]
@@ -139,7 +140,8 @@ def _party(document: Document, path: Path, entry: dict[str, Any], countries: Cou
         entry["name"],
         country,
         parent,
-        tuple(sorted(entry.get("listings") or ())),
+        # Lists of one's own keep their names.
+        tuple(sorted({word("end_user_listings", name) or name for name in entry.get("listings") or ()})),
         _country(document, (*path, "nationality"), entry.get("nationality"), countries),
         entry.get("government_affiliated"),
         entry.get("listed_ownership", 0),

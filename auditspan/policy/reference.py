@@ -173,6 +173,11 @@ class Reference:
         """Renders determinations made under this reference."""
         return Explainer(self.packs, self.countries, self.parties)
 
+    def quotes(self, text: str) -> bool:
+        """Whether a pack compares a fact with the word ``text``."""
+        quoted = (f"'{text}'".encode(errors="replace"), f'"{text}"'.encode(errors="replace"))
+        return any(one in artifact.content for artifact in self.artifacts if artifact.kind == "pack" for one in quoted)
+
     def missing_facts(self) -> MissingFacts:
         """Finds what determinations made under this reference lack."""
         return MissingFacts(self.packs)
