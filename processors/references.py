@@ -13,6 +13,8 @@ from typing import Any, Final
 from auditspan.canonical import canonical_json
 from auditspan.errors import AuditSpanError
 from auditspan.policy.activation import Activation
+from auditspan.policy.artifacts_kept import kept
+from auditspan.policy.errors import PolicyError
 from auditspan.policy.reference import Reference
 from auditspan.store.contract import Store, StoreUnavailable
 
@@ -159,7 +161,11 @@ class References:
 
     def _content(self, artifact: Mapping[str, Any], number: int, store: Store) -> bytes:
         digest = str(artifact["sha256"])
-        content = self._by_digest.get(digest) or _kept(self.folder, digest) or store.artifact(digest)
+        content = self._by_digest.get(digest)
+        if content is None:
+            content = kept(self.folder, digest)
+        if content is None:
+            content = store.artifact(digest)
         if content is None or hashlib.sha256(content).hexdigest() != digest:
             raise EpochUnavailable(
                 f"Reference epoch {number} needs {artifact['name']} with SHA-256 {digest}, which is neither in this "
@@ -174,10 +180,3 @@ def epoch_of(body: Mapping[str, Any] | None) -> Epoch:
     if body is None:
         return Epoch()
     return Epoch(int(body["number"]), hashlib.sha256(canonical_json(body)).hexdigest())
-
-
-def _kept(folder: Path, digest: str) -> bytes | None:
-    try:
-        return (folder / digest).read_bytes()
-    except OSError:
-        return None
