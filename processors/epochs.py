@@ -156,18 +156,24 @@ def keep_artifacts(folder: Path, artifacts: Mapping[str, bytes]) -> None:
         os.close(handle)
 
 
-def announce_epoch(references: References, body: Mapping[str, Any], store: Store) -> None:
+def announce_epoch(references: References, body: Mapping[str, Any], store: Store) -> bool:
     """Let those who decide before the act take up the epoch with this control body, which is sealed.
 
-    Its artifacts are kept beside it. Where this process cannot get them, another one's snapshot stays as it is.
+    Its artifacts are kept beside it. Where this process cannot get or read them, the snapshot that was announced
+    before stays as it is, and the log says why.
+
+    Returns:
+        Whether it was announced. Where not, nobody may say of the one before that it is in force.
 
     Raises:
         StoreUnavailable: the store cannot be read now.
+        OSError: the folder cannot be written now.
     """
     try:
         references.of(body, store)
         keep_artifacts(references.folder, references.contents(body, store))
     except (EpochUnavailable, PolicyError) as error:
         _log.warning("Decisions before the act are not made under epoch %s here: %s", body["number"], error)
-        return
+        return False
     announce(references.folder, body)
+    return True

@@ -50,6 +50,7 @@ class References:
         self._guard = threading.Lock()
         self._made: dict[Epoch, Reference] = {}
         self._ahead: dict[Epoch, Future[Reference]] = {}
+        self._unreadable: tuple[Epoch, PolicyError] | None = None
         self._journaled = self._announced = 0
 
     @property
@@ -109,9 +110,17 @@ class References:
         epoch = epoch_of(body)
         with self._loading:
             found = self._made.get(epoch)
-            if found is None:
+            if found is not None:
+                return found
+            if self._unreadable is not None and self._unreadable[0] == epoch:
+                # This version never will: whoever tries again must not load it each time to find that out.
+                raise self._unreadable[1].with_traceback(None)
+            try:
                 found = Reference.load(self.contents(body, store), epoch.number, Activation.of(body))
-                self.remember(epoch, found)
+            except PolicyError as error:
+                self._unreadable = epoch, error
+                raise
+            self.remember(epoch, found)
             return found
 
     def ready(self, body: Mapping[str, Any], make_store: Callable[[], Store]) -> Reference | None:

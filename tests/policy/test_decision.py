@@ -186,7 +186,12 @@ def test_the_epoch_in_force_decides_and_says_how_old_that_knowledge_is(folder: P
     assert snapshot.refresh() is False
     old = snapshot.decide(H200_FOR_ORCHID).age
     assert old is not None and old > 490
-    confirm(folder)
+    other = Reference.packaged(PARTIES, 4).digest
+    assert confirm(folder, other) is False, "another epoch is in force: this one grows older"
+    snapshot.refresh()
+    older = snapshot.decide(H200_FOR_ORCHID).age
+    assert older is not None and older > 490
+    assert confirm(folder, reference.digest) is True
     snapshot.refresh()
     young = snapshot.decide(H200_FOR_ORCHID).age
     assert young is not None and young < 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from waiting import until
 from auditspan.ledger.keys import Trust
 from auditspan.policy.errors import PolicyError
 from auditspan.policy.reference import Reference
+from auditspan.policy.snapshot import IN_FORCE
 from auditspan.semconv import EventClass
 
 HOUSE = b"""pack: house
@@ -341,6 +343,31 @@ def test_without_a_service_what_a_start_would_bring_comes_first(tmp_path: Path) 
         stopped.journal.close()
     with running(tmp_path, artifacts=upgraded) as deployment:
         assert control_entries(deployment.store, "audit.reference.activated")[1:] == [done.before, done.body]
+
+
+def test_what_cannot_be_announced_is_sealed_and_announced_later_and_the_one_before_grows_old(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("auditspan.processors.control_role._ANNOUNCE_AGAIN", 0.1)
+    folder = deployment.root / "reference"
+    in_force = folder / IN_FORCE
+    until(in_force.is_file)
+    in_the_way = folder / f"{IN_FORCE}.{os.getpid()}.tmp"
+    in_the_way.mkdir()
+    assert deployment.pipeline.activate(change(house=HOUSE)).sealed
+    until(lambda: "cannot be announced" in caplog.text)
+    os.utime(in_force, (1_000, 1_000))
+    tried = caplog.text.count("cannot be announced")
+    until(lambda: caplog.text.count("cannot be announced") >= tried + 2)
+    assert in_force.stat().st_mtime == 1_000
+    assert json.loads(in_force.read_bytes())["number"] == 1
+    deployment.append("events-0", [request(access(0))], NOW)
+    until(lambda: any(leaf.get("sequence") == 0 for leaf in data_leaves(deployment)))
+    until(lambda: signed_everything(deployment))
+    in_the_way.rmdir()
+    until(lambda: json.loads(in_force.read_bytes())["number"] == 2)
+    os.utime(in_force, (1_000, 1_000))
+    until(lambda: in_force.stat().st_mtime > 1_000)
 
 
 def test_roles_in_another_process_judge_under_what_was_activated_here(tmp_path: Path) -> None:
