@@ -211,6 +211,43 @@ def test_an_adoption_governs_and_a_withdrawal_ends_it(deployment: Deployment) ->
     assert not [a for a in ended.body["artifacts"] if "officer" in a]
 
 
+def test_a_withdrawal_from_elsewhere_brings_back_what_the_deployment_had(
+    tmp_path: Path, deployment: Deployment
+) -> None:
+    """A workstation with another version and no registry: nothing of its own comes into force."""
+    workstation = {**artifacts(), "parties.yaml": b"parties: []\n# none here\n"}
+    workstation["us-ear.yaml"] += b"# an older law\n"
+    references = References(workstation, tmp_path / "workstation")
+    references.folder.mkdir()
+    officer = Activator(deployment.journal, deployment.store.reader, references, elsewhere=True)
+    first = officer.activate(
+        change(**{"us-ear": artifacts()["us-ear.yaml"] + b"# corrected\n", "parties": REGISTRY, "house": HOUSE}),
+        within=60,
+    )
+    again = officer.activate(change(parties=REGISTRY + b"# and again\n"), within=60)
+    assert (number_of(first), number_of(again)) == (2, 3)
+    names = ["us-ear.yaml", "parties.yaml", "house.yaml"]
+    ended = officer.activate(Change("l.ito", "away", withdrawn=names), within=60)
+    assert {a["name"]: a["sha256"] for a in ended.body["artifacts"]} == {
+        a.name: a.sha256 for a in Reference.packaged().artifacts
+    }
+    assert not [a for a in ended.body["artifacts"] if "officer" in a]
+
+
+def test_a_withdrawal_from_elsewhere_is_refused_where_nothing_was_in_force_before(
+    tmp_path: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    references = References(artifacts(), tmp_path / "reference")
+    officer = Activator(deployment.journal, deployment.store.reader, references, elsewhere=True)
+    officer.activate(change(parties=REGISTRY), within=60)
+    known = activation.journaled_epochs
+    # As if the control log began with an epoch in which officers held it.
+    monkeypatch.setattr(activation, "journaled_epochs", lambda *given: known(*given)[1:])
+    with pytest.raises(NotActivated, match="nothing says what would take its place") as caught:
+        officer.activate(Change("m.berger", "away", withdrawn=["parties.yaml"]))
+    assert "Activate the parties.yaml" in caught.value.remedy
+
+
 def test_two_at_once_come_one_after_the_other_and_both_are_sealed(deployment: Deployment) -> None:
     """Also from two processes that both looked before either had journaled: the order of the journal decides."""
     both_looked = threading.Barrier(2)
