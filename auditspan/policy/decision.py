@@ -23,6 +23,7 @@ from auditspan.otlp.values import run_of
 from .engine import Determination, Engine, more_restrictive
 from .explain import Explainer
 from .facts import FactSet
+from .forked import renew_in_children
 from .given_facts import facts_from
 from .packs import Outcome
 from .reference import Reference
@@ -148,7 +149,7 @@ def instant_of(at: Moment) -> int:
 
 
 class Decider:
-    """Decides under one reference. Safe for several threads: they take turns, each for well under 20 ms.
+    """Decides under one reference. Safe for several threads, which take turns, each for well under 20 ms, and in forked children.
 
     Memory is bounded: the last few thousand distinct questions are remembered.
 
@@ -165,6 +166,14 @@ class Decider:
         self._resolver = Resolver(reference)
         self._remembered: dict[tuple[object, ...], Decision] = {}
         self._guard = threading.Lock()
+        renew_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Decide without the thread of the parent that was deciding: what it was remembering may be half done."""
+        if self._guard.locked():
+            self._guard = threading.Lock()
+            self._resolver = Resolver(self.reference)
+            self._remembered = {}
 
     def decide(self, facts: Mapping[str, Any], at: Moment = None) -> Decision:
         """What the packs say at ``at``.

@@ -22,6 +22,7 @@ from auditspan.errors import AuditSpanError
 
 from .decision import Decider, Decision, Moment
 from .errors import PolicyError
+from .forked import renew_in_children
 from .reference import Reference
 
 __all__ = ["IN_FORCE", "Snapshot", "SnapshotUnavailable", "announce", "confirm"]
@@ -97,6 +98,11 @@ class Snapshot:
         self._confirmed = 0.0
         self._look_at = float("-inf")
         self._trouble: SnapshotUnavailable | None = None
+        self._loading = threading.Lock()
+        renew_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Load what a thread of the parent was loading: that thread is not here."""
         self._loading = threading.Lock()
 
     @property
