@@ -59,7 +59,8 @@ class Change:
         reason: why, in 1 to 1000 characters.
         files: artifacts to activate, content by name.
         withdrawn: names of artifacts that officers activated and that are to go: what comes with the software or this
-            deployment's start takes their place, if anything does.
+            deployment's start takes their place, if anything does. An activation from elsewhere takes what was in
+            force before an officer's was.
         adopted: id of a pack whose proposals become company policy.
     """
 
@@ -122,6 +123,8 @@ class Activator:
         clock: now, in nanoseconds since 1970.
         starts: no service runs: what a start of this one would bring into force comes first, so that the change is
             checked together with it, and not with what an earlier version left.
+        elsewhere: this process is none of those whose start brings artifacts into force: what comes with it, of an
+            older version perhaps, or without the registry, takes nobody's place.
     """
 
     def __init__(
@@ -132,6 +135,7 @@ class Activator:
         clock: Callable[[], int] = time.time_ns,
         *,
         starts: bool = False,
+        elsewhere: bool = False,
     ) -> None:
         self._journal = journal
         self._make_store = make_store
@@ -139,6 +143,7 @@ class Activator:
         self._clock = clock
         self._entries = ControlLog(journal, clock)
         self._starts = starts
+        self._elsewhere = elsewhere
         # Without it two at once would load their references for nothing, and one of them again.
         self._one_at_a_time = threading.Lock()
 
@@ -178,7 +183,7 @@ class Activator:
             before = self._started(known, store, dry_run) if self._starts else known[-1]
             if before is not known[-1] and not dry_run:
                 continue
-            reference = self._reference(change, before, store)
+            reference = self._reference(change, before, store, known)
             if reference is None:
                 return Activated(before, before)
             body = reference.to_control_body()
@@ -206,7 +211,9 @@ class Activator:
 
         return activate(known, self._references, store, append)
 
-    def _reference(self, change: Change, before: Mapping[str, Any], store: Store) -> Reference | None:
+    def _reference(
+        self, change: Change, before: Mapping[str, Any], store: Store, known: Sequence[Mapping[str, Any]]
+    ) -> Reference | None:
         """The complete reference with the change, loaded and compiled; None when it changes nothing."""
         held = dict(Activation.of(before).held)
         artifacts = self._references.contents(before, store)
@@ -218,8 +225,7 @@ class Activator:
                     remedy=f"Those that are: {', '.join(sorted(held)) or 'none'}.",
                 )
             del held[name], artifacts[name]
-            if name in self._references.own:
-                artifacts[name] = self._references.own[name]
+            artifacts |= self._underneath(name, known, store)
         files = dict(change.files)
         if change.adopted is not None:
             files[ADOPTIONS] = with_adoption(
@@ -261,6 +267,19 @@ class Activator:
         raise ActivationUncertain(
             f"The activation is journaled at {offset}, and whether it counts cannot be read back: {why}",
             remedy="It comes into force unless another came before it: `auditspan policy show` says which one did.",
+        )
+
+    def _underneath(self, name: str, known: Sequence[Mapping[str, Any]], store: Store) -> dict[str, bytes]:
+        """What takes the place of an officer's artifact, by name: nothing where only the officer brought one."""
+        if not self._elsewhere:
+            return {name: self._references.own[name]} if name in self._references.own else {}
+        for body in reversed(known):
+            if name not in Activation.of(body).held:
+                ours = [artifact for artifact in body["artifacts"] if artifact["name"] == name]
+                return self._references.contents({**body, "artifacts": ours}, store)
+        raise NotActivated(
+            f"{name} has been in force by officers' activations alone, and nothing says what would take its place.",
+            remedy=f"Activate the {name} that is to be in force.",
         )
 
     def _sealed(self, store: Store, control_log: str, number: int, within: float) -> bool:

@@ -72,6 +72,7 @@ def export(
     from auditspan.cli.reading import open_reader
     from auditspan.exporters.evidence.export import export_package
     from auditspan.ledger.keys import load_signing_key, load_trust
+    from auditspan.policy.artifacts_kept import kept
 
     directory = DataDirectory(data)
 
@@ -80,8 +81,8 @@ def export(
 
         def artifact(digest: str) -> bytes | None:
             # What was activated on another machine is in the store alone.
-            path = directory.reference / digest
-            return path.read_bytes() if path.is_file() else reading.store.artifact(digest)
+            content = kept(directory.reference, digest)
+            return reading.store.artifact(digest) if content is None else content
 
         bar = stack.enter_context(progress_bar()) if not as_json else None
         task = bar.add_task("exporting", total=None) if bar is not None else None

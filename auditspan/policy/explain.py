@@ -9,7 +9,7 @@ from typing import Final
 from .countries import Countries
 from .engine import Determination, Entry
 from .facts import GROUP_FACTS, INTERVALS, FactValue
-from .missing_facts import MissingFacts
+from .missing_facts import MissingFacts, Unknown
 from .packs import QUESTIONS, Definition, Packs, Rule
 from .parties import Parties
 
@@ -60,18 +60,19 @@ class Explainer:
         """One paragraph of plain text."""
         verdict = determination.verdict
         values = {**determination.facts.values, **verdict.defined}
+        among = self._missing.among(values)
         entries = sorted(verdict.entries, key=lambda entry: QUESTIONS.index(entry.rule.question))
         deciding = [entry for entry in entries if entry.governs and entry.outcome == verdict.governing]
         others = [entry for entry in entries if entry.governs and entry not in deciding]
         beside = [entry for entry in entries if not entry.governs]
         sentences = [f"{self._who_did_what(values, verdict.eccn)}: {_OUTCOMES[verdict.governing]}."]
-        sentences += [self._entry(entry, values) for entry in deciding]
+        sentences += [self._entry(entry, values, among) for entry in deciding]
         if not verdict.entries:
             sentences.append("No rule in force on that day catches it.")
-        sentences += [self._entry(entry, values) for entry in others]
+        sentences += [self._entry(entry, values, among) for entry in others]
         if verdict.text != verdict.governing:
             sentences.append(f"By text: {_OUTCOMES[verdict.text]}; as enforced: {_OUTCOMES[verdict.enforced]}.")
-        sentences += [self._beside(entry, values) for entry in beside]
+        sentences += [self._beside(entry, values, among) for entry in beside]
         if (
             any(self._rests_on_groups(entry) for entry in deciding)
             and determination.rule_time < self._countries.verified_from
@@ -123,7 +124,7 @@ class Explainer:
         counted = f"{quantity * per_unit} × " if isinstance(quantity, int) and isinstance(per_unit, int) else ""
         return f"{counted}{model} ({', '.join(details)})"
 
-    def _entry(self, entry: Entry, values: Mapping[str, FactValue]) -> str:
+    def _entry(self, entry: Entry, values: Mapping[str, FactValue], among: Unknown) -> str:
         rule = entry.rule
         policy = f", {rule.review_policy.replace('_', ' ')}" if rule.review_policy and entry.certain else ""
         source = (
@@ -131,15 +132,15 @@ class Explainer:
         )
         if entry.certain:
             return f"{self._fill(rule.explanation, values)} {source}"
-        unknown = ", ".join(sorted(name.replace("_", " ") for name in self._missing.of_rule(rule, values)))
+        unknown = ", ".join(sorted(name.replace("_", " ") for name in among.of_rule(rule)))
         because = f"unknown: {unknown}" if unknown else "it cannot be told from what is known"
         return f"It cannot be excluded that this rule applies: {rule.title} ({because}) {source}"
 
-    def _beside(self, entry: Entry, values: Mapping[str, FactValue]) -> str:
+    def _beside(self, entry: Entry, values: Mapping[str, FactValue], among: Unknown) -> str:
         if entry.lifted:
-            return f"Set aside by what follows: {', '.join(sorted(entry.lifted))}. {self._entry(entry, values)}"
+            return f"Set aside by what follows: {', '.join(sorted(entry.lifted))}. {self._entry(entry, values, among)}"
         word = "Proposal, in shadow" if entry.authority == "proposal" else "Does not govern"
-        return f"{word}: {_OUTCOMES[entry.outcome]}. {self._entry(entry, values)}"
+        return f"{word}: {_OUTCOMES[entry.outcome]}. {self._entry(entry, values, among)}"
 
     def _rests_on(self, names: frozenset[str]) -> frozenset[str]:
         return frozenset().union(*(self._terms.get(name, {name}) for name in names))

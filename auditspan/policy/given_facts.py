@@ -19,6 +19,11 @@ __all__ = ["facts_from"]
 
 _GIVEN: Final = "given"
 _ITEMS: Final = {"access": "model", "provision": "accelerator", "inventory": "accelerator"}
+_LONGEST_TEXT: Final = 1_024
+"""Characters of one text."""
+_MOST_ENTRIES: Final = 256
+"""Of one list; there are fewer countries."""
+_SHOWN: Final = 100
 _DATES: Final = frozenset({"lading_date"})
 _OF_AN_ACCELERATOR: Final = ("accelerator_model", "tpp_low", "tpp_high")
 _NO_ACCELERATOR: Final = frozenset({"memory", "model_weights", "other"})
@@ -39,10 +44,10 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
     ``accelerator_model`` brings its specification, as far as it is not given; ``end_user_party`` and ``actor_party``
     bring what the registry says. An ``item_kind`` that other facts contradict is not known. What nobody declares is
     known not to be declared, unless it is given as null; a date is ``YYYY-MM-DD``; ``movement`` follows from the
-    countries of origin and destination.
+    countries of origin and destination. A text has at most 1,024 characters, and a list 256 of them.
 
     Raises:
-        AuditSpanError: a name that is no fact, a value of another type, or a word that no rule knows.
+        AuditSpanError: a name that is no fact, a value of another type or too long, or a word that no rule knows.
     """
     facts = FactSet()
     for name, value in given.items():
@@ -115,6 +120,7 @@ def _is_contradictory(facts: FactSet) -> bool:
 def _checked(name: str, value: Any) -> FactValue:
     if name in _DATES and value is not None:
         return _day(name, value)
+    _check_length(name, value)
     match BASE_FACTS[name].type, value:
         case _, None:
             return None
@@ -129,7 +135,26 @@ def _checked(name: str, value: Any) -> FactValue:
     kind = {"int": "an integer from 0", "strings": "a list of texts", "bool": "true or false"}.get(
         BASE_FACTS[name].type, "text"
     )
-    raise AuditSpanError(f"The fact {name!r} is {value!r}.", remedy=f"It takes {kind}.")
+    raise AuditSpanError(f"The fact {name!r} is {_shown(value)}.", remedy=f"It takes {kind}.")
+
+
+def _check_length(name: str, value: Any) -> None:
+    entries = value if isinstance(value, list) else (value,)
+    if len(entries) > _MOST_ENTRIES:
+        raise AuditSpanError(
+            f"The fact {name!r} has {len(entries):,} entries.", remedy=f"Give at most {_MOST_ENTRIES} of them."
+        )
+    longest = max((len(entry) for entry in entries if isinstance(entry, str)), default=0)
+    if longest > _LONGEST_TEXT:
+        raise AuditSpanError(
+            f"A text of the fact {name!r} has {longest:,} characters.",
+            remedy=f"Give at most {_LONGEST_TEXT:,}: names and codes, no descriptions.",
+        )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _day(name: str, value: Any) -> int:
@@ -139,7 +164,7 @@ def _day(name: str, value: Any) -> int:
         return 0
     number = day(f"{text[:4]}-{text[4:6]}-{text[6:]}" if text.isdecimal() and len(text) == 8 else text)
     if number is None:
-        raise AuditSpanError(f"The fact {name!r} is {value!r}.", remedy="It takes a day as YYYY-MM-DD.")
+        raise AuditSpanError(f"The fact {name!r} is {_shown(value)}.", remedy="It takes a day as YYYY-MM-DD.")
     return number
 
 

@@ -28,6 +28,7 @@ from .addresses import AddressCountry
 from .countries import Place
 from .declarations import DECLARATIONS, NO_PERSON, NOT_DECLARED, complete, declared, exaoperations
 from .facts import UNDECLARED, FactSet, FactValue
+from .memory import weigh
 from .parties import Party, party_facts
 from .reference import Reference
 
@@ -36,6 +37,10 @@ __all__ = ["Aspect", "Codes", "Resolver"]
 Codes = npt.NDArray[np.int64]
 
 _MOST_REMEMBERED: Final = 200_000
+_MOST_BYTES: Final = 128 * 1024 * 1024
+"""Of all values and meanings together, once what is to be judged has been resolved."""
+_PER_VALUE: Final = 250
+"""Bytes of the places in which a value and its meaning are found."""
 _MOST_TYPES: Final = 16
 _DECLARED_ELSEWHERE: Final = frozenset({"declared_eccn", "declared_license", "transfer_direction"})
 _NATIONALITIES: Final = ("actor_nationality", "end_user_nationality")
@@ -76,6 +81,8 @@ class Aspect:
         self._of_value: dict[Any, int] = {}
         self._numbers: dict[Hashable, int] = {}
         self.meanings: list[Any] = []
+        self.bytes = 0
+        """What values and meanings take; of meanings that the reference holds, a reference to them."""
 
     @property
     def size(self) -> int:
@@ -87,6 +94,7 @@ class Aspect:
         self._of_value.clear()
         self._numbers.clear()
         self.meanings.clear()
+        self.bytes = 0
 
     def codes(self, spans: pa.Table) -> Codes:
         """The number of each row's meaning."""
@@ -107,8 +115,10 @@ class Aspect:
         if known is None:
             meaning = self._meaning(value)
             known = self._numbers.setdefault(meaning, len(self.meanings))
+            self.bytes += weigh(value) + _PER_VALUE
             if known == len(self.meanings):
                 self.meanings.append(meaning)
+                self.bytes += weigh(meaning)
             self._of_value[value] = known
         return known
 
@@ -158,8 +168,9 @@ class Resolver:
         return tuple(aspect.number(values.get(aspect.column)) for aspect in self.aspects)
 
     def forget_when_large(self) -> bool:
-        """Bounds memory: forgets all numbers once one aspect remembers too much. True when it did."""
-        if all(aspect.size < _MOST_REMEMBERED for aspect in self.aspects):
+        """Bounds memory: forgets all numbers once they are of too many or too large values. True when it did."""
+        few = all(aspect.size < _MOST_REMEMBERED for aspect in self.aspects)
+        if few and sum(aspect.bytes for aspect in self.aspects) < _MOST_BYTES:
             return False
         for aspect in self.aspects:
             aspect.forget()

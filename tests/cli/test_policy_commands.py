@@ -226,6 +226,11 @@ def test_an_altered_determination_fails_and_is_named(stopped: Path) -> None:
 def test_packs_that_are_gone_leave_a_recheck_incomplete(stopped: Path) -> None:
     for kept in (stopped / "reference").iterdir():
         kept.write_bytes(b"altered")
+    # The store has a good copy of each.
+    assert gives("policy", "recheck", "--data", stopped)["events"] == 3
+    store = ClickHouseStore.embedded(stopped / "store")
+    store.command("TRUNCATE TABLE auditspan.reference_artifacts")
+    store.close()
     report = gives("policy", "recheck", "--data", stopped, status=2)
     assert (report["verdict"], report["not_recomputed"][0]["events"]) == ("incomplete", 3)
     assert auditspan("policy", "recheck", "--data", stopped).status == 2

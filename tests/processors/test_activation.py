@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from waiting import until
 from auditspan.ledger.keys import Trust
 from auditspan.policy.errors import PolicyError
 from auditspan.policy.reference import Reference
+from auditspan.policy.snapshot import IN_FORCE
 from auditspan.semconv import EventClass
 
 HOUSE = b"""pack: house
@@ -221,6 +223,43 @@ def test_an_adoption_governs_and_a_withdrawal_ends_it(deployment: Deployment) ->
     assert not [a for a in ended.body["artifacts"] if "officer" in a]
 
 
+def test_a_withdrawal_from_elsewhere_brings_back_what_the_deployment_had(
+    tmp_path: Path, deployment: Deployment
+) -> None:
+    """A workstation with another version and no registry: nothing of its own comes into force."""
+    workstation = {**artifacts(), "parties.yaml": b"parties: []\n# none here\n"}
+    workstation["us-ear.yaml"] += b"# an older law\n"
+    references = References(workstation, tmp_path / "workstation")
+    references.folder.mkdir()
+    officer = Activator(deployment.journal, deployment.store.reader, references, elsewhere=True)
+    first = officer.activate(
+        change(**{"us-ear": artifacts()["us-ear.yaml"] + b"# corrected\n", "parties": REGISTRY, "house": HOUSE}),
+        within=60,
+    )
+    again = officer.activate(change(parties=REGISTRY + b"# and again\n"), within=60)
+    assert (number_of(first), number_of(again)) == (2, 3)
+    names = ["us-ear.yaml", "parties.yaml", "house.yaml"]
+    ended = officer.activate(Change("l.ito", "away", withdrawn=names), within=60)
+    assert {a["name"]: a["sha256"] for a in ended.body["artifacts"]} == {
+        a.name: a.sha256 for a in Reference.packaged().artifacts
+    }
+    assert not [a for a in ended.body["artifacts"] if "officer" in a]
+
+
+def test_a_withdrawal_from_elsewhere_is_refused_where_nothing_was_in_force_before(
+    tmp_path: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    references = References(artifacts(), tmp_path / "reference")
+    officer = Activator(deployment.journal, deployment.store.reader, references, elsewhere=True)
+    officer.activate(change(parties=REGISTRY), within=60)
+    known = activation.journaled_epochs
+    # As if the control log began with an epoch in which officers held it.
+    monkeypatch.setattr(activation, "journaled_epochs", lambda *given: known(*given)[1:])
+    with pytest.raises(NotActivated, match="nothing says what would take its place") as caught:
+        officer.activate(Change("m.berger", "away", withdrawn=["parties.yaml"]))
+    assert "Activate the parties.yaml" in caught.value.remedy
+
+
 def test_two_at_once_come_one_after_the_other_and_both_are_sealed(deployment: Deployment) -> None:
     """Also from two processes that both looked before either had journaled: the order of the journal decides."""
     both_looked = threading.Barrier(2)
@@ -353,6 +392,31 @@ def test_without_a_service_what_a_start_would_bring_comes_first(tmp_path: Path) 
         stopped.journal.close()
     with running(tmp_path, artifacts=upgraded) as deployment:
         assert control_entries(deployment.store, "audit.reference.activated")[1:] == [done.before, done.body]
+
+
+def test_what_cannot_be_announced_is_sealed_and_announced_later_and_the_one_before_grows_old(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("auditspan.processors.control_role._ANNOUNCE_AGAIN", 0.1)
+    folder = deployment.root / "reference"
+    in_force = folder / IN_FORCE
+    until(in_force.is_file)
+    in_the_way = folder / f"{IN_FORCE}.{os.getpid()}.tmp"
+    in_the_way.mkdir()
+    assert deployment.pipeline.activate(change(house=HOUSE)).sealed
+    until(lambda: "cannot be announced" in caplog.text)
+    os.utime(in_force, (1_000, 1_000))
+    tried = caplog.text.count("cannot be announced")
+    until(lambda: caplog.text.count("cannot be announced") >= tried + 2)
+    assert in_force.stat().st_mtime == 1_000
+    assert json.loads(in_force.read_bytes())["number"] == 1
+    deployment.append("events-0", [request(access(0))], NOW)
+    until(lambda: any(leaf.get("sequence") == 0 for leaf in data_leaves(deployment)))
+    until(lambda: signed_everything(deployment))
+    in_the_way.rmdir()
+    until(lambda: json.loads(in_force.read_bytes())["number"] == 2)
+    os.utime(in_force, (1_000, 1_000))
+    until(lambda: in_force.stat().st_mtime > 1_000)
 
 
 def test_roles_in_another_process_judge_under_what_was_activated_here(tmp_path: Path) -> None:
