@@ -31,7 +31,6 @@ NOT_DECLARED: Final[Mapping[str, FactValue]] = {
     "declared_eccn": UNDECLARED,
     "declared_license": UNDECLARED,
     "transfer_direction": UNDECLARED,
-    "exporter": UNDECLARED,
     "item_form": UNDECLARED,
     "model": UNDECLARED,
     "lading_date": 0,

@@ -56,7 +56,7 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
         _complete_hardware(facts, reference.accelerators.named(str(facts.values["accelerator_model"])))
     _default(facts, "item_kind", item_kind, "act")
     if "exporter" not in given:
-        facts.put("exporter", reference.exporter, "deployment")
+        facts.put("exporter", reference.exporter_fact, "deployment")
     for name, value in _NOT_STATED.items():
         if name not in given:
             _default(facts, name, value, "absent")

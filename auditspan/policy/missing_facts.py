@@ -53,7 +53,8 @@ class MissingFacts:
             values: the facts with the terms that packs define.
             instant: rule time in nanoseconds; without it, definitions of any time are looked at.
         """
-        return frozenset(self._unknown(rule.reads, values, instant))
+        letter = {"exporter"} if rule.addressee is not None else frozenset[str]()
+        return frozenset(self._unknown(rule.reads | letter, values, instant))
 
     def of(self, determination: Determination) -> tuple[str, ...]:
         """What to find out for a determination that is ``review``, the most basic fact first; else nothing.

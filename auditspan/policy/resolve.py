@@ -177,7 +177,7 @@ class Resolver:
         end_user, end_user_known_by = _end_user(evidence)
         _put_parties(facts, evidence.actor, end_user, end_user_known_by)
         # Who runs this deployment is the exporter: the sealed reference says who, never the emitter.
-        facts.put("exporter", self._reference.exporter, "deployment")
+        facts.put("exporter", self._reference.exporter_fact, "deployment")
         registered: dict[str, FactValue] = {n: facts.values[n] for n in _NATIONALITIES if n in facts.values}
         _put_declared(facts, evidence, act)
         destinations = self._destinations(evidence, act, end_user)

@@ -143,6 +143,10 @@ BROKEN: list[tuple[dict[str, bytes], str]] = [
         r"house\.yaml:12.*'EU' is no country",
     ),
     ({"us-ear": b""}, "us-ear"),
+    (
+        {"house": HOUSE.replace(b"company_policy", b"directive\n    addressee: acme")},
+        r"house\.yaml:10: the letter house/no-access binds 'acme', and nothing says which company",
+    ),
     ({"second": HOUSE.replace(b"house", b"us-ear")}, "given twice"),
     ({"parties": b"parties: 3\n"}, r"parties\.yaml"),
     ({"adoptions": b'adopted: [{pack: us-ear, by: somebody, reason: "so"}]\n'}, r"adoptions\.yaml:1.*'somebody'"),
