@@ -45,9 +45,7 @@ def exporter_of(text: bytes | None, parties: Parties) -> str | None:
     return exporter
 
 
-def exporter_fact(
-    exporter: str | None, rules: Iterable[Rule], parties: Parties, public: Collection[str]
-) -> str | None:
+def exporter_fact(exporter: str | None, rules: Iterable[Rule], parties: Parties, public: Collection[str]) -> str | None:
     """The fact ``exporter`` where an event does not say it: who runs this deployment, as far as letters ask for it.
 
     Where nobody says who that is, it is unknown (None) as soon as a letter may be meant for it, and the letter then
