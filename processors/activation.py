@@ -21,7 +21,7 @@ from auditspan.journal.contract import CONTROL_PARTITION, Journal, JournalUnavai
 from auditspan.policy.activation import Activation
 from auditspan.policy.adoptions import ADOPTIONS, check_adopters, with_adoption
 from auditspan.policy.artifact_files import packs_of
-from auditspan.policy.codes import code_faults_of
+from auditspan.policy.codes import code_faults_of, listing_faults
 from auditspan.policy.deployment import unbound_letters
 from auditspan.policy.reference import Reference
 from auditspan.semconv import EventClass
@@ -243,6 +243,7 @@ class Activator:
         fault = next(
             code_faults_of(packs_of(artifacts if _PLACES & files.keys() else files), reference.countries), None
         )
+        fault = fault or next(listing_faults(reference.parties, reference.packs.compared), None)
         fault = fault or next(unbound_letters(packs_of(files), reference.exporter), None)
         if fault is not None:
             raise fault

@@ -395,6 +395,9 @@ class _Arguing:
 
     def _entry(self, entry: Entry) -> str:
         authority = _AUTHORITY_WORDS[entry.authority]
+        if entry.lifted and not entry.governs:
+            said = self._explainer.explanation(entry, self._values)
+            return f"Sets aside {', '.join(sorted(entry.lifted))} ({authority}): {said} {self._source(entry.rule)}"
         outcome = OUTCOME_WORDS[entry.outcome]
         place = "" if entry.governs or entry.authority == "proposal" else ", does not govern"
         head = f"{outcome[0].upper()}{outcome[1:]} ({authority}{place})"
@@ -414,6 +417,7 @@ class _Arguing:
             "outcome": entry.outcome,
             "governs": entry.governs,
             "certain": entry.certain,
+            "lifts": sorted(entry.lifted),
             "flag": entry.flag,
             "citations": list(rule.citations),
             "effective": _window(rule.window),

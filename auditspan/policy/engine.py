@@ -6,14 +6,15 @@
 
 A rule whose condition cannot be excluded because a fact is unknown counts as ``review``. A rule lifts another, or
 changes how applications under another are reviewed, only when it surely matches. A rule with an addressee binds where
-the exporter is the addressee, and nobody else.
+the exporter is the addressee, and nobody else. What governs are the rules that ask for the outcome: one that lifted
+others, and is less restrictive than what is left, stands beside as the reason why those do not govern.
 """
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from auditspan.canonical import JsonValue, canonical_json
@@ -44,6 +45,8 @@ class Entry:
     flag: bool
     governs: bool
     certain: bool
+    lifted: frozenset[str] = frozenset()
+    """Ids of the rules that matched and that this one lifts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,12 +250,17 @@ class Engine:
                 rule.flag if truth else False,
                 authority != "proposal" and rule.id not in excepted and rule.id not in lifted,
                 bool(truth),
+                rule.lifts & ids,
             )
             for rule, authority, truth in sorted(matched, key=lambda item: item[0].id)
         )
         text = more_restrictive(e.outcome for e in entries if e.authority == "law" and e.rule.id not in excepted)
         enforced = more_restrictive(e.outcome for e in entries if e.governs and e.authority != "company_policy")
         governing = more_restrictive(e.outcome for e in entries if e.governs)
+        entries = tuple(
+            replace(e, governs=False) if e.governs and e.lifted and _RANK[e.outcome] < _RANK[governing] else e
+            for e in entries
+        )
         return Verdict(
             entries,
             defined,

@@ -49,6 +49,7 @@ class Explainer:
         self._missing = MissingFacts(packs)
         self._terms: dict[str, frozenset[str]] = {}
         """What each defined term rests on, other terms resolved."""
+        self._read = frozenset().union(*(item.reads for item in (*packs.rules, *packs.definitions)))
         for definition in packs.definitions:
             self._terms[definition.fact] = self._terms.get(definition.fact, frozenset()) | self._rests_on(
                 definition.reads
@@ -78,11 +79,20 @@ class Explainer:
         return _SPACE.sub(" ", " ".join(sentences))
 
     def citations(self, determination: Determination) -> tuple[str, ...]:
-        """The citations of the rules that govern, and of the definitions they read that hold; in order, each once."""
-        governing = [entry.rule for entry in determination.verdict.entries if entry.governs]
+        """The sources of a determination, in order, each once.
+
+        First those of the rules that govern and of the definitions they read that hold. Then, where the text asks for
+        more than is enforced, those of the rules that make the difference. Last, of what holds whatever the rules ask:
+        the classification, and what no rule reads.
+        """
+        verdict = determination.verdict
+        governing = [entry.rule for entry in verdict.entries if entry.governs]
+        if verdict.text != verdict.enforced:
+            governing += [entry.rule for entry in verdict.entries if entry.lifted and not entry.governs]
         reads = frozenset().union(*(rule.reads for rule in governing))
-        held = [definition for definition in determination.verdict.definitions if definition.fact in reads]
-        quoted: tuple[Rule | Definition, ...] = (*governing, *held)
+        held = [definition for definition in verdict.definitions if definition.fact in reads]
+        beside = [one for one in verdict.definitions if one.eccn is not None or one.fact not in self._read]
+        quoted: tuple[Rule | Definition, ...] = (*governing, *held, *beside)
         return tuple(dict.fromkeys(citation for item in quoted for citation in item.citations))
 
     def _who_did_what(self, values: Mapping[str, FactValue], eccn: str | None) -> str:
@@ -125,6 +135,8 @@ class Explainer:
         return f"It cannot be excluded that this rule applies: {rule.title} ({because}) {source}"
 
     def _beside(self, entry: Entry, values: Mapping[str, FactValue]) -> str:
+        if entry.lifted:
+            return f"Set aside by what follows: {', '.join(sorted(entry.lifted))}. {self._entry(entry, values)}"
         word = "Proposal, in shadow" if entry.authority == "proposal" else "Does not govern"
         return f"{word}: {_OUTCOMES[entry.outcome]}. {self._entry(entry, values)}"
 

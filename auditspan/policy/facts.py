@@ -66,7 +66,8 @@ _FACTS: Final = (
     Fact(
         "item_kind",
         "string",
-        "`model`, `model_weights`, `accelerator`, `memory`, `technology` or `source_code`",
+        "`model`, `model_weights`, `accelerator`, `memory`, `technology`, `source_code`, or `other` (goods that are "
+        "none of these)",
         "audit.event.class",
     ),
     Fact(
@@ -271,7 +272,7 @@ _FACTS: Final = (
         "strings",
         "end uses that the exporter knows of, or is informed of: `military`, `military_intelligence`, `nuclear`, "
         "`missile`, "
-        "`chemical_biological`, `supercomputer`, `advanced_ic_production`, `model_training_for_listed_use`; "
+        "`chemical_biological`, `supercomputer`, `advanced_ic_production`, `model_training_for_listed_use`, `other`; "
         "none = no such knowledge",
         "export_control.known_end_uses",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,15 +11,19 @@ from auditspan.errors import AuditSpanError
 
 from .accelerators import Accelerator
 from .declarations import NO_PERSON, NOT_DECLARED, complete, day
-from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, FactSet, FactValue
+from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, UNDECLARED, FactSet, FactValue
 from .parties import party_facts
 from .reference import Reference
+from .vocabulary import LISTINGS, WORDS, eccn, end_use, word
 
 __all__ = ["facts_from"]
 
 _GIVEN: Final = "given"
 _ITEMS: Final = {"access": "model", "provision": "accelerator", "inventory": "accelerator"}
 _DATES: Final = frozenset({"lading_date"})
+_ECCN: Final = re.compile(r"[0-9][A-E][0-9]{3}(?:\.[0-9a-z.]{1,16})?|EAR99")
+_OF_AN_ACCELERATOR: Final = ("accelerator_model", "tpp_low", "tpp_high")
+_NO_ACCELERATOR: Final = frozenset({"memory", "model_weights", "other"})
 # Facts of a party that is not on record here: a person who states facts would have said so.
 _NOT_STATED: Final[Mapping[str, FactValue]] = {
     **NOT_DECLARED,
@@ -38,7 +43,8 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
     date is ``YYYY-MM-DD``; ``movement`` follows from the countries of origin and destination.
 
     Raises:
-        AuditSpanError: a name that is no fact, or a value of another type.
+        AuditSpanError: a name that is no fact, a value of another type, a word that no rule knows, or an item that
+            cannot be what it is said to be.
     """
     facts = FactSet()
     for name, value in given.items():
@@ -47,12 +53,14 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
                 raise AuditSpanError(
                     f"There is no fact {name!r} to give.", remedy=f"Facts are: {', '.join(sorted(BASE_FACTS))}."
                 )
-            facts.put(fact, _checked(fact, value), _GIVEN)
+            facts.put(fact, _checked(fact, _meant(reference, fact, value)), _GIVEN)
+    _check_item(facts)
     _complete_places(reference, facts, given)
     _complete_parties(reference, facts)
     item_kind = _ITEMS.get(str(facts.values.get("act")))
     if "accelerator_model" in facts.values:
-        item_kind = "accelerator"
+        # What is released is technology of it, or its source code: which, is not known.
+        item_kind = None if facts.values.get("act") == "release" else "accelerator"
         _complete_hardware(facts, reference.accelerators.named(str(facts.values["accelerator_model"])))
     _default(facts, "item_kind", item_kind, "act")
     if "exporter" not in given:
@@ -65,6 +73,65 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
             facts.put(name, "", "absent")
     complete(facts)
     return facts
+
+
+def _meant(reference: Reference, name: str, value: Any) -> Any:
+    """``value`` in the words that rules compare; what is none of a fact's words would match nothing, and clear."""
+    if name == "declared_eccn" and isinstance(value, str):
+        return _eccn(value)
+    if name not in WORDS and name not in LISTINGS:
+        return value
+    if isinstance(value, str) and BASE_FACTS[name].type == "string":
+        return _word(reference, name, value)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return [found for item in value if (found := _word(reference, name, item)) is not None]
+    return value
+
+
+def _word(reference: Reference, name: str, text: str) -> str | None:
+    found = word(name, text)
+    if found is not None or (text and reference.quotes(name, text)):
+        return found or text
+    if name == "known_end_uses":
+        return end_use(text)
+    raise AuditSpanError(
+        f"The fact {name!r} is {text!r}, which is none of its words.",
+        remedy=f"They are: {', '.join(WORDS['listings' if name in LISTINGS else name])}.",
+    )
+
+
+def _eccn(text: str) -> str:
+    """As rules compare it: ``4e091`` is 4E091, and what is none would be another item than any rule is about."""
+    found = eccn(text)
+    if found != UNDECLARED and not _ECCN.fullmatch(found):
+        raise AuditSpanError(
+            f"The fact 'declared_eccn' is {text[:64]!r}, which is no ECCN.",
+            remedy=f"Write it as 3A090.a, or EAR99; {UNDECLARED!r} where none is declared.",
+        )
+    return found
+
+
+def _check_item(facts: FactSet) -> None:
+    """An item is one thing: of what is said to be two, rules would judge neither."""
+    act, kind = facts.values.get("act"), facts.values.get("item_kind")
+    if act in ("transfer", "release") and kind == "model":
+        facts.put("item_kind", "model_weights", _GIVEN)
+    if kind in _NO_ACCELERATOR and any(name in facts.values for name in _OF_AN_ACCELERATOR):
+        raise AuditSpanError(
+            f"The item is said to be {str(kind).replace('_', ' ')}, and an accelerator by its model or TPP.",
+            remedy="Leave out `item_kind`, or what is of an accelerator.",
+        )
+    eccn = str(facts.values.get("declared_eccn"))
+    if kind == "other" and (eccn.startswith(("3A090", "4A090", "4E091")) or ".z" in eccn):
+        raise AuditSpanError(
+            f"The item is said to be of {eccn}, and to be none that these rules classify.",
+            remedy="Leave out `item_kind`.",
+        )
+    if act == "release" and kind in ("accelerator", "memory", "other"):
+        raise AuditSpanError(
+            f"A release is of technology, source code or weights to a person, and the item is said to be {kind}.",
+            remedy="Write the act `transfer` for goods, or the `item_kind` that is released.",
+        )
 
 
 def _checked(name: str, value: Any) -> FactValue:

@@ -26,6 +26,7 @@ from .packs import compile_packs
 from .parties import Parties
 from .regions import REGION_COLUMNS, Regions
 from .tables import Table, parse_table
+from .vocabulary import CLOSED, LISTINGS
 
 __all__ = ["ADDRESSES", "PARTIES", "TABLES", "Artifact", "Reference", "software"]
 
@@ -175,6 +176,13 @@ class Reference:
     def explainer(self) -> Explainer:
         """Renders determinations made under this reference."""
         return Explainer(self.packs, self.countries, self.parties)
+
+    def quotes(self, fact: str, text: str) -> bool:
+        """Whether a pack compares the open fact ``fact`` (a list, an end use) with the word ``text``."""
+        if fact in CLOSED:
+            return False
+        names = LISTINGS if fact in LISTINGS else {fact}
+        return any(text in self.packs.compared.get(name, ()) for name in names)
 
     def missing_facts(self) -> MissingFacts:
         """Finds what determinations made under this reference lack."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, Final
 
 from auditspan.canonical import LARGEST_INTEGER
@@ -20,12 +22,16 @@ from .declarations import exaoperations
 from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, Fact, FactSet
 from .given_facts import facts_from
 from .reference import Reference
+from .vocabulary import LISTINGS, WORDS, eccn, end_use, word
 
 __all__ = ["ALIASES", "ATTRIBUTES", "Stated", "state"]
 
 _PLACE: Final = re.compile(r"_(?:country|nationality)$|_countries$")
 _ATTRIBUTE: Final = re.compile(r"^[a-z_]+(?:\.[a-z_]+)+$")
-_DATE: Final = re.compile(r"^(\d{4})-(\d{2})-(\d{2})(?:T.*)?$")
+_DATED: Final = re.compile(r"^\d{4}-\d{2}-\d{2}")
+_NUMBER: Final = re.compile(r"^(\d{1,16}(?:\.\d{1,12})?)\s*(%?)$")
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_SPECIFICATION: Final = re.compile(r"^tpp|_bandwidth$")
 _WORDS: Final = {"true": True, "yes": True, "false": False, "no": False}
 _LONGEST_NUMBER: Final = 128
 _UNKNOWN: Final = frozenset({"unknown", "not known"})
@@ -48,7 +54,23 @@ ALIASES: Final[Mapping[str, str]] = {
     "origin": "origin_country",
     "lading_time": "lading_date",
     "end_uses": "known_end_uses",
+    "dest": "destination_country",
+    "ship_to": "destination_country",
+    "hq_country": "end_user_country",
+    "headquarters": "end_user_country",
+    "parent": "end_user_parent_country",
+    "ultimate_parent": "end_user_parent_country",
+    "end_user_ultimate_parent_country": "end_user_parent_country",
+    "gpu_model": "accelerator_model",
+    "chip_model": "accelerator_model",
     "data_center": "data_centre",
+    "datacenter": "data_centre",
+    "datacentre": "data_centre",
+    "memory_bandwidth": "dram_bandwidth",
+    "published": "weights_published",
+    "training_flops": "training_exaoperations",
+    "training_compute": "training_exaoperations",
+    "ownership": "listed_ownership",
     "pd": "performance_density",
     "training_operations": "training_exaoperations",
     "added_operations": "added_exaoperations",
@@ -70,10 +92,124 @@ _OTHER_NAMES: Final = {
     "dprk": "KP",
     "russianfederation": "RU",
     "macao": "MO",
+    "macausar": "MO",
+    "macaosar": "MO",
+    "macaosarchina": "MO",
+    "macausarchina": "MO",
+    "hongkongsar": "HK",
+    "hongkongsarchina": "HK",
+    "us": "US",
+    "turkey": "TR",
+    "burma": "MM",
+    "czechrepublic": "CZ",
+    "holland": "NL",
+    "thenetherlands": "NL",
+    "ivorycoast": "CI",
+    "swaziland": "SZ",
+    "capeverde": "CV",
+    "easttimor": "TL",
+    "republicofchina": "TW",
+    "kingdomofsaudiarabia": "SA",
+    "ksa": "SA",
+    "islamicrepublicofiran": "IR",
+    "syrianarabrepublic": "SY",
+    "crimea": "UA-43",
+    "sevastopol": "UA-40",
+    "donetsk": "UA-14",
+    "dnr": "UA-14",
+    "luhansk": "UA-09",
+    "lnr": "UA-09",
 }
-"""Of countries, beside those of the table."""
+"""Of countries, beside those of the table; of regions that have rules of their own."""
 
-_OPERATIONS: Final = frozenset({"training_operations", "added_operations"})
+_THREE_LETTERS: Final = dict(
+    pair.split(":")
+    for pair in [
+        "ARE:AE",
+        "AUS:AU",
+        "AUT:AT",
+        "BEL:BE",
+        "BLR:BY",
+        "BRA:BR",
+        "CAN:CA",
+        "CHE:CH",
+        "CHN:CN",
+        "CUB:CU",
+        "CYP:CY",
+        "CZE:CZ",
+        "DEU:DE",
+        "DNK:DK",
+        "EGY:EG",
+        "ESP:ES",
+        "EST:EE",
+        "FIN:FI",
+        "FRA:FR",
+        "GBR:GB",
+        "GEO:GE",
+        "GRC:GR",
+        "HKG:HK",
+        "HUN:HU",
+        "IDN:ID",
+        "IND:IN",
+        "IRL:IE",
+        "IRN:IR",
+        "IRQ:IQ",
+        "ISL:IS",
+        "ISR:IL",
+        "ITA:IT",
+        "JOR:JO",
+        "JPN:JP",
+        "KAZ:KZ",
+        "KEN:KE",
+        "KGZ:KG",
+        "KHM:KH",
+        "KOR:KR",
+        "KWT:KW",
+        "LAO:LA",
+        "LBN:LB",
+        "LBY:LY",
+        "LTU:LT",
+        "LUX:LU",
+        "LVA:LV",
+        "MAC:MO",
+        "MEX:MX",
+        "MLT:MT",
+        "MMR:MM",
+        "MYS:MY",
+        "NIC:NI",
+        "NLD:NL",
+        "NOR:NO",
+        "NZL:NZ",
+        "OMN:OM",
+        "PAK:PK",
+        "PHL:PH",
+        "POL:PL",
+        "PRK:KP",
+        "PRT:PT",
+        "QAT:QA",
+        "ROU:RO",
+        "RUS:RU",
+        "SAU:SA",
+        "SGP:SG",
+        "SVK:SK",
+        "SVN:SI",
+        "SWE:SE",
+        "SYR:SY",
+        "THA:TH",
+        "TUR:TR",
+        "TWN:TW",
+        "UKR:UA",
+        "USA:US",
+        "UZB:UZ",
+        "VEN:VE",
+        "VNM:VN",
+        "YEM:YE",
+        "ZAF:ZA",
+    ]
+)
+"""ISO 3166-1 alpha-3 of countries that are often met; of the rest the name or two letters are asked for."""
+
+_OPERATIONS: Final = frozenset({"training_operations", "training_flops", "training_compute", "added_operations"})
 """Given in operations; the fact counts 10^18 of them."""
 
 _ACT_OF_CLASS: Final = {
@@ -84,14 +220,8 @@ _ACT_OF_CLASS: Final = {
     "accelerator.inventory": "inventory",
 }
 _ITEM_OF_CLASS: Final = {"model.access": "model", "model.transfer": "model_weights"}
-_MOVEMENTS: Final = {
-    "export": "export",
-    "reexport": "reexport",
-    "re-export": "reexport",
-    "transfer_in_country": "transfer_in_country",
-    "transit": "transit",
-}
-"""Acts that are a transfer, with its movement."""
+_MOVEMENTS: Final = frozenset({"export", "reexport", "transfer_in_country", "transit"})
+"""Of which a transfer may go by the name."""
 
 _ITEM_OF_FACT: Final = {
     "tpp_low": "accelerator",
@@ -111,9 +241,9 @@ def _attributes() -> dict[str, str]:
     """Facts by the one attribute of OpenTelemetry that each comes from; what more than one comes from, names none."""
     found: dict[str, list[str]] = {}
     for fact in BASE_FACTS.values():
-        for word in fact.source.replace(",", " ").split():
-            if _ATTRIBUTE.match(word):
-                found.setdefault(word, []).append(fact.name)
+        for source in fact.source.replace(",", " ").split():
+            if _ATTRIBUTE.match(source):
+                found.setdefault(source, []).append(fact.name)
     single = {attribute: names[0] for attribute, names in found.items() if len(names) == 1}
     # A subdivision of it is a fact of its own, which follows.
     return {**single, "export_control.destination.country": "destination_country"}
@@ -159,7 +289,8 @@ class _Reader:
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
         self._countries = reference.countries
-        self._codes = {_plain(name): code for code, name in reference.countries.names.items()} | _OTHER_NAMES
+        named = {_plain(name): code for code, name in reference.countries.names.items()}
+        self._codes = named | _OTHER_NAMES
         self._terms = {definition.fact for definition in reference.packs.definitions}
         self.notes: list[str] = []
 
@@ -180,7 +311,7 @@ class _Reader:
         attribute = key.strip().lower()
         if attribute in ATTRIBUTES:
             return ATTRIBUTES[attribute]
-        name = re.sub(r"[\s.\-]+", "_", attribute)
+        name = re.sub(r"[\s.\-]+", "_", _CAMEL.sub("_", key.strip()).lower())
         name = ALIASES.get(name, name)
         if name in GROUP_FACTS:
             raise AuditSpanError(
@@ -232,26 +363,65 @@ class _Reader:
             case "strings":
                 items = [value] if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else None
                 if items is not None and all(isinstance(item, str) for item in items):
-                    return self._places(fact, items) if _PLACE.search(fact.name) else items
+                    return self._places(fact, items) if _PLACE.search(fact.name) else self._words(fact, items)
             case "string":
                 if isinstance(value, str) and value and _PLACE.search(fact.name):
                     return self._place(fact, value)
-        return value  # of another type: `facts_from` says so
+                if isinstance(value, str) and fact.name == "declared_eccn":
+                    return eccn(value)
+        return value  # of another type, or no word of the fact: `facts_from` says so
+
+    def _words(self, fact: Fact, items: list[str]) -> list[str]:
+        """As they are, with what they are taken for said; one word may name none of them."""
+        if fact.name in WORDS or fact.name in LISTINGS:
+            items = [item for item in items if item.strip().casefold() != "none"]
+            for item in items:
+                meant = word(fact.name, item) or (end_use(item) if fact.name == "known_end_uses" else item)
+                if meant != item and not self._reference.quotes(fact.name, item):
+                    self.notes.append(f"{fact.name}: {item!r} is {meant or 'none'}.")
+        return items
 
     def _integer(self, fact: Fact, value: Any) -> Any:
-        if isinstance(value, str):
-            if fact.name.endswith("_date") and (day := _DATE.match(value.strip())):
-                return int("".join(day.groups()))
-            value = value.strip().replace(",", "").replace("_", "")
-            value = int(value) if re.fullmatch(r"\d{1,16}", value) else value
-        if isinstance(value, float):
-            # 5.92 is meant in units of its own, 5920 in thousandths.
-            if "thousandths" in fact.meaning and 0 <= value < LARGEST_INTEGER / 1000:
-                thousandths = round(value * 1000)
-                self.notes.append(f"{fact.name} is {thousandths} thousandths, for {value}.")
-                return thousandths
-            value = int(value) if value.is_integer() else value
-        return value
+        if fact.name.endswith("_date") and isinstance(value, str):
+            return value.strip()  # `facts_from` reads it
+        if isinstance(value, bool):
+            return value
+        number, per_cent = _number(value)
+        if number is None or number < 0:
+            return value
+        if "thousandths" in fact.meaning:
+            return self._thousandths(fact, value, number, per_cent)
+        if fact.name == "listed_ownership":
+            if 0 < number < 1 or number > 100:
+                raise AuditSpanError(f"{fact.name!r} is {value!r}.", remedy="Give per cent, such as 50.")
+            return int(number)  # rounded down, for the line is at a whole per cent
+        if per_cent:
+            return value
+        if _SPECIFICATION.search(fact.name):
+            return int(number)  # rounded down: to reach a whole number is what rules ask for
+        return int(number) if number == int(number) else value
+
+    def _thousandths(self, fact: Fact, value: Any, number: Decimal, per_cent: bool) -> Any:
+        """In thousandths: 5.92 and "5.92" are 5920, and "26 %" is 260. An integer is meant in thousandths already."""
+        whole = isinstance(value, int) or (isinstance(value, str) and "." not in value and not per_cent)
+        density = fact.name.endswith(("density", "density_low", "density_high"))
+        if density and whole and 0 < number < 100:
+            raise AuditSpanError(
+                f"{fact.name!r} is {value!r}, which may be meant in thousandths or not.",
+                remedy=f"Write {number}.0, or thousandths: {number}000.",
+            )
+        if whole:
+            if not density and 0 < number <= 100:
+                self.notes.append(f"{fact.name} is {number} thousandths; {number} per cent would be {number}0.")
+            return int(number) if number <= 1000 or density or fact.name == "added_permille" else value
+        scaled = number * (10 if per_cent else 1000)
+        if (per_cent and density) or (scaled > 1000 and fact.name in ("us_content", "synthetic_data_permille")):
+            return value  # more than the whole
+        # To the side on which no line is passed: densities are compared with "at least", except of memory.
+        down = fact.name.startswith("performance_density")
+        thousandths = int(scaled.to_integral_value(rounding=ROUND_FLOOR if down else ROUND_CEILING))
+        self.notes.append(f"{fact.name} is {thousandths} thousandths, for {value}.")
+        return thousandths
 
     def _places(self, fact: Fact, items: list[str]) -> list[str] | None:
         """Where one of them is not known, it may be any, and so nothing is known of the list."""
@@ -261,7 +431,7 @@ class _Reader:
     def _place(self, fact: Fact, text: str) -> str | None:
         code = text.strip().upper()
         if self._countries.place(code) is None:
-            named = self._codes.get(_plain(text))
+            named = self._codes.get(_plain(text)) or _THREE_LETTERS.get(code)
             if named is None:
                 self.notes.append(f"{fact.name}: {text!r} is no country that the table has, so it is not known.")
                 return None
@@ -273,11 +443,13 @@ class _Reader:
 
     def _act(self, values: dict[str, Any]) -> None:
         act = values.get("act")
-        if isinstance(act, str) and act.strip().lower() in _MOVEMENTS:
-            values["act"] = "transfer"
-            if "movement" in BASE_FACTS:
-                values.setdefault("movement", _MOVEMENTS[act.strip().lower()])
-            self.notes.append(f"The act {act!r} is a transfer.")
+        if isinstance(act, str) and (meant := word("act", act)) is not None:
+            movement = word("movement", act)
+            if movement in _MOVEMENTS:
+                values.setdefault("movement", movement)
+            if meant != act:
+                self.notes.append(f"The act {act!r} is a {meant}.")
+            values["act"] = meant
         elif act is None and (follows := _ACT_OF_CLASS.get(str(values.get("class")))) is not None:
             values["act"] = follows
 
@@ -288,6 +460,8 @@ class _Reader:
         if kind is None and values.get("accelerator_model") is not None:
             return  # `facts_from` knows
         eccn = str(values.get("declared_eccn") or "").upper()
+        if kind is None and ".Z" in eccn:
+            kind = "accelerator"
         kind = kind or next((kind for start, kind in _ITEM_OF_ECCN.items() if eccn.startswith(start.upper())), None)
         kind = kind or next((kind for name, kind in _ITEM_OF_FACT.items() if values.get(name) is not None), None)
         if kind is not None:
@@ -325,5 +499,16 @@ def _exaoperations(key: str, value: Any) -> Any:
     return units
 
 
+def _number(value: Any) -> tuple[Decimal | None, bool]:
+    """The number that ``value`` is or writes, and whether it is one of a hundred."""
+    if isinstance(value, (int, float)):
+        number = Decimal(str(value))
+        return (number, False) if number.is_finite() and number < LARGEST_INTEGER else (None, False)
+    match = _NUMBER.match(value.strip().replace(",", "").replace("_", "")) if isinstance(value, str) else None
+    return (Decimal(match.group(1)), bool(match.group(2))) if match else (None, False)
+
+
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z]+", "", name.casefold())
+    """Letters without accents, case and all else."""
+    decomposed = unicodedata.normalize("NFKD", name.casefold())
+    return re.sub(r"[^a-z]+", "", decomposed)

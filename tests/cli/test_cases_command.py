@@ -89,9 +89,7 @@ def test_a_case_that_there_is_not_is_an_error(running: Running) -> None:
 def test_of_two_epochs_with_one_number_the_registry_of_the_first_answers(tmp_path: Path) -> None:
     registry, empty = b"parties: [{id: acme, name: Acme}]\n", b"parties: []\n"
     with sealing(tmp_path, artifacts={**artifacts(), "parties.yaml": registry}) as deployment:
-        first, late = (
-            Reference.load({**artifacts(), "parties.yaml": text}, 1) for text in (registry, b"parties: []\n")
-        )
+        first, late = (Reference.load({**artifacts(), "parties.yaml": text}, 1) for text in (registry, empty))
         deployment.store.keep_artifacts([artifact.content for one in (first, late) for artifact in one.artifacts])
         control = ControlLog(deployment.journal, time.time_ns)
         control.append(EventClass.REFERENCE_ACTIVATED, "somebody", late.to_control_body())

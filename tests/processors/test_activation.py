@@ -142,6 +142,11 @@ BROKEN: list[tuple[dict[str, bytes], str]] = [
         {"house": HOUSE.replace(b"act == 'access'", b"destination_country == 'EU'")},
         r"house\.yaml:12.*'EU' is no country",
     ),
+    ({"house": HOUSE.replace(b"'access'", b"'export'")}, r"house\.yaml:12.*'export' is no word that act has"),
+    (
+        {"parties": b"parties:\n  - {id: a, name: A, listings: [SDN List]}\n  - {id: b, name: B, listings: [x]}\n"},
+        r"parties\.yaml:3: there is no list 'x'",
+    ),
     ({"us-ear": b""}, "us-ear"),
     (
         {"house": HOUSE.replace(b"company_policy", b"directive\n    addressee: acme")},

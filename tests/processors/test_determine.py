@@ -307,8 +307,9 @@ def test_relations_that_cannot_be_read_do_not_undo_those_of_the_registry() -> No
     registry = b"""parties: [{id: p, name: P, country: SG, ultimate_parent: self, credentials: ["sha256:a"],
         relations: [{kind: supplier, country: CN}]}]"""
     pack = b"""{pack: own, version: "1", title: own, source: the board, rules: [{id: own/relations,
-        title: tied to China, citations: [the board], authority: company_policy, status: verified, effective: {from: 2020-01-01},
-        when: [size(chinese_relations) > 0], outcome: license_required, flag: true, explanation: tied}]}"""
+        title: tied to China, citations: [the board], authority: company_policy, status: verified,
+        effective: {from: 2020-01-01}, when: [size(chinese_relations) > 0],
+        outcome: license_required, flag: true, explanation: tied}]}"""
     reference = Reference.load({**Reference.packaged_artifacts(registry), "own.yaml": pack}, 1)
     unreadable = {semconv.CHINESE_RELATIONS: AnyValue(int_value=5)}
     for more in ({}, unreadable):
