@@ -49,7 +49,8 @@ class Explainer:
         self._missing = MissingFacts(packs)
         self._terms: dict[str, frozenset[str]] = {}
         """What each defined term rests on, other terms resolved."""
-        self._read = frozenset().union(*(item.reads for item in (*packs.rules, *packs.definitions)))
+        readers: tuple[Rule | Definition, ...] = (*packs.rules, *packs.definitions)
+        self._read: frozenset[str] = frozenset().union(*(item.reads for item in readers))
         for definition in packs.definitions:
             self._terms[definition.fact] = self._terms.get(definition.fact, frozenset()) | self._rests_on(
                 definition.reads

@@ -66,8 +66,7 @@ _FACTS: Final = (
     Fact(
         "item_kind",
         "string",
-        "`model`, `model_weights`, `accelerator`, `memory`, `technology`, `source_code`, or `other` (goods that are "
-        "none of these)",
+        "`model`, `model_weights`, `accelerator`, `memory`, `technology`, `source_code`, or `other` goods",
         "audit.event.class",
     ),
     Fact(

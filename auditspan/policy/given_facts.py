@@ -39,12 +39,12 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
     Any declared fact may be given, by name; a null or an absent one is unknown. ``tpp`` and ``performance_density``
     stand for an interval without width. A country is a code (``HK`` counts as China, ``UA-43`` sets the subdivision);
     ``accelerator_model`` brings its specification, as far as it is not given; ``end_user_party`` and ``actor_party``
-    bring what the registry says. What nobody declares is known not to be declared, unless it is given as null; a
-    date is ``YYYY-MM-DD``; ``movement`` follows from the countries of origin and destination.
+    bring what the registry says. An ``item_kind`` that other facts contradict is not known. What nobody declares is
+    known not to be declared, unless it is given as null; a date is ``YYYY-MM-DD``; ``movement`` follows from the
+    countries of origin and destination.
 
     Raises:
-        AuditSpanError: a name that is no fact, a value of another type, a word that no rule knows, or an item that
-            cannot be what it is said to be.
+        AuditSpanError: a name that is no fact, a value of another type, or a word that no rule knows.
     """
     facts = FactSet()
     for name, value in given.items():
@@ -54,7 +54,11 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
                     f"There is no fact {name!r} to give.", remedy=f"Facts are: {', '.join(sorted(BASE_FACTS))}."
                 )
             facts.put(fact, _checked(fact, _meant(reference, fact, value)), _GIVEN)
-    _check_item(facts)
+    if facts.values.get("act") in ("transfer", "release") and facts.values.get("item_kind") == "model":
+        facts.put("item_kind", "model_weights", _GIVEN)
+    contradictory = _is_contradictory(facts)
+    if contradictory:
+        del facts.values["item_kind"], facts.known_by["item_kind"]
     _complete_places(reference, facts, given)
     _complete_parties(reference, facts)
     item_kind = _ITEMS.get(str(facts.values.get("act")))
@@ -62,7 +66,8 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
         # What is released is technology of it, or its source code: which, is not known.
         item_kind = None if facts.values.get("act") == "release" else "accelerator"
         _complete_hardware(facts, reference.accelerators.named(str(facts.values["accelerator_model"])))
-    _default(facts, "item_kind", item_kind, "act")
+    if not contradictory:
+        _default(facts, "item_kind", item_kind, "act")
     if "exporter" not in given:
         facts.put("exporter", reference.exporter_fact, "deployment")
     for name, value in _NOT_STATED.items():
@@ -111,27 +116,15 @@ def _eccn(text: str) -> str:
     return found
 
 
-def _check_item(facts: FactSet) -> None:
-    """An item is one thing: of what is said to be two, rules would judge neither."""
+def _is_contradictory(facts: FactSet) -> bool:
+    """Whether the item cannot be all that is said of it: as one kind, no rule would ask about it as the other."""
     act, kind = facts.values.get("act"), facts.values.get("item_kind")
-    if act in ("transfer", "release") and kind == "model":
-        facts.put("item_kind", "model_weights", _GIVEN)
-    if kind in _NO_ACCELERATOR and any(name in facts.values for name in _OF_AN_ACCELERATOR):
-        raise AuditSpanError(
-            f"The item is said to be {str(kind).replace('_', ' ')}, and an accelerator by its model or TPP.",
-            remedy="Leave out `item_kind`, or what is of an accelerator.",
-        )
     eccn = str(facts.values.get("declared_eccn"))
-    if kind == "other" and (eccn.startswith(("3A090", "4A090", "4E091")) or ".z" in eccn):
-        raise AuditSpanError(
-            f"The item is said to be of {eccn}, and to be none that these rules classify.",
-            remedy="Leave out `item_kind`.",
-        )
-    if act == "release" and kind in ("accelerator", "memory", "other"):
-        raise AuditSpanError(
-            f"A release is of technology, source code or weights to a person, and the item is said to be {kind}.",
-            remedy="Write the act `transfer` for goods, or the `item_kind` that is released.",
-        )
+    return (
+        (kind in _NO_ACCELERATOR and any(name in facts.values for name in _OF_AN_ACCELERATOR))
+        or (kind == "other" and (eccn.startswith(("3A090", "4A090", "4E091")) or ".z" in eccn))
+        or (act == "release" and kind in ("accelerator", "memory", "other"))
+    )
 
 
 def _checked(name: str, value: Any) -> FactValue:

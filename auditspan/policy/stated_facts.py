@@ -8,30 +8,26 @@ from __future__ import annotations
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, Final
 
-from auditspan.canonical import LARGEST_INTEGER
 from auditspan.errors import AuditSpanError
 
 from .countries import Countries
 from .declarations import exaoperations
 from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, Fact, FactSet
 from .given_facts import facts_from
+from .place_names import OTHER_NAMES, THREE_LETTERS, plain_name
 from .reference import Reference
+from .stated_numbers import integer
 from .vocabulary import LISTINGS, WORDS, eccn, end_use, word
 
 __all__ = ["ALIASES", "ATTRIBUTES", "Stated", "state"]
 
 _PLACE: Final = re.compile(r"_(?:country|nationality)$|_countries$")
 _ATTRIBUTE: Final = re.compile(r"^[a-z_]+(?:\.[a-z_]+)+$")
-_DATED: Final = re.compile(r"^\d{4}-\d{2}-\d{2}")
-_NUMBER: Final = re.compile(r"^(\d{1,16}(?:\.\d{1,12})?)\s*(%?)$")
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_SPECIFICATION: Final = re.compile(r"^tpp|_bandwidth$")
 _WORDS: Final = {"true": True, "yes": True, "false": False, "no": False}
 _LONGEST_NUMBER: Final = 128
 _UNKNOWN: Final = frozenset({"unknown", "not known"})
@@ -77,138 +73,6 @@ ALIASES: Final[Mapping[str, str]] = {
 }
 """Other names of facts."""
 
-_OTHER_NAMES: Final = {
-    "usa": "US",
-    "unitedstatesofamerica": "US",
-    "uk": "GB",
-    "greatbritain": "GB",
-    "uae": "AE",
-    "prc": "CN",
-    "peoplesrepublicofchina": "CN",
-    "mainlandchina": "CN",
-    "southkorea": "KR",
-    "republicofkorea": "KR",
-    "northkorea": "KP",
-    "dprk": "KP",
-    "russianfederation": "RU",
-    "macao": "MO",
-    "macausar": "MO",
-    "macaosar": "MO",
-    "macaosarchina": "MO",
-    "macausarchina": "MO",
-    "hongkongsar": "HK",
-    "hongkongsarchina": "HK",
-    "us": "US",
-    "turkey": "TR",
-    "burma": "MM",
-    "czechrepublic": "CZ",
-    "holland": "NL",
-    "thenetherlands": "NL",
-    "ivorycoast": "CI",
-    "swaziland": "SZ",
-    "capeverde": "CV",
-    "easttimor": "TL",
-    "republicofchina": "TW",
-    "kingdomofsaudiarabia": "SA",
-    "ksa": "SA",
-    "islamicrepublicofiran": "IR",
-    "syrianarabrepublic": "SY",
-    "crimea": "UA-43",
-    "sevastopol": "UA-40",
-    "donetsk": "UA-14",
-    "dnr": "UA-14",
-    "luhansk": "UA-09",
-    "lnr": "UA-09",
-}
-"""Of countries, beside those of the table; of regions that have rules of their own."""
-
-_THREE_LETTERS: Final = dict(
-    pair.split(":")
-    for pair in [
-        "ARE:AE",
-        "AUS:AU",
-        "AUT:AT",
-        "BEL:BE",
-        "BLR:BY",
-        "BRA:BR",
-        "CAN:CA",
-        "CHE:CH",
-        "CHN:CN",
-        "CUB:CU",
-        "CYP:CY",
-        "CZE:CZ",
-        "DEU:DE",
-        "DNK:DK",
-        "EGY:EG",
-        "ESP:ES",
-        "EST:EE",
-        "FIN:FI",
-        "FRA:FR",
-        "GBR:GB",
-        "GEO:GE",
-        "GRC:GR",
-        "HKG:HK",
-        "HUN:HU",
-        "IDN:ID",
-        "IND:IN",
-        "IRL:IE",
-        "IRN:IR",
-        "IRQ:IQ",
-        "ISL:IS",
-        "ISR:IL",
-        "ITA:IT",
-        "JOR:JO",
-        "JPN:JP",
-        "KAZ:KZ",
-        "KEN:KE",
-        "KGZ:KG",
-        "KHM:KH",
-        "KOR:KR",
-        "KWT:KW",
-        "LAO:LA",
-        "LBN:LB",
-        "LBY:LY",
-        "LTU:LT",
-        "LUX:LU",
-        "LVA:LV",
-        "MAC:MO",
-        "MEX:MX",
-        "MLT:MT",
-        "MMR:MM",
-        "MYS:MY",
-        "NIC:NI",
-        "NLD:NL",
-        "NOR:NO",
-        "NZL:NZ",
-        "OMN:OM",
-        "PAK:PK",
-        "PHL:PH",
-        "POL:PL",
-        "PRK:KP",
-        "PRT:PT",
-        "QAT:QA",
-        "ROU:RO",
-        "RUS:RU",
-        "SAU:SA",
-        "SGP:SG",
-        "SVK:SK",
-        "SVN:SI",
-        "SWE:SE",
-        "SYR:SY",
-        "THA:TH",
-        "TUR:TR",
-        "TWN:TW",
-        "UKR:UA",
-        "USA:US",
-        "UZB:UZ",
-        "VEN:VE",
-        "VNM:VN",
-        "YEM:YE",
-        "ZAF:ZA",
-    ]
-)
-"""ISO 3166-1 alpha-3 of countries that are often met; of the rest the name or two letters are asked for."""
-
 _OPERATIONS: Final = frozenset({"training_operations", "training_flops", "training_compute", "added_operations"})
 """Given in operations; the fact counts 10^18 of them."""
 
@@ -241,9 +105,9 @@ def _attributes() -> dict[str, str]:
     """Facts by the one attribute of OpenTelemetry that each comes from; what more than one comes from, names none."""
     found: dict[str, list[str]] = {}
     for fact in BASE_FACTS.values():
-        for source in fact.source.replace(",", " ").split():
-            if _ATTRIBUTE.match(source):
-                found.setdefault(source, []).append(fact.name)
+        for part in fact.source.replace(",", " ").split():
+            if _ATTRIBUTE.match(part):
+                found.setdefault(part, []).append(fact.name)
     single = {attribute: names[0] for attribute, names in found.items() if len(names) == 1}
     # A subdivision of it is a fact of its own, which follows.
     return {**single, "export_control.destination.country": "destination_country"}
@@ -270,6 +134,8 @@ def state(reference: Reference, given: Mapping[str, Any]) -> Stated:
     reader = _Reader(reference)
     plain = reader.read(_unwrapped(reference, given))
     facts = facts_from(reference, plain)
+    if plain.get("item_kind") is not None and "item_kind" not in facts.values:
+        reader.notes.append("The item cannot be all that is said of it: what it is, is taken as not known.")
     return Stated(facts, tuple(reader.notes))
 
 
@@ -289,8 +155,7 @@ class _Reader:
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
         self._countries = reference.countries
-        named = {_plain(name): code for code, name in reference.countries.names.items()}
-        self._codes = named | _OTHER_NAMES
+        self._codes = {plain_name(name): code for code, name in reference.countries.names.items()} | OTHER_NAMES
         self._terms = {definition.fact for definition in reference.packs.definitions}
         self.notes: list[str] = []
 
@@ -382,46 +247,10 @@ class _Reader:
         return items
 
     def _integer(self, fact: Fact, value: Any) -> Any:
-        if fact.name.endswith("_date") and isinstance(value, str):
-            return value.strip()  # `facts_from` reads it
-        if isinstance(value, bool):
-            return value
-        number, per_cent = _number(value)
-        if number is None or number < 0:
-            return value
-        if "thousandths" in fact.meaning:
-            return self._thousandths(fact, value, number, per_cent)
-        if fact.name == "listed_ownership":
-            if 0 < number < 1 or number > 100:
-                raise AuditSpanError(f"{fact.name!r} is {value!r}.", remedy="Give per cent, such as 50.")
-            return int(number)  # rounded down, for the line is at a whole per cent
-        if per_cent:
-            return value
-        if _SPECIFICATION.search(fact.name):
-            return int(number)  # rounded down: to reach a whole number is what rules ask for
-        return int(number) if number == int(number) else value
-
-    def _thousandths(self, fact: Fact, value: Any, number: Decimal, per_cent: bool) -> Any:
-        """In thousandths: 5.92 and "5.92" are 5920, and "26 %" is 260. An integer is meant in thousandths already."""
-        whole = isinstance(value, int) or (isinstance(value, str) and "." not in value and not per_cent)
-        density = fact.name.endswith(("density", "density_low", "density_high"))
-        if density and whole and 0 < number < 100:
-            raise AuditSpanError(
-                f"{fact.name!r} is {value!r}, which may be meant in thousandths or not.",
-                remedy=f"Write {number}.0, or thousandths: {number}000.",
-            )
-        if whole:
-            if not density and 0 < number <= 100:
-                self.notes.append(f"{fact.name} is {number} thousandths; {number} per cent would be {number}0.")
-            return int(number) if number <= 1000 or density or fact.name == "added_permille" else value
-        scaled = number * (10 if per_cent else 1000)
-        if (per_cent and density) or (scaled > 1000 and fact.name in ("us_content", "synthetic_data_permille")):
-            return value  # more than the whole
-        # To the side on which no line is passed: densities are compared with "at least", except of memory.
-        down = fact.name.startswith("performance_density")
-        thousandths = int(scaled.to_integral_value(rounding=ROUND_FLOOR if down else ROUND_CEILING))
-        self.notes.append(f"{fact.name} is {thousandths} thousandths, for {value}.")
-        return thousandths
+        read, note = integer(fact, value)
+        if note:
+            self.notes.append(note)
+        return read
 
     def _places(self, fact: Fact, items: list[str]) -> list[str] | None:
         """Where one of them is not known, it may be any, and so nothing is known of the list."""
@@ -431,7 +260,7 @@ class _Reader:
     def _place(self, fact: Fact, text: str) -> str | None:
         code = text.strip().upper()
         if self._countries.place(code) is None:
-            named = self._codes.get(_plain(text)) or _THREE_LETTERS.get(code)
+            named = self._codes.get(plain_name(text)) or THREE_LETTERS.get(code)
             if named is None:
                 self.notes.append(f"{fact.name}: {text!r} is no country that the table has, so it is not known.")
                 return None
@@ -497,18 +326,3 @@ def _exaoperations(key: str, value: Any) -> Any:
     if units is None:
         raise AuditSpanError(f"{key!r} is {str(value)[:64]!r}.", remedy="Give a number such as 1.2e26.")
     return units
-
-
-def _number(value: Any) -> tuple[Decimal | None, bool]:
-    """The number that ``value`` is or writes, and whether it is one of a hundred."""
-    if isinstance(value, (int, float)):
-        number = Decimal(str(value))
-        return (number, False) if number.is_finite() and number < LARGEST_INTEGER else (None, False)
-    match = _NUMBER.match(value.strip().replace(",", "").replace("_", "")) if isinstance(value, str) else None
-    return (Decimal(match.group(1)), bool(match.group(2))) if match else (None, False)
-
-
-def _plain(name: str) -> str:
-    """Letters without accents, case and all else."""
-    decomposed = unicodedata.normalize("NFKD", name.casefold())
-    return re.sub(r"[^a-z]+", "", decomposed)

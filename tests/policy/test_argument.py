@@ -65,7 +65,7 @@ def test_what_lifts_is_no_reason_of_a_refusal(reference: Reference) -> None:
     (beside,) = [rule for rule in refused.to_json()["rules"] if rule["id"] == lifting]
     assert (beside["governs"], beside["lifts"]) == (False, ["us-ear/3A090.a-worldwide"])
     assert "Sets aside us-ear/3A090.a-worldwide" in answers(refused, 5)
-    # Where the text asks for more than is enforced, what makes the difference is quoted; and elsewhere governs.
+    # Where the text asks for more than is enforced, the reason is quoted; where nothing else asks, it governs.
     party = {"end_user_country": "DE", "end_user_listings": []}
     open_parent = argued(reference, "2026-07-24", act="transfer", accelerator_model="H100", destination="DE", **party)
     assert open_parent.determination.rule_ids == ("us-ear/headquarters",)

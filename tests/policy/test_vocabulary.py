@@ -87,9 +87,6 @@ def test_a_list_is_known_by_its_names(reference: Reference, listing: str, outcom
         {"movement": "sideways"},
         {"certifications": ["gold"]},
         {"end_user_listings": ["the other list"]},
-        {"item_kind": "memory", "accelerator_model": "H100 SXM"},
-        {"item_kind": "other", "declared_eccn": "5A992.z"},
-        {"act": "release", "item_kind": "accelerator"},
         {"performance_density": 6},
         {"memory_bandwidth_density": "3"},
         {"us_content": 26.0},
@@ -101,6 +98,23 @@ def test_what_no_rule_could_match_is_refused_and_never_clears(reference: Referen
     with pytest.raises(AuditSpanError) as caught:
         state(reference, {"act": "transfer", "destination_country": "CN", **given})
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"act": "transfer", "item_kind": "memory", "accelerator_model": "H100 SXM"},
+        {"act": "transfer", "item_kind": "other", "tpp": 5000},
+        {"act": "transfer", "item_kind": "other", "declared_eccn": "5A992.z"},
+        {"act": "release", "item_kind": "accelerator", "end_user_nationality": "CN"},
+        {"act": "release", "accelerator_model": "H100 SXM", "end_user_nationality": "CN"},
+    ],
+)
+def test_what_is_said_to_be_two_things_is_known_as_neither(reference: Reference, given: dict[str, Any]) -> None:
+    stated = state(reference, {"destination_country": "CN", **given})
+    assert "item_kind" not in stated.facts.values
+    verdict = reference.engine().determine([stated.facts], parse_instant("2026-07-24")).verdict
+    assert verdict.governing == "review"
 
 
 def test_numbers_are_read_to_the_side_on_which_no_line_is_passed(reference: Reference) -> None:
