@@ -19,6 +19,7 @@ from typing import Any
 from auditspan.canonical import JsonValue
 from auditspan.policy.activation import Activation
 from auditspan.policy.artifacts_kept import kept
+from auditspan.policy.codes import listing_faults
 from auditspan.policy.errors import PolicyError
 from auditspan.policy.reference import Reference, software
 from auditspan.policy.snapshot import announce
@@ -101,6 +102,9 @@ def activate(
     wanted = references.own_with(last, activation.held, store)
     try:
         reference = Reference.load(wanted, int(last["number"]) + 1 if last else 1, Activation(held=activation.held))
+        # A party on a list that nothing knows would count as on none.
+        if (fault := next(listing_faults(reference.parties, reference.packs.compared), None)) is not None:
+            raise fault
     except PolicyError as error:
         if last is None:
             raise

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Final
 
 from auditspan.errors import AuditSpanError
 from auditspan.policy.artifact_files import kind_of, packs_of
-from auditspan.policy.codes import code_faults_of
-from auditspan.policy.deployment import DEPLOYMENT
+from auditspan.policy.codes import code_faults_of, listing_faults
+from auditspan.policy.deployment import DEPLOYMENT, unbound_letters
 from auditspan.policy.engine import Determination
 from auditspan.policy.errors import PolicyError
 from auditspan.policy.given_facts import facts_from
@@ -32,13 +33,18 @@ def try_out(reference: Reference, changed: Mapping[str, bytes], concerned: Mappi
         instant: of the rules to try, in nanoseconds.
 
     Raises:
-        PolicyError: a pack or table has another name than its content says, or a pack asks for a code that no fact
-            has.
+        PolicyError: a pack or table has another name than its content says; a pack asks for a code that no fact has;
+            a registry names a list that no rule knows; a letter has an addressee, and nothing says who the exporter is.
         AuditSpanError: the rules cannot judge, or an action that went on against enforcement would not be flagged.
     """
     for name, content in changed.items():
         _check_name(name, content)
-    for fault in code_faults_of(packs_of(concerned), reference.countries):
+    faults = itertools.chain(
+        code_faults_of(packs_of(concerned), reference.countries),
+        listing_faults(reference.parties, reference.packs.compared),
+        unbound_letters(packs_of(changed), reference.exporter),
+    )
+    for fault in faults:
         raise fault
     try:
         Determiner(reference)  # which has the boundaries of the rules in columns

@@ -19,13 +19,15 @@ from auditspan.canonical import LARGEST_INTEGER
 from .countries import Countries
 from .facts import UNDECLARED, FactSet, FactValue
 from .rule_time import WASHINGTON
-from .vocabulary import OTHER_END_USE, end_use
+from .vocabulary import OTHER_END_USE, end_use, word
 
 __all__ = ["DECLARATIONS", "NOT_DECLARED", "complete", "day", "declared", "exaoperations", "movement"]
 
 _MOST_ENTRIES: Final = 64
 _DAY: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:[T ](.+))?$")
 _WORD: Final = re.compile(r"^[a-z0-9][a-z0-9_.-]{0,63}$")
+_LONGEST_WORD: Final = 65
+"""One character more than any word has."""
 _NAME: Final = re.compile(r"^[^\x00-\x1f\x7f]{1,128}$")
 _OPERATIONS: Final = re.compile(r"^[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE]\+?[0-9]{1,3})?$")
 
@@ -33,7 +35,6 @@ NOT_DECLARED: Final[Mapping[str, FactValue]] = {
     "declared_eccn": UNDECLARED,
     "declared_license": UNDECLARED,
     "transfer_direction": UNDECLARED,
-    "exporter": UNDECLARED,
     "item_form": UNDECLARED,
     "model": UNDECLARED,
     "lading_date": 0,
@@ -127,8 +128,9 @@ def _integer(value: Any, _: Countries) -> FactValue:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_INTEGER else None
 
 
-def _word(value: Any, _: Countries) -> FactValue:
-    return value if isinstance(value, str) and _WORD.match(value) else None
+def _word_of(fact: str) -> Read:
+    """Reads one of the words of a fact: any other would count as known, and match no rule."""
+    return lambda value, _: word(fact, value[:_LONGEST_WORD]) if isinstance(value, str) else None
 
 
 def _name(value: Any, _: Countries) -> FactValue:
@@ -148,9 +150,15 @@ def _entries(value: Any) -> list[str] | None:
     return [entry.strip() for entry in entries] if all(isinstance(entry, str) for entry in entries) else None
 
 
-def _words(value: Any, _: Countries) -> FactValue:
-    entries = _entries(value)
-    return tuple(sorted(set(entries))) if entries is not None and all(map(_WORD.match, entries)) else None
+def _words_of(fact: str) -> Read:
+    """Reads a list of words of a fact; with one that is none of them nothing is known of the list."""
+
+    def read(value: Any, _: Countries) -> FactValue:
+        found = [word(fact, entry[:_LONGEST_WORD]) for entry in _entries(value) or []]
+        known = {one for one in found if one is not None}
+        return None if _entries(value) is None or None in found else tuple(sorted(known))
+
+    return read
 
 
 def _end_uses(value: Any, _: Countries) -> FactValue:
@@ -180,7 +188,7 @@ def _operations(value: Any, _: Countries) -> FactValue:
 DECLARATIONS: Final[Mapping[str, Declaration]] = {
     attribute: Declaration(attribute, fact, read)
     for attribute, fact, read in (
-        (semconv.MOVEMENT, "movement", _word),
+        (semconv.MOVEMENT, "movement", _word_of("movement")),
         (semconv.ORIGIN_COUNTRY, "origin_country", _country),
         (semconv.TRANSIT_COUNTRIES, "transit_countries", _countries),
         (semconv.LADING_TIME, "lading_date", _lading),
@@ -190,7 +198,7 @@ DECLARATIONS: Final[Mapping[str, Declaration]] = {
         (semconv.ITAR, "itar", _boolean),
         (semconv.END_TO_END_ENCRYPTED, "end_to_end_encrypted", _boolean),
         (semconv.STORAGE_COUNTRY, "storage_country", _country),
-        (semconv.ITEM_FORM, "item_form", _word),
+        (semconv.ITEM_FORM, "item_form", _word_of("item_form")),
         (semconv.AVAILABLE_IN_US, "available_in_us", _boolean),
         (semconv.MODEL_NAME, "model", _name),
         (semconv.DERIVATIVE, "derivative", _boolean),
@@ -202,10 +210,10 @@ DECLARATIONS: Final[Mapping[str, Declaration]] = {
         (semconv.US_ORIGIN_COMPUTE, "us_origin_compute", _boolean),
         (semconv.ACTOR_NATIONALITY, "actor_nationality", _country),
         (semconv.END_USER_NATIONALITY, "end_user_nationality", _country),
-        (semconv.CHINESE_RELATIONS, "chinese_relations", _words),
+        (semconv.CHINESE_RELATIONS, "chinese_relations", _words_of("chinese_relations")),
         (semconv.KNOWN_END_USES, "known_end_uses", _end_uses),
         (semconv.KNOWN_VIOLATION, "known_violation", _boolean),
-        (semconv.CERTIFICATIONS, "certifications", _words),
+        (semconv.CERTIFICATIONS, "certifications", _words_of("certifications")),
         (semconv.BREAK_GLASS_REASON, "break_glass", _stated),
     )
 }

@@ -93,7 +93,7 @@ _FACTS: Final = (
     Fact(
         "exporter",
         "string",
-        "party id of the company that exports or gives access; `undeclared`",
+        "party id of the company that exports or gives access; `undeclared` = not said, and no letter is meant for it",
         "export_control.exporter",
     ),
     # Whether the item is subject to the EAR.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,10 +11,10 @@ from auditspan.errors import AuditSpanError
 
 from .accelerators import Accelerator
 from .declarations import NO_PERSON, NOT_DECLARED, complete, day
-from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, FactSet, FactValue
+from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, UNDECLARED, FactSet, FactValue
 from .parties import party_facts
 from .reference import Reference
-from .vocabulary import LISTINGS, WORDS, end_use, word
+from .vocabulary import LISTINGS, WORDS, eccn, end_use, word
 
 __all__ = ["facts_from"]
 
@@ -25,6 +26,7 @@ _MOST_ENTRIES: Final = 256
 """Of one list; there are fewer countries."""
 _SHOWN: Final = 100
 _DATES: Final = frozenset({"lading_date"})
+_ECCN: Final = re.compile(r"[0-9][A-E][0-9]{3}(?:\.[0-9a-z.]{1,16})?|EAR99")
 _OF_AN_ACCELERATOR: Final = ("accelerator_model", "tpp_low", "tpp_high")
 _NO_ACCELERATOR: Final = frozenset({"memory", "model_weights", "other"})
 # Facts of a party that is not on record here: a person who states facts would have said so.
@@ -72,7 +74,7 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
     if not contradictory:
         _default(facts, "item_kind", item_kind, "act")
     if "exporter" not in given:
-        facts.put("exporter", reference.exporter, "deployment")
+        facts.put("exporter", reference.exporter_fact, "deployment")
     for name, value in _NOT_STATED.items():
         if name not in given:
             _default(facts, name, value, "absent")
@@ -85,6 +87,8 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
 
 def _meant(reference: Reference, name: str, value: Any) -> Any:
     """``value`` in the words that rules compare; what is none of a fact's words would match nothing, and clear."""
+    if name == "declared_eccn" and isinstance(value, str):
+        return _eccn(value)
     if name not in WORDS and name not in LISTINGS:
         return value
     if isinstance(value, str) and BASE_FACTS[name].type == "string":
@@ -96,7 +100,7 @@ def _meant(reference: Reference, name: str, value: Any) -> Any:
 
 def _word(reference: Reference, name: str, text: str) -> str | None:
     found = word(name, text)
-    if found is not None or (text and reference.quotes(text)):
+    if found is not None or (text and reference.quotes(name, text)):
         return found or text
     if name == "known_end_uses":
         return end_use(text)
@@ -104,6 +108,17 @@ def _word(reference: Reference, name: str, text: str) -> str | None:
         f"The fact {name!r} is {text!r}, which is none of its words.",
         remedy=f"They are: {', '.join(WORDS['listings' if name in LISTINGS else name])}.",
     )
+
+
+def _eccn(text: str) -> str:
+    """As rules compare it: ``4e091`` is 4E091, and what is none would be another item than any rule is about."""
+    found = eccn(text)
+    if found != UNDECLARED and not _ECCN.fullmatch(found):
+        raise AuditSpanError(
+            f"The fact 'declared_eccn' is {text[:64]!r}, which is no ECCN.",
+            remedy=f"Write it as 3A090.a, or EAR99; {UNDECLARED!r} where none is declared.",
+        )
+    return found
 
 
 def _is_contradictory(facts: FactSet) -> bool:

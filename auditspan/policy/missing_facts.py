@@ -100,8 +100,9 @@ class Unknown:
 
         Empty where every fact is known and yet nothing can be told: a number within limits on both sides of a line.
         """
+        letter = {"exporter"} if rule.addressee is not None else frozenset[str]()
         found: set[str] = set()
-        for name in self._read(rule.reads):
+        for name in self._read(rule.reads | letter):
             country = GROUP_FACTS.get(name)
             if self._values.get(name) is None:
                 found.add(name if country is None or self._values.get(country) is not None else country)

@@ -87,12 +87,16 @@ class Parties:
         self._by_id: dict[str, Party] = {}
         self._by_name: dict[str, Party | None] = {}
         self._by_credential: dict[str, Party] = {}
+        self.listings: dict[str, int] = {}
+        """The lists that parties stand on, each with the line where it is first named."""
         for index, entry in enumerate(document.data["parties"] or ()):
             path: Path = ("parties", index)
             party = _party(document, path, entry, countries)
             if party.id in self._by_id:
                 raise _fault(document, (*path, "id"), f"the party {party.id!r} occurs twice")
             self._by_id[party.id] = party
+            for listing in party.listings:
+                self.listings.setdefault(listing, document.line((*path, "listings")))
             # A name that two parties share identifies neither.
             name = _plain(party.name)
             self._by_name[name] = None if name in self._by_name else party
@@ -103,6 +107,7 @@ class Parties:
                     )
                 self._by_credential[credential] = party
         self.version = str(document.data.get("version") or "")
+        self.file = file
 
     def of_actor(self, actor: str | None) -> Party | None:
         """The party of ``audit.actor.id``: a credential fingerprint, or a party id."""

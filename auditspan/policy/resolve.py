@@ -44,6 +44,8 @@ _PER_VALUE: Final = 250
 _MOST_TYPES: Final = 16
 _DECLARED_ELSEWHERE: Final = frozenset({"declared_eccn", "declared_license", "transfer_direction"})
 _NATIONALITIES: Final = ("actor_nationality", "end_user_nationality")
+_REGISTERED: Final = (*_NATIONALITIES, "chinese_relations")
+"""What the registry says and an emitter may declare too."""
 _UNRESOLVED: Final = "unresolved"
 
 _ACTS: Final[dict[str | None, tuple[str | None, str | None]]] = {
@@ -188,8 +190,8 @@ class Resolver:
         end_user, end_user_known_by = _end_user(evidence)
         _put_parties(facts, evidence.actor, end_user, end_user_known_by)
         # Who runs this deployment is the exporter: the sealed reference says who, never the emitter.
-        facts.put("exporter", self._reference.exporter, "deployment")
-        registered: dict[str, FactValue] = {n: facts.values[n] for n in _NATIONALITIES if n in facts.values}
+        facts.put("exporter", self._reference.exporter_fact, "deployment")
+        registered: dict[str, FactValue] = {n: facts.values[n] for n in _REGISTERED if n in facts.values}
         _put_declared(facts, evidence, act)
         destinations = self._destinations(evidence, act, end_user)
         hardware = _hardware(evidence) if item_kind == "accelerator" else [None]
@@ -362,8 +364,14 @@ def _put_parties(facts: FactSet, actor: Party | None, end_user: Party | None, en
 
 
 def _as_registered(facts: FactSet, registered: Mapping[str, FactValue]) -> list[FactSet]:
-    """``facts`` with the nationalities of the registry, where the emitter declares others: both are judged."""
-    differing = {name: value for name, value in registered.items() if facts.values.get(name) != value}
+    """``facts`` with what the registry says, where the emitter declares another nationality or nothing that can be
+    read: both are judged, and what is unreadable undoes nothing that is known.
+    """
+    differing = {
+        name: value
+        for name, value in registered.items()
+        if (name in _NATIONALITIES or name not in facts.values) and facts.values.get(name) != value
+    }
     if not differing:
         return []
     other = facts.copy()

@@ -10,12 +10,12 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from auditspan.errors import AuditSpanError
 
 from .countries import Countries
+from .declarations import exaoperations
 from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, Fact, FactSet
 from .given_facts import facts_from
 from .place_names import OTHER_NAMES, THREE_LETTERS, plain_name
@@ -29,6 +29,7 @@ _PLACE: Final = re.compile(r"_(?:country|nationality)$|_countries$")
 _ATTRIBUTE: Final = re.compile(r"^[a-z_]+(?:\.[a-z_]+)+$")
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _WORDS: Final = {"true": True, "yes": True, "false": False, "no": False}
+_LONGEST_NUMBER: Final = 128
 _UNKNOWN: Final = frozenset({"unknown", "not known"})
 
 ALIASES: Final[Mapping[str, str]] = {
@@ -210,7 +211,8 @@ class _Reader:
         if len(ends) != 2:
             raise AuditSpanError(f"The fact {name!r} is {value!r}.", remedy="Give a number, or [least, greatest].")
         read = [self._value(BASE_FACTS[bound], end) for bound, end in zip(INTERVALS[name], ends, strict=True)]
-        if None not in read and read[0] > read[1]:
+        # What is no number is refused by `facts_from`.
+        if all(isinstance(end, int) for end in read) and read[0] > read[1]:
             raise AuditSpanError(f"The least {name!r} is above the greatest.", remedy="Give [least, greatest].")
         yield from zip(INTERVALS[name], read, strict=True)
 
@@ -240,7 +242,7 @@ class _Reader:
             items = [item for item in items if item.strip().casefold() != "none"]
             for item in items:
                 meant = word(fact.name, item) or (end_use(item) if fact.name == "known_end_uses" else item)
-                if meant != item and not self._reference.quotes(item):
+                if meant != item and not self._reference.quotes(fact.name, item):
                     self.notes.append(f"{fact.name}: {item!r} is {meant or 'none'}.")
         return items
 
@@ -250,8 +252,10 @@ class _Reader:
             self.notes.append(note)
         return read
 
-    def _places(self, fact: Fact, items: list[str]) -> list[str]:
-        return [place for item in items if (place := self._place(fact, item)) is not None]
+    def _places(self, fact: Fact, items: list[str]) -> list[str] | None:
+        """Where one of them is not known, it may be any, and so nothing is known of the list."""
+        places = [self._place(fact, item) for item in items]
+        return None if None in places else [place for place in places if place is not None]
 
     def _place(self, fact: Fact, text: str) -> str | None:
         code = text.strip().upper()
@@ -275,8 +279,8 @@ class _Reader:
             if meant != act:
                 self.notes.append(f"The act {act!r} is a {meant}.")
             values["act"] = meant
-        elif act is None and values.get("class") in _ACT_OF_CLASS:
-            values["act"] = _ACT_OF_CLASS[values["class"]]
+        elif act is None and (follows := _ACT_OF_CLASS.get(str(values.get("class")))) is not None:
+            values["act"] = follows
 
     def _item(self, values: dict[str, Any]) -> None:
         if values.get("item_kind") is not None or values.get("act") not in ("transfer", "release", None):
@@ -317,7 +321,8 @@ def _exaoperations(key: str, value: Any) -> Any:
     """Units of 10^18, rounded down."""
     if value is None:
         return None
-    try:
-        return int(Decimal(str(value)).scaleb(-18))
-    except (InvalidOperation, OverflowError, ValueError):
-        raise AuditSpanError(f"{key!r} is {value!r}.", remedy="Give a number such as 1.2e26.") from None
+    # Bounded as what emitters declare is: 1e999999999 would have a billion digits.
+    units = None if isinstance(value, bool) else exaoperations(str(value)[:_LONGEST_NUMBER])
+    if units is None:
+        raise AuditSpanError(f"{key!r} is {str(value)[:64]!r}.", remedy="Give a number such as 1.2e26.")
+    return units

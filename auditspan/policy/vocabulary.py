@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["LISTINGS", "OTHER_END_USE", "WORDS", "eccn", "end_use", "word"]
+__all__ = ["CLOSED", "LISTINGS", "OTHER_END_USE", "WORDS", "eccn", "end_use", "word"]
 
 OTHER_END_USE: Final = "other"
 
@@ -83,6 +83,9 @@ WORDS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
 
 LISTINGS: Final = frozenset({"end_user_listings", "actor_listings"})
 """Facts whose words stand under ``listings``."""
+
+CLOSED: Final = frozenset(WORDS.keys() - {"listings", "known_end_uses"})
+"""Facts that have no other words than these; a list or an end use may also be one that a pack compares."""
 
 _HARMLESS: Final = frozenset({"", "none", "civil", "civilian", "commercial", "no"})
 _ECCN: Final = re.compile(r"^(?:ECCN)?([0-9][A-E][0-9]{3})(?:\.?([A-Z])((?:\.?[0-9A-Z]+)*))?$")

@@ -8,6 +8,7 @@ import pytest
 
 from auditspan.errors import AuditSpanError
 from auditspan.policy import Reference
+from auditspan.policy.decision import Decider, FactsInvalid
 from auditspan.policy.facts import BASE_FACTS
 from auditspan.policy.given_facts import facts_from
 from auditspan.policy.parties import Parties
@@ -16,6 +17,9 @@ from auditspan.policy.stated_facts import state
 from auditspan.policy.vocabulary import LISTINGS, WORDS, eccn, end_use, word
 
 TO_CHINA = {"accelerator_model": "H100 SXM", "destination_country": "CN"}
+
+T4_TO_SINGAPORE = {"accelerator_model": "T4", "destination_country": "SG"}
+TECHNOLOGY = {"item_kind": "technology", "end_user_nationality": "CN"}
 
 
 def governing(reference: Reference, at: str = "2026-07-24", **given: Any) -> str:
@@ -33,6 +37,29 @@ def test_the_vocabulary_is_of_facts_that_there_are_and_names_each_word_once() ->
 @pytest.mark.parametrize("act", ["Transfer", "TRANSFER", "Export", "re-export", "sale", "Transfer (in-country)"])
 def test_an_act_by_another_name_is_no_way_past_the_rules(reference: Reference, act: str) -> None:
     assert governing(reference, act=act, **TO_CHINA) == "license_required"
+
+
+@pytest.mark.parametrize(
+    ("given", "outcome"),
+    [
+        ({"act": "export", **TO_CHINA}, "license_required"),
+        ({"act": "reexport", **TO_CHINA}, "license_required"),
+        ({"act": "transfer", "item_kind": "weights", "destination_country": "IR"}, "license_required"),
+        ({"act": "transfer", **T4_TO_SINGAPORE, "end_user_listings": ["Entity List"]}, "license_required"),
+        ({"act": "release", **TECHNOLOGY, "declared_eccn": "4e091"}, "review"),
+    ],
+)  # fmt: skip
+def test_a_program_that_asks_with_other_words_is_answered_as_a_person_is(
+    reference: Reference, given: dict[str, Any], outcome: str
+) -> None:
+    decision = Decider(reference).decide(given, "2026-11-01")
+    assert (decision.governing, decision.flagged) == (outcome, True)
+
+
+@pytest.mark.parametrize("eccn", ["banana", "", "XI(b)"])
+def test_a_program_that_names_no_eccn_is_refused(reference: Reference, eccn: str) -> None:
+    with pytest.raises(FactsInvalid, match="no ECCN"):
+        Decider(reference).decide({"act": "transfer", "declared_eccn": eccn})
 
 
 @pytest.mark.parametrize("kind", ["GPU", "chip", "Accelerator", "integrated circuit"])
@@ -108,9 +135,21 @@ def test_a_percentage_that_may_be_meant_is_pointed_out(reference: Reference) -> 
     assert any("26 per cent would be 260" in note for note in notes)
 
 
-def test_a_word_that_a_pack_compares_is_one(reference: Reference) -> None:
-    assert reference.quotes("named-model-1")
-    assert not reference.quotes("the other list")
+OWN = b"""{pack: own, version: "1", title: own, source: the board, rules: [{id: own/watched, title: watched,
+  status: verified, citations: [the board], authority: company_policy, effective: {from: 2020-01-01},
+  outcome: review, flag: true, when: ["'our watch list' in actor_listings"], explanation: watched}]}"""
+
+
+def test_a_list_or_an_end_use_that_a_pack_compares_is_one(reference: Reference) -> None:
+    own = Reference.load({**Reference.packaged_artifacts(), "own.yaml": OWN}, 1)
+    given = {"end_user_listings": ["our watch list"]}
+    assert facts_from(own, given).values["end_user_listings"] == ("our watch list",)
+    with pytest.raises(AuditSpanError, match="none of its words"):
+        facts_from(reference, given)
+    # What is compared with another fact is no word of this one.
+    for act in ("computer", "our watch list", "CN", "named-model-1"):
+        with pytest.raises(AuditSpanError, match="none of its words"):
+            facts_from(own, {"act": act, **TO_CHINA})
     assert facts_from(reference, {"end_user_listings": ["entity-list"]}).values["end_user_listings"] == ("entity-list",)
 
 

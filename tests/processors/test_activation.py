@@ -145,7 +145,16 @@ BROKEN: list[tuple[dict[str, bytes], str]] = [
         r"house\.yaml:12.*'EU' is no country",
     ),
     ({"directives": HOUSE}, r"directives\.yaml:1: this pack is house\.yaml"),
+    ({"house": HOUSE.replace(b"'access'", b"'export'")}, r"house\.yaml:12.*'export' is no word that act has"),
+    (
+        {"parties": b"parties:\n  - {id: a, name: A, listings: [SDN List]}\n  - {id: b, name: B, listings: [x]}\n"},
+        r"parties\.yaml:3: there is no list 'x'",
+    ),
     ({"us-ear": b""}, "us-ear"),
+    (
+        {"house": HOUSE.replace(b"company_policy", b"directive\n    addressee: acme")},
+        r"house\.yaml:10: the letter house/no-access binds 'acme', and nothing says which company",
+    ),
     ({"second": HOUSE.replace(b"house", b"us-ear")}, "given twice"),
     ({"parties": b"parties: 3\n"}, r"parties\.yaml"),
     ({"adoptions": b'adopted: [{pack: us-ear, by: somebody, reason: "so"}]\n'}, r"adoptions\.yaml:1.*'somebody'"),

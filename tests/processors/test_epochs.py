@@ -121,6 +121,22 @@ def test_an_epoch_that_was_replaced_comes_back_only_where_it_may(tmp_path: Path,
     assert back == {**first, "number": 3}
 
 
+def test_a_registry_with_a_list_that_nothing_knows_comes_not_into_force_with_a_start(tmp_path: Path) -> None:
+    said: list[dict] = []
+
+    def start(listing: str, sealed: list[dict]) -> dict:
+        text = f"parties:\n  - {{id: a, name: A, listings: [{listing}]}}\n".encode()
+        own = {**artifacts(), "parties.yaml": text}
+        return activate(sealed, References(own, tmp_path), EMPTY, lambda _, body: said.append(body))
+
+    with pytest.raises(PolicyError, match=r"parties\.yaml:2: there is no list 'entity lists of 2026'"):
+        start("entity lists of 2026", [])
+    assert not said
+    good = start("Entity List", [])
+    assert start("entity lists of 2026", [good]) == good
+    assert said == [good]
+
+
 def test_a_start_leaves_in_force_what_an_officer_activated_and_brings_the_rest(tmp_path: Path) -> None:
     said: list[dict] = []
 
