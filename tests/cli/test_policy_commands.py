@@ -234,6 +234,11 @@ def test_packs_that_are_gone_leave_a_recheck_incomplete(stopped: Path) -> None:
 def test_what_is_wrong_with_the_command(stopped: Path, tmp_path: Path) -> None:
     assert "no directory" in fails("policy", "recheck", "--data", tmp_path / "nowhere", status=3)
     assert "no time" in fails("policy", "recheck", "--data", stopped, "--since", "yesterday", status=3)
+    reversed_ = ("2026-12-01", "2026-11-01")
+    for command, first, last, status in (("recheck", "--since", "--until", 3), ("diff", "--from", "--to", 1)):
+        at = ("--at", "2027-01-01") if command == "diff" else ()
+        limits = (first, reversed_[0], last, reversed_[1])
+        assert "later than" in fails("policy", command, "--data", stopped, *limits, *at, status=status)
     assert "--pack" in fails("policy", "diff", "--data", stopped)
     assert "--model" in fails("policy", "reach", "--data", stopped)
     assert "--data" in fails("policy", "reach", "--model", "a")
