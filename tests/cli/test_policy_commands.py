@@ -93,6 +93,14 @@ def test_golden_cases_of_the_shipped_packs_and_of_ones_own(pack: Path, tmp_path:
 # explain
 
 
+def test_the_letter_of_the_officers_page_is_sound_and_says_what_its_cases_say() -> None:
+    folder = Path(__file__).parents[2] / "examples" / "directive"
+    pack = folder / "directive-acme.yaml"
+    assert gives("policy", "lint", pack, folder / "parties.yaml")["ok"]
+    report = gives("policy", "test", folder / "directive-acme-cases.yaml", "--pack", pack, "--coverage")
+    assert report["cases"] == 3, report
+
+
 def test_facts_are_explained_to_a_person_and_to_a_program() -> None:
     said = gives("policy", "explain", "--facts", H100, "--at", "2026-11-01")
     assert said.keys() >= KEYS
