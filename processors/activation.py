@@ -233,6 +233,12 @@ class Activator:
             )
         activation = Activation(officer=change.officer, reason=change.reason.strip(), held=held)
         reference = Reference.load(artifacts, int(before["number"]) + 1, activation)
+        proposing = {rule.pack for rule in reference.packs.rules if rule.authority == "proposal"}
+        if change.adopted is not None and change.adopted not in proposing:
+            raise NotActivated(
+                f"The pack {change.adopted!r} has no proposals to adopt: what it says is in force already.",
+                remedy=f"Packs with proposals: {', '.join(sorted(proposing)) or 'none'}.",
+            )
         # What it compiles to besides its packs must work as well before anybody rests on it.
         reference.engine()
         return reference
