@@ -247,6 +247,12 @@ class Activator:
             )
         activation = Activation(officer=change.officer, reason=change.reason.strip(), held=held)
         reference = Reference.load(artifacts, int(before["number"]) + 1, activation)
+        proposing = {rule.pack for rule in reference.packs.rules if rule.authority == "proposal"}
+        if change.adopted is not None and change.adopted not in proposing:
+            raise NotActivated(
+                f"The pack {change.adopted!r} has no proposals to adopt: what it says is in force already.",
+                remedy=f"Packs with proposals: {', '.join(sorted(proposing)) or 'none'}.",
+            )
         # A pack that was sound can name what a new table of countries no longer has.
         concerned = artifacts if _PLACES & {*files, *change.withdrawn} else files
         try_out(reference, files, concerned, self._clock())

@@ -167,8 +167,15 @@ def verify(
     """
     from auditspan.exporters.evidence.rendering import render
     from auditspan.exporters.evidence.verify import verify_package
-    from auditspan.ledger.keys import load_trust
+    from auditspan.ledger.keys import KeyFileError, load_trust
 
+    try:
+        trusted = load_trust(trust)
+    except KeyFileError as error:
+        # Whoever verifies has no keys to make and no backup to restore.
+        raise KeyFileError(
+            error.message, remedy="Ask the operator for trust.json, by another way than the package came."
+        ) from error
     with ExitStack() as stack:
         bar = stack.enter_context(progress_bar()) if not as_json else None
         task = bar.add_task("verifying", total=None) if bar is not None else None
@@ -177,7 +184,7 @@ def verify(
             if bar is not None and task is not None:
                 bar.update(task, completed=done, total=total)
 
-        report = verify_package(folder, load_trust(trust), progress)
+        report = verify_package(folder, trusted, progress)
     if as_json:
         typer.echo(report.to_json())
     else:

@@ -198,6 +198,7 @@ def test_what_makes_no_sense_is_refused_and_what_changes_nothing_changes_nothing
         Change("m.berger", "x" * 1001, {"house.yaml": HOUSE}),
         Change("m.berger", "nothing at all"),
         Change("m.berger", "not an officer's", withdrawn=["us-ear.yaml"]),
+        Change("m.berger", "nothing in it to adopt", adopted="us-ear"),
         Change("m.berger", "too many", {f"countries{n}.yaml": HOUSE for n in range(200)}),
     ):
         with pytest.raises(NotActivated) as caught:
@@ -221,7 +222,8 @@ def test_an_adoption_governs_and_a_withdrawal_ends_it(deployment: Deployment) ->
     assert reference.adopted == {"controlled-ai-assets"}
     assert not deployment.pipeline.activate(adopt).changes
     # Another officer may add an adoption, and leaves that of the first as it is.
-    both = Change("l.ito", "mine too", {"house.yaml": HOUSE}, adopted="house")
+    proposed = HOUSE.replace(b"authority: company_policy", b"authority: proposal")
+    both = Change("l.ito", "mine too", {"house.yaml": proposed}, adopted="house")
     assert number_of(deployment.pipeline.activate(both)) == 3
     with pytest.raises(PolicyError, match="no pack 'house'"):
         deployment.pipeline.activate(Change("l.ito", "away", withdrawn=["house.yaml"]))
