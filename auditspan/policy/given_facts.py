@@ -58,6 +58,7 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
                 raise AuditSpanError(
                     f"There is no fact {name!r} to give.", remedy=f"Facts are: {', '.join(sorted(BASE_FACTS))}."
                 )
+            _check_length(name, value)
             facts.put(fact, _checked(fact, _meant(reference, fact, value)), _GIVEN)
     if facts.values.get("act") in ("transfer", "release") and facts.values.get("item_kind") == "model":
         facts.put("item_kind", "model_weights", _GIVEN)
@@ -105,7 +106,7 @@ def _word(reference: Reference, name: str, text: str) -> str | None:
     if name == "known_end_uses":
         return end_use(text)
     raise AuditSpanError(
-        f"The fact {name!r} is {text!r}, which is none of its words.",
+        f"The fact {name!r} is {_shown(text)}, which is none of its words.",
         remedy=f"They are: {', '.join(WORDS['listings' if name in LISTINGS else name])}.",
     )
 
@@ -135,7 +136,6 @@ def _is_contradictory(facts: FactSet) -> bool:
 def _checked(name: str, value: Any) -> FactValue:
     if name in _DATES and value is not None:
         return _day(name, value)
-    _check_length(name, value)
     match BASE_FACTS[name].type, value:
         case _, None:
             return None

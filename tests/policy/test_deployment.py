@@ -74,7 +74,7 @@ def test_a_letter_never_vanishes_where_nobody_says_who_runs_the_deployment(
     assert rules.get(f"{more.removesuffix('.yaml')}/weights", "") == says
     if says == "review":
         (rule,) = (rule for rule in reference.packs.rules if rule.addressee == "acme")
-        assert "exporter" in reference.missing_facts().of_rule(rule, document["facts"])
+        assert "exporter" in reference.missing_facts().among(document["facts"]).of_rule(rule)
 
 
 def test_an_epoch_says_which_officer_answers_for_what() -> None:
