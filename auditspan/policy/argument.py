@@ -17,6 +17,7 @@ from auditspan.canonical import JsonValue
 from .engine import Determination, Entry
 from .explain import Explainer
 from .facts import BASE_FACTS, INTERVALS, UNDECLARED, FactValue
+from .ownership_words import AMOUNTS, PARENTS
 from .packs import Outcome, Question, Window
 from .reference import Reference
 from .rule_time import WASHINGTON
@@ -155,7 +156,7 @@ class _Wording(Explainer):
     @classmethod
     def of(cls, reference: Reference) -> _Wording:
         """In the names of ``reference``."""
-        return cls(reference.packs, reference.countries, reference.parties)
+        return cls(reference.packs, reference.countries, reference.parties, reference.ownership)
 
     def country(self, code: str) -> str:
         """Name and code."""
@@ -288,6 +289,7 @@ class _Arguing:
         yield self._destination()
         for role, who in (("actor", "who acts"), ("end_user", "the end user")):
             yield self._party(role, who)
+        yield from self._explainer.owners(self._determination, PARENTS)
         known = self._values.get("known_end_uses")
         if isinstance(known, tuple):
             yield f"Known end uses: {', '.join(known) or 'none'}."
@@ -357,6 +359,7 @@ class _Arguing:
         owned = self._values.get("listed_ownership")
         if owned:
             yield f"Listed parties own {owned} per cent of it together."
+        yield from self._explainer.owners(self._determination, AMOUNTS)
         yield from self._rules_of(LISTS)
 
     def _licence(self) -> Iterable[str]:

@@ -130,15 +130,15 @@ class Stated:
     notes: tuple[str, ...]
 
 
-def state(reference: Reference, given: Mapping[str, Any]) -> Stated:
-    """The facts that ``given`` states: a mapping of names to values, or a facts document of the log.
+def state(reference: Reference, given: Mapping[str, Any], at: int | None = None) -> Stated:
+    """The facts that ``given`` states at the rule time ``at``: names and values, or a facts document of the log.
 
     Raises:
         AuditSpanError: a name that is no fact, with the nearest one; a value that cannot be one of it.
     """
     reader = _Reader(reference)
     plain = reader.read(_unwrapped(reference, given))
-    facts = facts_from(reference, plain)
+    facts = facts_from(reference, plain, at)
     return Stated(facts, tuple(reader.notes))
 
 
