@@ -25,9 +25,9 @@ from .conditions import PacksTooLarge
 from .countries import Countries
 from .errors import PolicyError
 from .golden import parse_cases
+from .ownership_rules import ownership_rules
 from .pack_text import replaced, value_at, written
 from .packs import compile_packs
-from .ownership_rules import ownership_rules
 from .parties import Parties
 from .reference import OWNERSHIP_RULES, TABLES
 from .regions import Regions

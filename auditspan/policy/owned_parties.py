@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -115,15 +115,14 @@ class Ownership:
         graph = closure(node, lambda each: self._shares(each, at))
         amounts = {
             name: aggregate(
-                node,
-                graph,
-                lambda each, rule=rule: rule.counts(self.listings(each)),
-                rule.line,
-                self.stated if name == AFFILIATES else lambda each: 0,
+                node, graph, self._counts_under(rule), rule.line, self.stated if name == AFFILIATES else _nothing
             )
             for name, rule in self.rules.items()
         }
         return Standing(node, graph, amounts, roots_of(graph, self.stated_root, self.country))
+
+    def _counts_under(self, rule: OwnershipRule) -> Callable[[str], bool | None]:
+        return lambda node: rule.counts(self.listings(node))
 
     def _shares(self, node: str, at: int) -> Sequence[Share]:
         party = self.party(node)
@@ -173,3 +172,7 @@ class Ownership:
             return Root(node, party.parent.country)
         above = self._parties.named(party.parent.name)
         return Root(f"party:{above.id}" if above else f"name:{plain_name(party.parent.name)}", party.parent.country)
+
+
+def _nothing(_: str) -> int:
+    return 0

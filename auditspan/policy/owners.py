@@ -7,6 +7,7 @@ after. What is left out has always been so, and still is.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ class OwnerReader:
         """
         places: list[Path] = [(*path, "owners", index) for index in range(len(entry.get("owners") or ()))]
         found = [self._owner(place, one) for place, one in zip(places, entry.get("owners") or (), strict=True)]
-        self._check_together(entry["id"], places, found)
+        self._check_together(entry, places, found)
         if entry.get("ultimate_parent") == "self":
             self._check_no_parent(entry["id"], places, found)
         return tuple(found)
@@ -177,25 +178,27 @@ class OwnerReader:
             )
         return instant
 
-    def _check_together(self, identifier: str, places: Sequence[Path], owners: Sequence[Owner]) -> None:
+    def _check_together(self, entry: Mapping[str, Any], places: Sequence[Path], owners: Sequence[Owner]) -> None:
         """At each moment an owner stands there once, and nobody owns more than there is."""
-        for place, newest in zip(places, owners, strict=True):
-            held = [one for one in owners if one.holds_at(newest.start)]
-            if sum(one.node == newest.node for one in held) > 1:
+        for number, newest in enumerate(owners):
+            held = [(place, one) for place, one in zip(places, owners, strict=True) if one.holds_at(newest.start)]
+            if sum(one.node == newest.node for _, one in held) > 1:
                 raise self._fault(
-                    place,
-                    f"{newest.name!r} is an owner of {identifier!r} twice at one time",
+                    places[number],
+                    f"{newest.name!r} is an owner of {entry['id']!r} twice at one time",
                     "Add its shares up, or correct the dates.",
                 )
-            if (total := sum(one.share or 0 for one in held)) <= WHOLE:
+            totals = list(itertools.accumulate(one.share or 0 for _, one in held))
+            if totals[-1] <= WHOLE:
                 continue
-            majority = [one.name for one in held if (one.share or 0) > WHOLE // 2]
-            at = "" if newest.start == 0 else " at the time that begins here"
+            majority = [one.name for _, one in held if (one.share or 0) > WHOLE // 2]
+            since = entry["owners"][number].get("from")
+            at = f" from {since} on" if since else ""
             raise self._fault(
-                place,
-                f"{' and '.join(map(repr, majority))} cannot each own more than half of {identifier!r}{at}"
+                held[next(index for index, total in enumerate(totals) if total > WHOLE)][0],
+                f"{' and '.join(map(repr, majority))} cannot each own more than half of {entry['id']!r}{at}"
                 if len(majority) > 1
-                else f"the owners of {identifier!r} hold {as_per_cent(total)} per cent of it together{at}",
+                else f"the owners of {entry['id']!r} hold {as_per_cent(totals[-1])} per cent of it together{at}",
                 "Correct the shares, or say with `from` and `to` when each was held.",
             )
 

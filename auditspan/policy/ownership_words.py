@@ -163,7 +163,7 @@ class _Chain:
             key=lambda one: -one[0],
         )
         counted = [one for one in held if one[1] in self._amount.possible]
-        said = []
+        said: list[str] = []
         for amount, owner in counted:
             if self._left <= 0:
                 said.append(f"and {len(counted) - len(said)} more")

@@ -17,7 +17,7 @@ from auditspan.canonical import LARGEST_INTEGER
 from auditspan.errors import AuditSpanError
 
 from .countries import Countries
-from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, Fact, FactSet
+from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, OWNED_FACTS, Fact, FactSet
 from .given_facts import facts_from
 from .reference import Reference
 
@@ -26,6 +26,8 @@ __all__ = ["ALIASES", "ATTRIBUTES", "Stated", "state"]
 _PLACE: Final = re.compile(r"_(?:country|nationality)$|_countries$")
 _ATTRIBUTE: Final = re.compile(r"^[a-z_]+(?:\.[a-z_]+)+$")
 _DATE: Final = re.compile(r"^(\d{4})-(\d{2})-(\d{2})(?:T.*)?$")
+_NULL_IS_SAID: Final = frozenset({*OWNED_FACTS, "listed_ownership"})
+"""Facts of a stored document that, left out, would hold for somebody whom no owners are known of."""
 _WORDS: Final = {"true": True, "yes": True, "false": False, "no": False}
 _UNKNOWN: Final = frozenset({"unknown", "not known"})
 
@@ -150,7 +152,7 @@ def _unwrapped(reference: Reference, given: Mapping[str, Any]) -> Mapping[str, A
     return {
         name: value
         for name, value in given["facts"].items()
-        if value is not None and name not in follows and name in BASE_FACTS
+        if (value is not None or name in _NULL_IS_SAID) and name not in follows and name in BASE_FACTS
     }
 
 
