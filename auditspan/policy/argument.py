@@ -357,9 +357,10 @@ class _Arguing:
         else:
             yield "On which lists the end user stands is not known."
         owned = self._values.get("listed_ownership")
-        if owned:
+        chains = self._explainer.owners(self._determination, AMOUNTS)
+        if owned and not chains:
             yield f"Listed parties own {owned} per cent of it together."
-        yield from self._explainer.owners(self._determination, AMOUNTS)
+        yield from chains
         yield from self._rules_of(LISTS)
 
     def _licence(self) -> Iterable[str]:

@@ -121,6 +121,12 @@ class OwnerReader:
                     f"the registry has no party {identifier!r}",
                     "Add it, or write an owner that is no party of yours by `name`, with its country and listings.",
                 )
+            if beside := sorted({"country", "listings"} & given.keys()):
+                raise self._fault(
+                    (*path, beside[0]),
+                    f"the owner {identifier!r} is a party of the registry, and {beside[0]} stands beside it",
+                    f"Write `{beside[0]}` where the party {identifier!r} stands.",
+                )
             return Owner(identifier, self._names[identifier], None, (), share, start, end)
         name = given["name"]
         if ids := self._ids_of.get(plain_name(name)):

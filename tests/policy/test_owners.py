@@ -50,7 +50,7 @@ def parties(reference: Reference, *owners: str, head: str = HEAD) -> Parties:
         (["{name: N, country: Atlantis, share: 1}"], FIRST, "'Atlantis' is no country"),
         (["{name: N, country: SG, share: 1}", "{name: n, country: MY, share: 1, to: 2020-01-01}"], FIRST + 1, "of SG"),
         (["{party: kirin, name: N, share: 1}"], FIRST, "owners/0"),
-        (["{party: kirin, listings: [sdn], share: 1}"], FIRST, "owners/0"),
+        (["{party: kirin, listings: [sdn], share: 1}"], FIRST, "listings stands beside it"),
         (["{share: 1}"], FIRST, "owners/0"),
         (["{party: kirin}"], FIRST, "share"),
         (["{party: kirin, share: 1.5}", "{party: lotus, share: true}"], FIRST + 1, "share"),
