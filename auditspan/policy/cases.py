@@ -58,6 +58,11 @@ _QUESTIONS: Final = {
         "operations of training",
         "let the emitter declare `export_control.training_operations` of the model",
     ),
+    "exporter": (
+        "which company runs this deployment",
+        "set `policy.exporter` to the party id of the company that runs this deployment, and start it again: a letter "
+        "may be addressed to it",
+    ),
     "more": ("several facts", "complete the party registry: the members of the case say what is missing of whom"),
 }
 _TABLE: Final = "{what}, not known well enough"

@@ -6,14 +6,15 @@
 
 A rule whose condition cannot be excluded because a fact is unknown counts as ``review``. A rule lifts another, or
 changes how applications under another are reviewed, only when it surely matches. A rule with an addressee binds where
-the exporter is the addressee, and nobody else.
+the exporter is the addressee, and nobody else. What governs are the rules that ask for the outcome: one that lifted
+others, and is less restrictive than what is left, stands beside as the reason why those do not govern.
 """
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from auditspan.canonical import JsonValue, canonical_json
@@ -21,11 +22,18 @@ from auditspan.canonical import JsonValue, canonical_json
 from .conditions import Truth
 from .countries import Countries
 from .facts import BASE_FACTS, GROUP_FACTS, OWNED_FACTS, UNDECLARED, FactSet, FactValue
+from .memory import Memory, weigh
 from .packs import OUTCOMES, REVIEW_POLICIES, Definition, Outcome, Packs, ReviewPolicy, Rule
 
 __all__ = ["Determination", "Engine", "Entry", "Verdict", "more_restrictive"]
 
 _MOST_REMEMBERED: Final = 16_384
+_MOST_BYTES: Final = 128 * 1024 * 1024
+"""Of the verdicts remembered, with the facts that they rest on."""
+_LONGEST_KEY: Final = 16_384
+"""Bytes of the facts that a verdict rests on, some 5,000 as a rule: with longer ones it is worked out each time."""
+_PER_ITEM: Final = 100
+"""Bytes of an entry, or of a term and its value, in a verdict."""
 _RANK: Final[dict[Outcome, int]] = {outcome: rank for rank, outcome in enumerate(OUTCOMES)}
 
 
@@ -44,6 +52,8 @@ class Entry:
     flag: bool
     governs: bool
     certain: bool
+    lifted: frozenset[str] = frozenset()
+    """Ids of the rules that matched and that this one lifts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +157,8 @@ class _Segment:
 class Engine:
     """Evaluates packs over facts. Pure: same facts and time, same determination; not safe for concurrent calls.
 
+    Verdicts are remembered, some 128 MiB of them at most.
+
     Args:
         packs: compiled packs.
         countries: names and groups of countries.
@@ -177,7 +189,7 @@ class Engine:
         self._undefined: dict[str, Truth] = dict.fromkeys(sorted(defined), False)
         reads = frozenset().union(*(item.reads for item in dated))
         self._reads: tuple[str, ...] = tuple(sorted((reads | {"exporter"}) - defined))
-        self._verdicts: dict[tuple[object, ...], Verdict] = {}
+        self._verdicts: Memory[tuple[object, ...], Verdict] = Memory(_MOST_REMEMBERED, _MOST_BYTES)
         self._groups: dict[tuple[int, str], tuple[str, ...] | None] = {}
         self.evaluated = 0
         """Verdicts computed; the rest came from memory."""
@@ -233,9 +245,11 @@ class Engine:
         verdict = self._verdicts.get(key)
         if verdict is None:
             self.evaluated += 1
-            if len(self._verdicts) >= _MOST_REMEMBERED:
-                self._verdicts.clear()
-            verdict = self._verdicts[key] = self._evaluate(dict(values), self._segments[index])
+            verdict = self._evaluate(dict(values), self._segments[index])
+            items = len(verdict.entries) + len(verdict.defined) + len(verdict.definitions)
+            size = weigh(key)
+            if size <= _LONGEST_KEY:
+                self._verdicts.keep(key, verdict, size + _PER_ITEM * items)
         return verdict
 
     def _evaluate(self, values: dict[str, FactValue], segment: _Segment) -> Verdict:
@@ -263,12 +277,17 @@ class Engine:
                 rule.flag if truth else False,
                 authority != "proposal" and rule.id not in excepted and rule.id not in lifted,
                 bool(truth),
+                rule.lifts & ids,
             )
             for rule, authority, truth in sorted(matched, key=lambda item: item[0].id)
         )
         text = more_restrictive(e.outcome for e in entries if e.authority == "law" and e.rule.id not in excepted)
         enforced = more_restrictive(e.outcome for e in entries if e.governs and e.authority != "company_policy")
         governing = more_restrictive(e.outcome for e in entries if e.governs)
+        entries = tuple(
+            replace(e, governs=False) if e.governs and e.lifted and _RANK[e.outcome] < _RANK[governing] else e
+            for e in entries
+        )
         return Verdict(
             entries,
             defined,

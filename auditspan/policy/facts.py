@@ -76,7 +76,7 @@ _FACTS: Final = (
     Fact(
         "item_kind",
         "string",
-        "`model`, `model_weights`, `accelerator`, `memory`, `technology` or `source_code`",
+        "`model`, `model_weights`, `accelerator`, `memory`, `technology`, `source_code`, or `other` goods",
         "audit.event.class",
     ),
     Fact(
@@ -103,7 +103,7 @@ _FACTS: Final = (
     Fact(
         "exporter",
         "string",
-        "party id of the company that exports or gives access; `undeclared`",
+        "party id of the company that exports or gives access; `undeclared` = not said, and no letter is meant for it",
         "export_control.exporter",
     ),
     # Whether the item is subject to the EAR.
@@ -292,7 +292,7 @@ _FACTS: Final = (
         "strings",
         "end uses that the exporter knows of, or is informed of: `military`, `military_intelligence`, `nuclear`, "
         "`missile`, "
-        "`chemical_biological`, `supercomputer`, `advanced_ic_production`, `model_training_for_listed_use`; "
+        "`chemical_biological`, `supercomputer`, `advanced_ic_production`, `model_training_for_listed_use`, `other`; "
         "none = no such knowledge",
         "export_control.known_end_uses",
     ),

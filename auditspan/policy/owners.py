@@ -17,6 +17,7 @@ from typing import Any, Final
 from .countries import Countries
 from .errors import PolicyError
 from .rule_time import parse_instant
+from .vocabulary import word
 from .yaml_text import Document, Path
 
 __all__ = ["MOST_DATES", "WHOLE", "Owner", "OwnerReader", "as_per_cent", "plain_name"]
@@ -136,7 +137,9 @@ class OwnerReader:
                 f"Write `party: {ids[0]}`: what the registry says of it holds for it as an owner too.",
             )
         country = self._country(path, name, given.get("country"))
-        return Owner(None, name, country, tuple(sorted(given.get("listings") or ())), share, start, end)
+        # Lists of one's own keep their names, as a party's.
+        listings = {word("end_user_listings", one) or one for one in given.get("listings") or ()}
+        return Owner(None, name, country, tuple(sorted(listings)), share, start, end)
 
     def _country(self, path: Path, name: str, text: str | None) -> str | None:
         if text is None:

@@ -14,6 +14,7 @@ from .countries import Countries
 from .errors import PolicyError
 from .facts import FactValue
 from .owners import Owner, OwnerReader, plain_name
+from .vocabulary import word
 from .yaml_text import Document, Path, load
 
 __all__ = ["Parent", "Parties", "Party", "party_facts", "validate"]
@@ -98,6 +99,8 @@ class Parties:
         self._by_id: dict[str, Party] = {}
         self._by_name: dict[str, Party | None] = {}
         self._by_credential: dict[str, Party] = {}
+        self.listings: dict[str, int] = {}
+        """The lists that parties and owners stand on, each with the line where it is first named."""
         entries = document.data["parties"] or ()
         owners = OwnerReader(document, entries, countries)
         for index, entry in enumerate(entries):
@@ -106,6 +109,11 @@ class Parties:
             if party.id in self._by_id:
                 raise _fault(document, (*path, "id"), f"the party {party.id!r} occurs twice")
             self._by_id[party.id] = party
+            for listing in party.listings:
+                self.listings.setdefault(listing, document.line((*path, "listings")))
+            for number, owner in enumerate(party.owners):
+                for listing in owner.listings:
+                    self.listings.setdefault(listing, document.line((*path, "owners", number, "listings")))
             # A name that two parties share identifies neither.
             name = plain_name(party.name)
             self._by_name[name] = None if name in self._by_name else party
@@ -116,6 +124,7 @@ class Parties:
                     )
                 self._by_credential[credential] = party
         self.version = str(document.data.get("version") or "")
+        self.file = file
 
     def of_actor(self, actor: str | None) -> Party | None:
         """The party of ``audit.actor.id``: a credential fingerprint, or a party id."""
@@ -154,7 +163,8 @@ def _party(
         entry["name"],
         country,
         parent,
-        tuple(sorted(entry.get("listings") or ())),
+        # Lists of one's own keep their names.
+        tuple(sorted({word("end_user_listings", name) or name for name in entry.get("listings") or ()})),
         _country(document, (*path, "nationality"), entry.get("nationality"), countries),
         entry.get("government_affiliated"),
         entry.get("listed_ownership", 0),

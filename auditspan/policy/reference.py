@@ -18,7 +18,7 @@ from .activation import Activation
 from .addresses import AddressDatabase
 from .adoptions import ADOPTIONS, adopted_packs
 from .countries import COUNTRY_COLUMNS, GROUP_COLUMNS, Countries
-from .deployment import DEPLOYMENT, deployment_artifact, exporter_of
+from .deployment import DEPLOYMENT, deployment_artifact, exporter_fact, exporter_of
 from .engine import Engine
 from .errors import PolicyError
 from .explain import Explainer
@@ -29,6 +29,7 @@ from .packs import compile_packs
 from .parties import Parties
 from .regions import REGION_COLUMNS, Regions
 from .tables import Table, parse_table
+from .vocabulary import CLOSED, LISTINGS
 
 __all__ = ["ADDRESSES", "PARTIES", "TABLES", "Artifact", "Reference", "software"]
 
@@ -59,6 +60,7 @@ _SHIPPED_ADDRESSES: Final = "ip_country_cc0.mmdb.gz"
 _SHIPPED_PACKS: Final = ("us-ear.yaml", "directives.yaml", "controlled-ai-assets.yaml", "company-policy.yaml")
 # A pack may read the terms of one that stands before it, and the law stands first.
 _FIRST_PACK: Final = "us-ear.yaml"
+_PUBLIC_LETTERS: Final = frozenset(name.removesuffix(".yaml") for name in _SHIPPED_PACKS)
 _NO_PARTIES: Final = b"parties: []\n"
 _NO_ADOPTIONS: Final = b"adopted: []\n"
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {**_TABLES, **_LATER_TABLES}
@@ -102,6 +104,7 @@ class Reference:
         accelerator_lines, computer_eccns: the lines of 3A090 (``None`` in a reference from before), and 4A090.
         adopted: packs whose proposals bind as company policy.
         exporter: id of the party that runs this deployment; None when the artifacts do not say.
+        exporter_fact: what the fact ``exporter`` is where an event does not say it (``deployment.exporter_fact``).
         activation: who brought it into force.
     """
 
@@ -135,6 +138,7 @@ class Reference:
         not_packs = {PARTIES, ADOPTIONS, DEPLOYMENT}
         texts = [(name, text) for name, text in artifacts.items() if name.endswith(".yaml") and name not in not_packs]
         self.packs = compile_packs(sorted(texts, key=lambda item: (item[0] != _FIRST_PACK, item[0])))
+        self.exporter_fact = exporter_fact(self.exporter, self.packs.rules, self.parties, _PUBLIC_LETTERS)
         self.adopted = adopted_packs(artifacts.get(ADOPTIONS, _NO_ADOPTIONS), self.packs.versions)
         known = {*_TABLES, *_LATER_TABLES, *not_packs, ADDRESSES, *(name for name, _ in texts)}
         if strange := sorted(set(artifacts) - known):
@@ -189,6 +193,13 @@ class Reference:
     def explainer(self) -> Explainer:
         """Renders determinations made under this reference."""
         return Explainer(self.packs, self.countries, self.parties, self.ownership)
+
+    def quotes(self, fact: str, text: str) -> bool:
+        """Whether a pack compares the open fact ``fact`` (a list, an end use) with the word ``text``."""
+        if fact in CLOSED:
+            return False
+        names = LISTINGS if fact in LISTINGS else {fact}
+        return any(text in self.packs.compared.get(name, ()) for name in names)
 
     def missing_facts(self) -> MissingFacts:
         """Finds what determinations made under this reference lack."""

@@ -28,6 +28,7 @@ from .addresses import AddressCountry
 from .countries import Place
 from .declarations import DECLARATIONS, NO_PERSON, NOT_DECLARED, complete, declared, exaoperations
 from .facts import UNDECLARED, FactSet, FactValue
+from .memory import weigh
 from .owned_parties import Ownership
 from .parties import Party
 from .reference import Reference
@@ -37,9 +38,15 @@ __all__ = ["Aspect", "Codes", "Resolver"]
 Codes = npt.NDArray[np.int64]
 
 _MOST_REMEMBERED: Final = 200_000
+_MOST_BYTES: Final = 128 * 1024 * 1024
+"""Of all values and meanings together, once what is to be judged has been resolved."""
+_PER_VALUE: Final = 250
+"""Bytes of the places in which a value and its meaning are found."""
 _MOST_TYPES: Final = 16
 _DECLARED_ELSEWHERE: Final = frozenset({"declared_eccn", "declared_license", "transfer_direction"})
 _NATIONALITIES: Final = ("actor_nationality", "end_user_nationality")
+_REGISTERED: Final = (*_NATIONALITIES, "chinese_relations")
+"""What the registry says and an emitter may declare too."""
 _UNRESOLVED: Final = "unresolved"
 
 _ACTS: Final[dict[str | None, tuple[str | None, str | None]]] = {
@@ -77,6 +84,8 @@ class Aspect:
         self._of_value: dict[Any, int] = {}
         self._numbers: dict[Hashable, int] = {}
         self.meanings: list[Any] = []
+        self.bytes = 0
+        """What values and meanings take; of meanings that the reference holds, a reference to them."""
 
     @property
     def size(self) -> int:
@@ -88,6 +97,7 @@ class Aspect:
         self._of_value.clear()
         self._numbers.clear()
         self.meanings.clear()
+        self.bytes = 0
 
     def codes(self, spans: pa.Table) -> Codes:
         """The number of each row's meaning."""
@@ -108,8 +118,10 @@ class Aspect:
         if known is None:
             meaning = self._meaning(value)
             known = self._numbers.setdefault(meaning, len(self.meanings))
+            self.bytes += weigh(value) + _PER_VALUE
             if known == len(self.meanings):
                 self.meanings.append(meaning)
+                self.bytes += weigh(meaning)
             self._of_value[value] = known
         return known
 
@@ -159,8 +171,9 @@ class Resolver:
         return tuple(aspect.number(values.get(aspect.column)) for aspect in self.aspects)
 
     def forget_when_large(self) -> bool:
-        """Bounds memory: forgets all numbers once one aspect remembers too much. True when it did."""
-        if all(aspect.size < _MOST_REMEMBERED for aspect in self.aspects):
+        """Bounds memory: forgets all numbers once they are of too many or too large values. True when it did."""
+        few = all(aspect.size < _MOST_REMEMBERED for aspect in self.aspects)
+        if few and sum(aspect.bytes for aspect in self.aspects) < _MOST_BYTES:
             return False
         for aspect in self.aspects:
             aspect.forget()
@@ -183,8 +196,8 @@ class Resolver:
         end_user, end_user_known_by = _end_user(evidence)
         parent = _put_parties(facts, self._reference.ownership, at, evidence.actor, end_user, end_user_known_by)
         # Who runs this deployment is the exporter: the sealed reference says who, never the emitter.
-        facts.put("exporter", self._reference.exporter, "deployment")
-        registered: dict[str, FactValue] = {n: facts.values[n] for n in _NATIONALITIES if n in facts.values}
+        facts.put("exporter", self._reference.exporter_fact, "deployment")
+        registered: dict[str, FactValue] = {n: facts.values[n] for n in _REGISTERED if n in facts.values}
         _put_declared(facts, evidence, act)
         destinations = self._destinations(evidence, act, end_user)
         hardware = _hardware(evidence) if item_kind == "accelerator" else [None]
@@ -366,8 +379,14 @@ def _put_parties(
 
 
 def _as_registered(facts: FactSet, registered: Mapping[str, FactValue]) -> list[FactSet]:
-    """``facts`` with the nationalities of the registry, where the emitter declares others: both are judged."""
-    differing = {name: value for name, value in registered.items() if facts.values.get(name) != value}
+    """``facts`` with what the registry says, where the emitter declares another nationality or nothing that can be
+    read: both are judged, and what is unreadable undoes nothing that is known.
+    """
+    differing = {
+        name: value
+        for name, value in registered.items()
+        if (name in _NATIONALITIES or name not in facts.values) and facts.values.get(name) != value
+    }
     if not differing:
         return []
     other = facts.copy()

@@ -157,6 +157,20 @@ def test_an_interval_is_of_arrival_times(store: ClickHouseStore, sealed: Path) -
     assert rechecked(store, sealed / "reference", since=NOW, until=NOW + 1).events == len(EVENTS)
 
 
+def test_a_judged_event_whose_facts_are_gone_is_named(altered: ClickHouseStore, sealed: Path) -> None:
+    alter(altered, "facts = '' WHERE record_id = 'record-3'")
+    (differing,) = differing_in(altered, sealed)
+    assert (differing.record_id, [name for name, *_ in differing.fields]) == (
+        "record-3",
+        ["facts", "header.determination"],
+    )
+    # Also where it is the only one, and outside of the interval not at all.
+    alter(altered, "facts = '' WHERE facts != ''")
+    report = rechecked(altered, sealed / "reference")
+    assert (report.exit_code, report.events, report.differing_events) == (1, 0, len(EVENTS))
+    assert rechecked(altered, sealed / "reference", until=NOW - SECOND).differing_events == 0
+
+
 @pytest.mark.parametrize(
     ("record", "old", "new", "field"),
     [
