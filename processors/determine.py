@@ -117,12 +117,9 @@ class Determiner:
             self.hits += 1
             return known
         self.misses += 1
-        candidates = self._resolver.facts(key[:-2])
-        judged = [
-            self._engine.determine(candidates, int(self._boundaries[segment]))
-            for segment in key[-2:]
-            if segment != _NOT_JUDGED
-        ]
+        # Who owns a party depends on the time as the rules do.
+        times = [int(self._boundaries[segment]) for segment in key[-2:] if segment != _NOT_JUDGED]
+        judged = [self._engine.determine(self._resolver.facts(key[:-2], time), time) for time in times]
         result = self._single(judged[0]) if len(judged) == 1 else self._both(judged[0], judged[1])
         texts = (result.facts, result.why, *result.rule_ids, *result.citations, *result.missing_facts)
         self._remembered.keep(key, result, weigh(key) + weigh(texts))

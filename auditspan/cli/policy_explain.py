@@ -91,7 +91,7 @@ def explain(
     from auditspan.policy.argument import argue
     from auditspan.policy.stated_facts import state
 
-    stated = state(reference, given)
+    stated = state(reference, given, instant)
     notes = list(stated.notes)
     argument = argue(reference, reference.engine().determine([stated.facts], instant))
     if as_json:

@@ -18,6 +18,7 @@ from .engine import Determination, Entry
 from .explain import Explainer
 from .facts import BASE_FACTS, INTERVALS, UNDECLARED, FactValue
 from .missing_facts import Unknown
+from .ownership_words import AMOUNTS, PARENTS
 from .packs import Outcome, Question, Window
 from .reference import Reference
 from .rule_time import WASHINGTON
@@ -156,7 +157,7 @@ class _Wording(Explainer):
     @classmethod
     def of(cls, reference: Reference) -> _Wording:
         """In the names of ``reference``."""
-        return cls(reference.packs, reference.countries, reference.parties)
+        return cls(reference.packs, reference.countries, reference.parties, reference.ownership)
 
     def country(self, code: str) -> str:
         """Name and code."""
@@ -290,6 +291,7 @@ class _Arguing:
         yield self._destination()
         for role, who in (("actor", "who acts"), ("end_user", "the end user")):
             yield self._party(role, who)
+        yield from self._explainer.owners(self._determination, PARENTS)
         known = self._values.get("known_end_uses")
         if isinstance(known, tuple):
             yield f"Known end uses: {', '.join(known) or 'none'}."
@@ -357,8 +359,10 @@ class _Arguing:
         else:
             yield "On which lists the end user stands is not known."
         owned = self._values.get("listed_ownership")
-        if owned:
+        chains = self._explainer.owners(self._determination, AMOUNTS)
+        if owned and not chains:
             yield f"Listed parties own {owned} per cent of it together."
+        yield from chains
         yield from self._rules_of(LISTS)
 
     def _licence(self) -> Iterable[str]:

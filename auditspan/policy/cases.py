@@ -32,6 +32,14 @@ _QUESTIONS: Final = {
         "country of the ultimate parent",
         "add the country of the ultimate parent of {who} to the party registry; `ultimate_parent: self` if it has none",
     ),
+    "blocked_ownership": (
+        "what blocked persons own of the party",
+        "add the owners of {who} with their shares to the party registry, until less than half of it is anybody's",
+    ),
+    "listed_ownership": (
+        "what listed parties own of the party",
+        "add the owners of {who} with their shares to the party registry, until less than half of it is anybody's",
+    ),
     "nationality": ("nationality", "add the nationality of {who} to the party registry"),
     "destination_country": (
         "destination",

@@ -212,7 +212,7 @@ class Decider:
         if known is not None:
             return known
         try:
-            facts = facts_from(self.reference, given)
+            facts = facts_from(self.reference, given, instant)
         except FactsInvalid:
             raise
         except AuditSpanError as error:
@@ -234,7 +234,9 @@ class Decider:
         key = (segment, numbers, faulty)
         known = self._remembered.get(key)
         if known is None:
-            known = self._remember(key, self._decision(self._resolver.facts(numbers), instant, demands_review=faulty))
+            known = self._remember(
+                key, self._decision(self._resolver.facts(numbers, instant), instant, demands_review=faulty)
+            )
         return known
 
     def _remember(self, key: tuple[object, ...], decision: Decision) -> Decision:

@@ -21,7 +21,7 @@ from auditspan.canonical import JsonValue, canonical_json
 
 from .conditions import Truth
 from .countries import Countries
-from .facts import BASE_FACTS, GROUP_FACTS, UNDECLARED, FactSet, FactValue
+from .facts import BASE_FACTS, GROUP_FACTS, OWNED_FACTS, UNDECLARED, FactSet, FactValue
 from .memory import Memory, weigh
 from .packs import OUTCOMES, REVIEW_POLICIES, Definition, Outcome, Packs, ReviewPolicy, Rule
 
@@ -107,7 +107,12 @@ class Determination:
     def document(self) -> dict[str, JsonValue]:
         """The facts document, version 1."""
         verdict = self.verdict
-        values: dict[str, JsonValue] = {name: self.facts.values.get(name) for name in BASE_FACTS}
+        unsaid = {
+            name
+            for name, usual in OWNED_FACTS.items()
+            if self.facts.values.get(name) == usual and name not in self.facts.known_by
+        }
+        values: dict[str, JsonValue] = {name: self.facts.values.get(name) for name in BASE_FACTS if name not in unsaid}
         values |= verdict.defined
         known_by = {name: "definition" for name, truth in verdict.defined.items() if truth is not None}
         start, end = self.in_force
@@ -158,9 +163,17 @@ class Engine:
         packs: compiled packs.
         countries: names and groups of countries.
         adopted: packs whose proposals an officer adopted: they bind as company policy.
+        boundaries: further moments, in nanoseconds, at which facts change.
     """
 
-    def __init__(self, packs: Packs, countries: Countries, *, adopted: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        packs: Packs,
+        countries: Countries,
+        *,
+        adopted: frozenset[str] = frozenset(),
+        boundaries: Iterable[int] = (),
+    ) -> None:
         self._countries = countries
         self._adopted = adopted
         dated: tuple[Definition | Rule, ...] = (*packs.definitions, *packs.rules)
@@ -168,8 +181,8 @@ class Engine:
         changes = sorted(
             {0, *(window.start for window in windows), *(window.end for window in windows if window.end is not None)}
         )
-        starts = sorted({*changes, *countries.boundaries})
-        self._segments = [_segment(start, changes, packs) for start in starts]
+        starts = sorted({*changes, *countries.boundaries, *boundaries})
+        self._segments = _segments(starts, changes, packs)
         self.boundaries: tuple[int, ...] = tuple(starts)
         """Starts of the segments of rule time, in nanoseconds."""
         defined = {definition.fact for definition in packs.definitions}
@@ -194,7 +207,7 @@ class Engine:
         segment = self._segments[index]
         best: Determination | None = None
         for candidate in candidates:
-            facts = self._with_groups(candidate, index)
+            facts = self._completed(candidate, index)
             verdict = self._verdict(facts.values, index)
             if best is None or verdict.rank > best.verdict.rank:
                 best = Determination(facts, verdict, segment.in_force, instant)
@@ -202,8 +215,11 @@ class Engine:
             raise ValueError("no facts to determine")
         return best
 
-    def _with_groups(self, candidate: FactSet, index: int) -> FactSet:
+    def _completed(self, candidate: FactSet, index: int) -> FactSet:
+        """With what follows from the rule time, and what holds where nothing is said."""
         facts = candidate.copy()
+        for name, usual in OWNED_FACTS.items():
+            facts.values.setdefault(name, usual)
         for name, country_name in GROUP_FACTS.items():
             countries = facts.values.get(country_name)
             if isinstance(countries, str):
@@ -225,7 +241,7 @@ class Engine:
         return self._groups[key]
 
     def _verdict(self, values: Mapping[str, FactValue], index: int) -> Verdict:
-        key = (index, *(values.get(name) for name in self._reads))
+        key = (self._segments[index].in_force[0], *(values.get(name) for name in self._reads))
         verdict = self._verdicts.get(key)
         if verdict is None:
             self.evaluated += 1
@@ -288,14 +304,18 @@ class Engine:
         return "company_policy" if rule.authority == "proposal" and rule.pack in self._adopted else rule.authority
 
 
-def _segment(start: int, changes: list[int], packs: Packs) -> _Segment:
-    position = bisect.bisect_right(changes, start)
-    return _Segment(
-        start,
-        (changes[position - 1], changes[position] if position < len(changes) else None),
-        tuple(definition for definition in packs.definitions if definition.window.covers(start)),
-        tuple(rule for rule in packs.rules if rule.window.covers(start)),
-    )
+def _segments(starts: Iterable[int], changes: list[int], packs: Packs) -> list[_Segment]:
+    found: list[_Segment] = []
+    for start in starts:
+        position = bisect.bisect_right(changes, start)
+        in_force = (changes[position - 1], changes[position] if position < len(changes) else None)
+        if found and found[-1].in_force == in_force:
+            found.append(_Segment(start, in_force, found[-1].definitions, found[-1].rules))
+            continue
+        definitions = tuple(definition for definition in packs.definitions if definition.window.covers(start))
+        rules = tuple(rule for rule in packs.rules if rule.window.covers(start))
+        found.append(_Segment(start, in_force, definitions, rules))
+    return found
 
 
 def _holds(rule: Rule, values: Mapping[str, FactValue]) -> Truth:

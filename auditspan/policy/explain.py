@@ -10,6 +10,8 @@ from .countries import Countries
 from .engine import Determination, Entry
 from .facts import GROUP_FACTS, INTERVALS, FactValue
 from .missing_facts import MissingFacts, Unknown
+from .owned_parties import Ownership
+from .ownership_words import OWNERSHIP_FACTS, OwnershipWords
 from .packs import QUESTIONS, Definition, Packs, Rule
 from .parties import Parties
 
@@ -43,9 +45,12 @@ _OUTCOMES: Final = {
 class Explainer:
     """Renders determinations with the names of countries and parties."""
 
-    def __init__(self, packs: Packs, countries: Countries, parties: Parties) -> None:
+    def __init__(
+        self, packs: Packs, countries: Countries, parties: Parties, ownership: Ownership | None = None
+    ) -> None:
         self._countries = countries
         self._parties = parties
+        self._owners = None if ownership is None else OwnershipWords(ownership, self._country)
         self._missing = MissingFacts(packs)
         self._terms: dict[str, frozenset[str]] = {}
         """What each defined term rests on, other terms resolved."""
@@ -73,12 +78,21 @@ class Explainer:
         if verdict.text != verdict.governing:
             sentences.append(f"By text: {_OUTCOMES[verdict.text]}; as enforced: {_OUTCOMES[verdict.enforced]}.")
         sentences += [self._beside(entry, values, among) for entry in beside]
+        sentences += self.owners(determination)
         if (
             any(self._rests_on_groups(entry) for entry in deciding)
             and determination.rule_time < self._countries.verified_from
         ):
             sentences.append(f"Country Groups before {self._countries.version} rest on secondary knowledge.")
         return _SPACE.sub(" ", " ".join(sentences))
+
+    def owners(self, determination: Determination, of: frozenset[str] = OWNERSHIP_FACTS) -> list[str]:
+        """The chains of owners that rules which matched rest on; none where they rest on what somebody stated."""
+        if self._owners is None:
+            return []
+        values = {**determination.facts.values, **determination.verdict.defined}
+        read = frozenset().union(*(self._rests_on(entry.rule.reads) for entry in determination.verdict.entries))
+        return self._owners.sentences(values, determination.rule_time, read & of)
 
     def citations(self, determination: Determination) -> tuple[str, ...]:
         """The sources of a determination, in order, each once.

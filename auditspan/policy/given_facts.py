@@ -12,7 +12,6 @@ from auditspan.errors import AuditSpanError
 from .accelerators import Accelerator
 from .declarations import NO_PERSON, NOT_DECLARED, complete, day
 from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, UNDECLARED, FactSet, FactValue
-from .parties import party_facts
 from .reference import Reference
 from .vocabulary import LISTINGS, WORDS, eccn, end_use, word
 
@@ -38,7 +37,7 @@ _NOT_STATED: Final[Mapping[str, FactValue]] = {
 }
 
 
-def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
+def facts_from(reference: Reference, given: Mapping[str, Any], at: int | None = None) -> FactSet:
     """The facts that ``given`` states, completed from the tables where that follows.
 
     Any declared fact may be given, by name; a null or an absent one is unknown. ``tpp`` and ``performance_density``
@@ -47,6 +46,11 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
     bring what the registry says. An ``item_kind`` that other facts contradict is not known. What nobody declares is
     known not to be declared, unless it is given as null; a date is ``YYYY-MM-DD``; ``movement`` follows from the
     countries of origin and destination. A text has at most 1,024 characters, and a list 256 of them.
+
+    Args:
+        reference: whose registry and tables complete them.
+        given: facts by name.
+        at: rule time in nanoseconds; without it, what owners make of a party is not known where it depends on it.
 
     Raises:
         AuditSpanError: a name that is no fact, a value of another type or too long, or a word that no rule knows.
@@ -66,7 +70,7 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
     if contradictory:
         del facts.values["item_kind"], facts.known_by["item_kind"]
     _complete_places(reference, facts, given)
-    _complete_parties(reference, facts)
+    unknown = _complete_parties(reference, facts, at)
     item_kind = _ITEMS.get(str(facts.values.get("act")))
     if "accelerator_model" in facts.values:
         # What is released is technology of it, or its source code: which, is not known.
@@ -77,7 +81,7 @@ def facts_from(reference: Reference, given: Mapping[str, Any]) -> FactSet:
     if "exporter" not in given:
         facts.put("exporter", reference.exporter_fact, "deployment")
     for name, value in _NOT_STATED.items():
-        if name not in given:
+        if name not in given and name not in unknown:
             _default(facts, name, value, "absent")
     for name in ("actor_nationality", "end_user_nationality"):
         if name not in given and facts.values.get("act") in NO_PERSON:
@@ -210,15 +214,20 @@ def _complete_places(reference: Reference, facts: FactSet, given: Mapping[str, A
             facts.put("destination_subdivision", place.subdivision, _GIVEN)
 
 
-def _complete_parties(reference: Reference, facts: FactSet) -> None:
+def _complete_parties(reference: Reference, facts: FactSet, at: int | None) -> set[str]:
+    """Puts what the registry says of the parties that are named; what it leaves open of them is returned."""
+    unknown: set[str] = set()
     for role in ("actor", "end_user"):
         party = reference.parties.named(str(facts.values.get(f"{role}_party", "")))
         if party is not None:
             facts.put(f"{role}_party", party.id, _GIVEN)
-            for name, value in party_facts(role, party).items():
+            for name, value in reference.ownership.facts(role, party, at).items():
                 _default(facts, name, value, "party registry")
+                if value is None:
+                    unknown.add(name)
     if "actor_known" not in facts.values:
         facts.put("actor_known", facts.values.get("actor_country") is not None, _GIVEN)
+    return unknown
 
 
 def _complete_hardware(facts: FactSet, accelerator: Accelerator | None) -> None:

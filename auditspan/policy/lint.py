@@ -25,10 +25,11 @@ from .conditions import PacksTooLarge
 from .countries import Countries
 from .errors import PolicyError
 from .golden import parse_cases
+from .ownership_rules import ownership_rules
 from .pack_text import replaced, value_at, written
 from .packs import compile_packs
 from .parties import Parties
-from .reference import TABLES
+from .reference import OWNERSHIP_RULES, TABLES
 from .regions import Regions
 from .tables import Table, parse_table
 from .yaml_text import Document, Path, load
@@ -193,6 +194,8 @@ def _load_table(name: str, file: str, content: bytes, sound: Mapping[str, bytes]
         Lines(table(name))
     elif name == "computer_eccns.csv":
         ComputerEccns(table(name))
+    elif name == OWNERSHIP_RULES:
+        ownership_rules(table(name))
     elif name == "cloud_regions.csv":
         Regions(table(name), Countries(*(table(of) for of in _OF_COUNTRIES)))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.metadata
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from .engine import Engine
 from .errors import PolicyError
 from .explain import Explainer
 from .missing_facts import MissingFacts
+from .owned_parties import Ownership
+from .ownership_rules import OWNERSHIP_RULE_COLUMNS
 from .packs import compile_packs
 from .parties import Parties
 from .regions import REGION_COLUMNS, Regions
@@ -32,6 +35,9 @@ __all__ = ["ADDRESSES", "PARTIES", "TABLES", "Artifact", "Reference", "software"
 
 PARTIES: Final = "parties.yaml"
 """Name of the party registry among the artifacts."""
+
+OWNERSHIP_RULES: Final = "ownership_rules.csv"
+"""Name of the table of lists that count under the rules on ownership."""
 
 _TABLES: Final = {
     "accelerators.csv": ACCELERATOR_COLUMNS,
@@ -46,6 +52,7 @@ _LATER_TABLES: Final = {
     "accelerator_names.csv": NAME_COLUMNS,
     "accelerator_lines.csv": LINE_COLUMNS,
     "computer_eccns.csv": COMPUTER_COLUMNS,
+    OWNERSHIP_RULES: OWNERSHIP_RULE_COLUMNS,
 }
 ADDRESSES: Final = "ip_country.mmdb.gz"
 """Name of the address database among the artifacts, whatever the file was called."""
@@ -93,6 +100,7 @@ class Reference:
         artifacts: its parts, sorted by name.
         digest: ``hex(SHA-256(JCS(to_control_body())))`` (evidence format, section 11).
         packs, countries, accelerators, regions, parties, addresses: what the artifacts hold.
+        ownership: what follows from the owners of the parties.
         accelerator_lines, computer_eccns: the lines of 3A090 (``None`` in a reference from before), and 4A090.
         adopted: packs whose proposals bind as company policy.
         exporter: id of the party that runs this deployment; None when the artifacts do not say.
@@ -123,6 +131,8 @@ class Reference:
         self.computer_eccns = ComputerEccns(tables.get("computer_eccns.csv"))
         self.regions = Regions(tables["cloud_regions.csv"], self.countries)
         self.parties = Parties(_need(artifacts, PARTIES), PARTIES, self.countries)
+        self._ownership_rules = tables.get(OWNERSHIP_RULES)
+        self.ownership = Ownership(self.parties, self._ownership_rules)
         self.addresses = AddressDatabase(_need(artifacts, ADDRESSES), ADDRESSES)
         self.exporter = exporter_of(artifacts.get(DEPLOYMENT), self.parties)
         not_packs = {PARTIES, ADOPTIONS, DEPLOYMENT}
@@ -165,17 +175,24 @@ class Reference:
             artifacts[DEPLOYMENT] = deployment_artifact(exporter)
         return artifacts
 
+    def with_parties(self, parties: Parties) -> Reference:
+        """A copy that judges with another registry, to try it: its artifacts and digest are still those of this one."""
+        other = copy.copy(self)
+        other.parties = parties
+        other.ownership = Ownership(parties, self._ownership_rules)
+        return other
+
     def to_control_body(self) -> dict[str, JsonValue]:
         """The body of ``audit.reference.activated`` (evidence format, section 11)."""
         return self.activation.body(self.number, [artifact.to_json() for artifact in self.artifacts])
 
     def engine(self) -> Engine:
         """A new engine over this reference; one for each thread."""
-        return Engine(self.packs, self.countries, adopted=self.adopted)
+        return Engine(self.packs, self.countries, adopted=self.adopted, boundaries=self.ownership.boundaries)
 
     def explainer(self) -> Explainer:
         """Renders determinations made under this reference."""
-        return Explainer(self.packs, self.countries, self.parties)
+        return Explainer(self.packs, self.countries, self.parties, self.ownership)
 
     def quotes(self, fact: str, text: str) -> bool:
         """Whether a pack compares the open fact ``fact`` (a list, an end use) with the word ``text``."""

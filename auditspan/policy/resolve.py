@@ -29,7 +29,8 @@ from .countries import Place
 from .declarations import DECLARATIONS, NO_PERSON, NOT_DECLARED, complete, declared, exaoperations
 from .facts import UNDECLARED, FactSet, FactValue
 from .memory import weigh
-from .parties import Party, party_facts
+from .owned_parties import Ownership
+from .parties import Party
 from .reference import Reference
 
 __all__ = ["Aspect", "Codes", "Resolver"]
@@ -178,8 +179,13 @@ class Resolver:
             aspect.forget()
         return True
 
-    def facts(self, numbers: Sequence[int]) -> list[FactSet]:
-        """The facts of one combination of meanings, by their numbers; several candidates where evidence conflicts."""
+    def facts(self, numbers: Sequence[int], at: int | None = None) -> list[FactSet]:
+        """The facts of one combination of meanings, by their numbers; several candidates where evidence conflicts.
+
+        Args:
+            numbers: of the meanings, one for each aspect.
+            at: rule time in nanoseconds; without it, what owners make of a party is not known where it depends on it.
+        """
         evidence = _Evidence(*(aspect.meanings[number] for aspect, number in zip(self.aspects, numbers, strict=True)))
         facts = FactSet()
         act, item_kind = _ACTS.get(evidence.event_class, (None, None))
@@ -188,14 +194,14 @@ class Resolver:
         facts.put("item_kind", item_kind, semconv.AUDIT_EVENT_CLASS)
         _put_declarations(facts, evidence, item_kind)
         end_user, end_user_known_by = _end_user(evidence)
-        _put_parties(facts, evidence.actor, end_user, end_user_known_by)
+        parent = _put_parties(facts, self._reference.ownership, at, evidence.actor, end_user, end_user_known_by)
         # Who runs this deployment is the exporter: the sealed reference says who, never the emitter.
         facts.put("exporter", self._reference.exporter_fact, "deployment")
         registered: dict[str, FactValue] = {n: facts.values[n] for n in _REGISTERED if n in facts.values}
         _put_declared(facts, evidence, act)
         destinations = self._destinations(evidence, act, end_user)
         hardware = _hardware(evidence) if item_kind == "accelerator" else [None]
-        parents = _parents(evidence, end_user)
+        parents = _parents(evidence, parent)
         facts.put(
             "destination_candidates",
             tuple(sorted({place.country if place else "?" for place, _ in destinations})),
@@ -348,7 +354,15 @@ def _end_user(evidence: _Evidence) -> tuple[Party | None, str]:
     return (None if evidence.end_user == _UNRESOLVED else evidence.end_user), semconv.END_USER
 
 
-def _put_parties(facts: FactSet, actor: Party | None, end_user: Party | None, end_user_known_by: str) -> None:
+def _put_parties(
+    facts: FactSet,
+    ownership: Ownership,
+    at: int | None,
+    actor: Party | None,
+    end_user: Party | None,
+    end_user_known_by: str,
+) -> str | None:
+    """Puts what the registry says; returns the country of the end user's parent, one of several candidates."""
     facts.put("actor_known", actor is not None, "party registry")
     for role, party, known_by in (
         ("actor", actor, semconv.AUDIT_ACTOR_ID),
@@ -356,11 +370,12 @@ def _put_parties(facts: FactSet, actor: Party | None, end_user: Party | None, en
     ):
         if party is not None:
             facts.put(f"{role}_party", party.id, known_by)
-            for name, value in party_facts(role, party).items():
+            for name, value in ownership.facts(role, party, at).items():
                 facts.put(name, value, "party registry")
     # Of several countries of a parent each is a candidate.
-    facts.values.pop("end_user_parent_country", None)
     facts.known_by.pop("end_user_parent_country", None)
+    country = facts.values.pop("end_user_parent_country", None)
+    return country if isinstance(country, str) else None
 
 
 def _as_registered(facts: FactSet, registered: Mapping[str, FactValue]) -> list[FactSet]:
@@ -403,9 +418,8 @@ def _put_declared(facts: FactSet, evidence: _Evidence, act: str | None) -> None:
             facts.put(name, "", "absent")
 
 
-def _parents(evidence: _Evidence, end_user: Party | None) -> list[tuple[str | None, str]]:
+def _parents(evidence: _Evidence, registered: str | None) -> list[tuple[str | None, str]]:
     """Countries of the end user's ultimate parent: as the registry has it, and as declared where that differs."""
-    registered = end_user.parent.country if end_user and end_user.parent else None
     found: list[tuple[str | None, str]] = [(registered, "party registry")] if registered else []
     if evidence.declared_parent is not None and evidence.declared_parent != registered:
         declared = None if evidence.declared_parent == _UNRESOLVED else evidence.declared_parent

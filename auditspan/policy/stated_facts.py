@@ -16,7 +16,7 @@ from auditspan.errors import AuditSpanError
 
 from .countries import Countries
 from .declarations import exaoperations
-from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, Fact, FactSet
+from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, OWNED_FACTS, Fact, FactSet
 from .given_facts import facts_from
 from .place_names import OTHER_NAMES, THREE_LETTERS, plain_name
 from .reference import Reference
@@ -28,6 +28,8 @@ __all__ = ["ALIASES", "ATTRIBUTES", "Stated", "state"]
 _PLACE: Final = re.compile(r"_(?:country|nationality)$|_countries$")
 _ATTRIBUTE: Final = re.compile(r"^[a-z_]+(?:\.[a-z_]+)+$")
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_NULL_IS_SAID: Final = frozenset({*OWNED_FACTS, "listed_ownership"})
+"""Facts of a stored document that, left out, would hold for somebody whom no owners are known of."""
 _WORDS: Final = {"true": True, "yes": True, "false": False, "no": False}
 _LONGEST_NUMBER: Final = 128
 _UNKNOWN: Final = frozenset({"unknown", "not known"})
@@ -125,15 +127,15 @@ class Stated:
     notes: tuple[str, ...]
 
 
-def state(reference: Reference, given: Mapping[str, Any]) -> Stated:
-    """The facts that ``given`` states: a mapping of names to values, or a facts document of the log.
+def state(reference: Reference, given: Mapping[str, Any], at: int | None = None) -> Stated:
+    """The facts that ``given`` states at the rule time ``at``: names and values, or a facts document of the log.
 
     Raises:
         AuditSpanError: a name that is no fact, with the nearest one; a value that cannot be one of it.
     """
     reader = _Reader(reference)
     plain = reader.read(_unwrapped(reference, given))
-    facts = facts_from(reference, plain)
+    facts = facts_from(reference, plain, at)
     if plain.get("item_kind") is not None and "item_kind" not in facts.values:
         reader.notes.append("The item cannot be all that is said of it: what it is, is taken as not known.")
     return Stated(facts, tuple(reader.notes))
@@ -147,7 +149,7 @@ def _unwrapped(reference: Reference, given: Mapping[str, Any]) -> Mapping[str, A
     return {
         name: value
         for name, value in given["facts"].items()
-        if value is not None and name not in follows and name in BASE_FACTS
+        if (value is not None or name in _NULL_IS_SAID) and name not in follows and name in BASE_FACTS
     }
 
 
