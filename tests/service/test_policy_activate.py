@@ -216,8 +216,8 @@ def test_two_officers_at_once_are_both_in_force(service: Service, tmp_path: Path
     assert all(one["sealed"] for one in said)
     shown = service.run("policy", "show", "--data", service.data)
     assert {a["name"]: a["officer"] for a in shown["artifacts"] if a["officer"]} == {
-        "m.berger.yaml": "m.berger",
-        "l.ito.yaml": "l.ito",
+        "house.yaml": "m.berger",
+        "home.yaml": "l.ito",
     }
 
 
