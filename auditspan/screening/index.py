@@ -22,7 +22,7 @@ from .index_columns import (
     shortened,
     words_of,
 )
-from .name_form import NameForm, Token, name_form
+from .name_form import NameForm, Token
 
 __all__ = ["NameIndex"]
 
@@ -32,6 +32,7 @@ _BY_TYPING_ERROR: Final = 0.8
 _BY_CONSONANTS: Final = 0.75
 _JOINED: Final = 0.9
 _TELLING_CONSONANTS: Final = 4
+_REMEMBERED_FORMS: Final = 1 << 16
 _REMEMBERED_WORDS: Final = 1 << 16
 
 Ids = npt.NDArray[np.int32]
@@ -47,7 +48,13 @@ class NameIndex:
 
         names = columns["names"]
         self._names = names["name"].combine_chunks()
-        self._kinds = names["kind"].combine_chunks()
+        kinds = names["kind"].combine_chunks()
+        self._kinds, self._kind_of = kinds.indices.to_pylist(), kinds.dictionary.to_pylist()
+        made_of = names["tokens"].combine_chunks()
+        self._form_starts, self._form_tokens = made_of.offsets.to_numpy(), made_of.values.to_numpy()
+        self._token_rows = columns["tokens"].combine_chunks()
+        self._tokens: list[Token | None] = [None] * len(self._token_rows)
+        self._forms: dict[int, NameForm] = {}
         self._roles = names["role"].combine_chunks()
         self.entries = column("names", "entry")
         """The row of its entry, by number of the name."""
@@ -78,7 +85,22 @@ class NameIndex:
 
     def form(self, number: int) -> NameForm:
         """Its comparable form."""
-        return name_form(self.name(number), self._kinds[number].as_py())
+        known = self._forms.get(number)
+        if known is None:
+            begin, end = self._form_starts[number], self._form_starts[number + 1]
+            tokens = tuple(self._token(place) for place in self._form_tokens[begin:end].tolist())
+            weight = sum(token.weight for token in tokens)
+            known = NameForm(self.name(number), tokens, self._kind_of[self._kinds[number]], weight, "")
+            if len(self._forms) < _REMEMBERED_FORMS:
+                self._forms[number] = known
+        return known
+
+    def _token(self, place: int) -> Token:
+        known = self._tokens[place]
+        if known is None:
+            row = self._token_rows.slice(place, 1).to_pylist()[0]
+            known = self._tokens[place] = Token(**{**row, "symbols": frozenset(row["symbols"])})
+        return known
 
     def same(self, form: NameForm) -> Ids:
         """Names with the same words by sound, in any order and legal form."""
@@ -124,7 +146,7 @@ class NameIndex:
         best: dict[int, float] = {}
         for token in tokens:
             if token.word_class not in ("legal", "stop"):
-                for word, share in self._alike(token.fold, token.skeleton):
+                for word, share in self._alike(token.fold, token.text, token.skeleton):
                     best[word] = max(best.get(word, 0.0), share)
         for joined in joined_words(tokens):
             known = self._vocabulary.get(joined)
@@ -133,11 +155,11 @@ class NameIndex:
         for word, share in best.items():
             yield word, share, int(self._starts[word]), int(self._starts[word + 1])
 
-    def _words_alike(self, fold: str, bones: str) -> tuple[tuple[int, float], ...]:
+    def _words_alike(self, fold: str, text: str, bones: str) -> tuple[tuple[int, float], ...]:
         found: dict[int, float] = {}
         if len(fold) >= SHORTEST_FUZZY:
             found |= dict.fromkeys(self._consonants.get(bones, ()), _BY_CONSONANTS)
-            asked = np.fromiter((digest_of(left) for left in shortened(fold)), np.uint32)
+            asked = np.fromiter((digest_of(left) for word in {fold, text} for left in shortened(word)), np.uint32)
             begins = np.searchsorted(self._near_keys, asked, "left")
             ends = np.searchsorted(self._near_keys, asked, "right")
             for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from .errors import ScreeningError
 from .name_form import Kind, Token, name_form
+from .words import one_letter_out
 
 __all__ = ["SHORTEST_FUZZY", "Columns", "build", "digest_of", "joined_words", "read", "shortened", "words_of", "write"]
 
@@ -30,6 +31,18 @@ _NAMES: Final = pa.schema(
         ("kind", pa.dictionary(pa.int8(), pa.string())),
         ("role", pa.dictionary(pa.int8(), pa.string())),
         ("weight", pa.float32()),
+        ("tokens", pa.list_(pa.int32())),
+    ]
+)
+_TOKENS: Final = pa.schema(
+    [
+        ("text", pa.string()),
+        ("fold", pa.string()),
+        ("skeleton", pa.string()),
+        ("word_class", pa.string()),
+        ("weight", pa.float64()),
+        ("symbols", pa.list_(pa.string())),
+        ("digits", pa.bool_()),
     ]
 )
 _WORDS: Final = pa.schema([("word", pa.string()), ("skeleton", pa.string()), ("start", pa.int64())])
@@ -38,6 +51,7 @@ _SAME: Final = pa.schema([("key", pa.uint32()), ("name", pa.int32())])
 _NEIGHBOURS: Final = pa.schema([("key", pa.uint32()), ("word", pa.int32())])
 _PARTS: Final = {
     "names": _NAMES,
+    "tokens": _TOKENS,
     "words": _WORDS,
     "postings": _POSTINGS,
     "same": _SAME,
@@ -45,7 +59,7 @@ _PARTS: Final = {
 }
 
 Columns = dict[str, pa.Table]
-"""By part: ``names``, ``words`` (sorted as they were met; ``start`` is their first posting), ``postings`` (names of each
+"""By part: ``names``, ``tokens`` (that names are made of), ``words`` (sorted as they were met; ``start`` is their first posting), ``postings`` (names of each
 word), ``same`` (names by the digest of their key), ``neighbours`` (words by the digest of what is left of them)."""
 
 
@@ -56,9 +70,12 @@ def build(names: pa.Array, entries: Sequence[int], kinds: Sequence[Kind], roles:
     words: list[int] = []
     owners: list[int] = []
     keys: list[int] = []
+    tokens: dict[Token, int] = {}
+    made_of: list[list[int]] = []
     for number, (name, kind) in enumerate(zip(names.to_pylist(), kinds, strict=True)):
         form = name_form.__wrapped__(name, kind)
         keys.append(digest_of(form.key))
+        made_of.append([tokens.setdefault(token, len(tokens)) for token in form.tokens])
         by_word = {token.fold: token.skeleton for token in form.tokens if token.fold in words_of(form.tokens)}
         for word, bones in (*by_word.items(), *((word, "") for word in joined_words(form.tokens) - by_word.keys())):
             if word not in vocabulary:
@@ -72,15 +89,37 @@ def build(names: pa.Array, entries: Sequence[int], kinds: Sequence[Kind], roles:
     rarity = rarity_of(np.diff(np.append(starts, len(order))), len(names))
     weights = np.zeros(len(names), np.float32)
     np.add.at(weights, owner_ids, rarity[word_ids])
-    near = _sorted((digest_of(left), word) for name, word in vocabulary.items() for left in shortened(name))
+    near = _sorted(_neighbours(vocabulary, tokens))
     same = _sorted(zip(keys, range(len(names)), strict=True))
     return {
-        "names": _table(_NAMES, names, entries, list(kinds), roles, weights),
+        "names": _table(_NAMES, names, entries, list(kinds), roles, weights, made_of),
+        "tokens": _token_table(tokens),
         "words": _table(_WORDS, list(vocabulary), skeletons, starts),
         "postings": _table(_POSTINGS, owner_ids[order]),
         "same": _table(_SAME, *same),
         "neighbours": _table(_NEIGHBOURS, *near),
     }
+
+
+def _neighbours(vocabulary: dict[str, int], tokens: Iterable[Token]) -> Iterator[tuple[int, int]]:
+    """By its sounds and, as a typing error comes before sounds are heard, as it is written."""
+    for fold, word in vocabulary.items():
+        for left in shortened(fold):
+            yield digest_of(left), word
+    for text, fold in {(token.text, token.fold) for token in tokens if token.text != token.fold}:
+        word_of_fold = vocabulary.get(fold)
+        if word_of_fold is not None:
+            for left in shortened(text):
+                yield digest_of(left), word_of_fold
+
+
+def _token_table(tokens: Iterable[Token]) -> pa.Table:
+    listed = list(tokens)
+    columns = [
+        [sorted(token.symbols) if name == "symbols" else getattr(token, name) for token in listed]
+        for name in _TOKENS.names
+    ]
+    return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, _TOKENS, strict=True)], schema=_TOKENS)
 
 
 def rarity_of(frequency: Any, names: int) -> Any:
@@ -104,12 +143,9 @@ def joined_words(tokens: Sequence[Token]) -> set[str]:
 
 
 def shortened(word: str) -> Iterator[str]:
-    """What two words that are one typing error apart have in common: each with one letter out, and itself."""
+    """What a word is found by when it is mistyped; nothing where it is too short for that, or has digits."""
     if len(word) >= SHORTEST_FUZZY and not any(character.isdigit() for character in word):
-        yield word
-        for place in range(len(word)):
-            if place == 0 or word[place] != word[place - 1]:
-                yield word[:place] + word[place + 1 :]
+        yield from one_letter_out(word)
 
 
 def digest_of(text: str) -> int:

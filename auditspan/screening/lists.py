@@ -73,6 +73,7 @@ def import_list(
     smaller: bool = False,
     largest: int = LARGEST,
     progress: Callable[[int], None] = lambda _: None,
+    prepare: Callable[[pa.Table, Path], None] = lambda entries, folder: None,
 ) -> KeptList:
     """Reads a list file, keeps it in ``folder``, and makes it the current one.
 
@@ -83,6 +84,7 @@ def import_list(
         smaller: whether it may have less than four fifths of the current list's entries.
         largest: bytes, unpacked, that are read at most.
         progress: told how many entries have been read.
+        prepare: given the entries and the folder that the list will be kept in, before it takes its place there.
 
     Raises:
         ListError: the file cannot be read; the current list stays.
@@ -111,6 +113,7 @@ def import_list(
         )
         with path.open("rb") as file, _private(work / _SOURCE) as copy:
             shutil.copyfileobj(file, copy)
+        prepare(pa.ipc.open_stream(pa.memory_map(str(work / _ENTRIES))).read_all(), work)
         _write_json(work / _MANIFEST, asdict(kept))
         _take_place(work, folder / digest)
         _write_json(folder / _CURRENT, {"digest": digest})

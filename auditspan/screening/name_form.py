@@ -5,6 +5,7 @@ Legal forms, ordinals, places and trades are recognised by `rigour` (OpenSanctio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,11 +40,17 @@ _WEIGHTS: Final[dict[str, float]] = {
     "particle": 0.12,
     "initial": 0.3,
 }
+_HINTS: Final = ("stvo", "company", "sirket", "limited", "sahami", "c.v", "c v", "c, v")
+_LETTERS_AT_END: Final = re.compile(r"(?:[\s.,]+[a-z](?=[\s.,]|$)){2,4}[\s.,]*$")
+_LETTER_FORMS: Final = frozenset("sa as ag ao ab ev bv nv kg oy spa srl sarl llc llp ltd jsc ooo oao zao pao plc".split())
 _ROMAN: Final = {
     roman: number
     for number, roman in enumerate("i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix xx".split(), 1)
     if roman not in ("v", "x")
 }
+_STRENGTH: Final = {
+    "domain": 0.5, "generic": 0.25, "legal": 0.0, "stop": 0.0, "honorific": 0.0, "particle": 0.0, "initial": 0.3,
+}  # fmt: skip
 _OWN_WEIGHTS: Final = (0.3, 0.3, 0.6, 0.8, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2)
 """Of a party's own word by its length: a long word is less likely to be another's too."""
 
@@ -76,9 +83,9 @@ class NameForm:
     """The folded words, sorted: equal for names that differ in spelling, order, punctuation or legal form only."""
 
     @property
-    def distinctive(self) -> float:
-        """Weight of the party's own words and numbers."""
-        return sum(token.weight for token in self.tokens if token.word_class in ("own", "number", "location"))
+    def strength(self) -> float:
+        """How much the name tells: the weight of the party's own words and numbers, and a share of the others'."""
+        return sum(token.weight * _STRENGTH.get(token.word_class, 1.0) for token in self.tokens)
 
 
 @lru_cache(_REMEMBERED)
@@ -118,11 +125,17 @@ def _with_han_words(text: str) -> str:
 
 def _with_short_forms(text: str) -> str:
     lowered = text.lower()
-    if not any(hint in lowered for hint in ("stvo", "company", "sirket", "limited", "sahami")):
-        return text
-    for pattern, form in legal_forms():
-        lowered = pattern.sub(form, lowered)
+    lowered = _LETTERS_AT_END.sub(_joined_letters, lowered)
+    if any(hint in lowered for hint in _HINTS):
+        for pattern, form in legal_forms():
+            lowered = pattern.sub(form, lowered)
     return lowered
+
+
+def _joined_letters(found: re.Match[str]) -> str:
+    """``a, s.`` at the end of a name is the legal form ``as``, where there is one of that name."""
+    joined = "".join(character for character in found.group() if character.isalnum())
+    return f" {joined}" if joined in _LETTER_FORMS else found.group()
 
 
 def _needs_latin(text: str) -> bool:

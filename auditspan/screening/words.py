@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -11,9 +11,10 @@ from typing import Final
 
 from auditspan.policy.tables import Table, parse_table
 
-__all__ = ["Meaning", "han_words", "legal_forms", "meaning", "nickname_groups", "packaged"]
+__all__ = ["Meaning", "han_words", "legal_forms", "meaning", "nickname_groups", "one_letter_out", "packaged"]
 
 _SHORTEST_STEM: Final = 3
+_SHORTEST_MISTYPED: Final = 7
 
 
 @cache
@@ -48,7 +49,30 @@ def meaning(word: str) -> Meaning | None:
     if exact is not None:
         return exact
     stems = (known.get(f"{word[:length]}*") for length in range(len(word), _SHORTEST_STEM - 1, -1))
-    return next((stem for stem in stems if stem is not None), None)
+    stem = next((stem for stem in stems if stem is not None), None)
+    if stem is not None or len(word) < _SHORTEST_MISTYPED:
+        return stem
+    mistyped = _mistyped()
+    return next((mistyped[left] for left in one_letter_out(word) if left in mistyped), None)
+
+
+@cache
+def _mistyped() -> Mapping[str, Meaning]:
+    """What long words of the table are with one letter out, so that a typing error in one makes it nobody's own name."""
+    found: dict[str, Meaning] = {}
+    for word, said in _meanings().items():
+        if said.symbol and len(word) >= _SHORTEST_MISTYPED and not word.endswith("*"):
+            for left in one_letter_out(word):
+                found.setdefault(left, said)
+    return found
+
+
+def one_letter_out(word: str) -> Iterator[str]:
+    """What two words that are one typing error apart have in common: the word, and it with each letter out."""
+    yield word
+    for place in range(len(word)):
+        if place == 0 or word[place] != word[place - 1]:
+            yield word[:place] + word[place + 1 :]
 
 
 @cache
