@@ -42,7 +42,7 @@ class Alignment:
 def align(left: Sequence[Token], right: Sequence[Token]) -> Alignment:
     """Pairs words: equal ones first, then words written as two, acronyms, the most alike, and initials."""
     lefts, rights = list(left), list(right)
-    pairs = [*_equal(lefts, rights)]
+    pairs = _equal(lefts, rights)
     if lefts and rights:
         pairs += _joined(lefts, rights, swap=False)
         pairs += _joined(rights, lefts, swap=True)
@@ -62,20 +62,27 @@ def _pair(few: tuple[Token, ...], many: tuple[Token, ...], score: float, swap: b
     return Pair(many, few, score) if swap else Pair(few, many, score)
 
 
-def _equal(lefts: list[Token], rights: list[Token]) -> Iterator[Pair]:
+def _equal(lefts: list[Token], rights: list[Token]) -> list[Pair]:
     texts = [token.text for token in rights]
-    for token in list(lefts):
+    pairs: list[Pair] = []
+    rest: list[Token] = []
+    for token in lefts:
         if token.text in texts:
             place = texts.index(token.text)
-            texts.pop(place)
-            lefts.remove(token)
-            yield Pair((token,), (rights.pop(place),), 1.0)
+            del texts[place]
+            pairs.append(Pair((token,), (rights.pop(place),), 1.0))
+        else:
+            rest.append(token)
+    lefts[:] = rest
+    return pairs
 
 
 def _joined(singles: list[Token], parts: list[Token], *, swap: bool) -> Iterator[Pair]:
     """One word of ``singles`` that stands as two or three in ``parts``."""
+    if len(parts) < 2:
+        return
     for single in list(singles):
-        if len(single.text) < 5:
+        if len(single.text) < 4:
             continue
         for start in range(len(parts) - 1):
             found = next(

@@ -6,12 +6,13 @@ is, by its consonants, or with one letter more, less, other or swapped, and rare
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from rapidfuzz import fuzz
 
 from .index_columns import (
     SHORTEST_FUZZY,
@@ -26,6 +27,9 @@ from .name_form import NameForm, Token
 
 __all__ = ["NameIndex"]
 
+_LEAST_ESTIMATE: Final = 0.25
+_LEAST_LETTERS: Final = 48.0
+"""Percent of letters that two names share in order; measured: of those that score as hits, 1 in 100 shares fewer."""
 _MOST_POSTINGS: Final = 1500
 """Names that are looked at for the words of one query; the commonest words are left out beyond that."""
 _BY_TYPING_ERROR: Final = 0.8
@@ -52,9 +56,10 @@ class NameIndex:
         self._kinds, self._kind_of = kinds.indices.to_pylist(), kinds.dictionary.to_pylist()
         made_of = names["tokens"].combine_chunks()
         self._form_starts, self._form_tokens = made_of.offsets.to_numpy(), made_of.values.to_numpy()
-        self._token_rows = columns["tokens"].combine_chunks()
-        self._tokens: list[Token | None] = [None] * len(self._token_rows)
+        self._token_columns = [column.to_pylist() for column in columns["tokens"].columns]
+        self._tokens: list[Token | None] = [None] * len(columns["tokens"])
         self._forms: dict[int, NameForm] = {}
+        self._keys = names["key"].to_pylist()
         self._roles = names["role"].combine_chunks()
         self.entries = column("names", "entry")
         """The row of its entry, by number of the name."""
@@ -90,7 +95,7 @@ class NameIndex:
             begin, end = self._form_starts[number], self._form_starts[number + 1]
             tokens = tuple(self._token(place) for place in self._form_tokens[begin:end].tolist())
             weight = sum(token.weight for token in tokens)
-            known = NameForm(self.name(number), tokens, self._kind_of[self._kinds[number]], weight, "")
+            known = NameForm(self.name(number), tokens, self._kind_of[self._kinds[number]], weight, self._keys[number])
             if len(self._forms) < _REMEMBERED_FORMS:
                 self._forms[number] = known
         return known
@@ -98,8 +103,9 @@ class NameIndex:
     def _token(self, place: int) -> Token:
         known = self._tokens[place]
         if known is None:
-            row = self._token_rows.slice(place, 1).to_pylist()[0]
-            known = self._tokens[place] = Token(**{**row, "symbols": frozenset(row["symbols"])})
+            text, fold, bones, word_class, weight, symbols, digits = (column[place] for column in self._token_columns)
+            known = Token(text, fold, bones, word_class, weight, frozenset(symbols), digits)
+            self._tokens[place] = known
         return known
 
     def same(self, form: NameForm) -> Ids:
@@ -112,21 +118,20 @@ class NameIndex:
 
     def candidates(self, form: NameForm, most: int) -> tuple[Ids, npt.NDArray[np.float32]]:
         """At most ``most`` names that share most with ``form``, best first, each with an estimate from 0 to 1."""
-        parts: list[npt.NDArray[np.generic]] = []
-        shares: list[float] = []
-        looked = 0
-        for word, share, begin, end in sorted(self._matching_words(form.tokens), key=lambda match: match[3] - match[2]):
-            if looked and looked + end - begin > _MOST_POSTINGS:
-                break
-            looked += end - begin
-            parts.append(self._postings[begin:end])
-            shares.append(share * float(self._rarity[word]))
-        if not parts:
+        matching = self._matching_words(form.tokens)
+        if not matching:
             return _NONE, _NO_SCORES
+        words = np.fromiter(matching, np.int64, len(matching))
+        shares = np.fromiter(matching.values(), np.float32, len(matching))
+        begins = self._starts[words]
+        sizes = self._starts[words + 1] - begins
+        order = np.argsort(sizes, kind="stable")
+        # Rare words first; at least the rarest one, however many names have it.
+        order = order[: max(int(np.searchsorted(np.cumsum(sizes[order]), _MOST_POSTINGS, "right")), 1)]
+        worth = np.repeat((shares * self._rarity[words])[order], sizes[order])
+        places = [self._postings[b : b + n] for b, n in zip(begins[order].tolist(), sizes[order].tolist(), strict=True)]
+        owners, shared = _summed(np.concatenate(places), worth)
         total = sum(self._rarity_of(word) for word in words_of(form.tokens))
-        owners = np.concatenate(parts)
-        worth = np.repeat(np.array(shares, np.float32), [len(part) for part in parts])
-        owners, shared = _summed(owners, worth)
         weights = self._weights[owners]
         # Half of it by the shorter name, which may be wholly in the longer one, half by the longer.
         estimates = np.minimum(shared / np.minimum(weights, total), 1) * np.sqrt(
@@ -138,22 +143,33 @@ class NameIndex:
         order = np.argsort(-estimates, kind="stable")
         return owners[order], estimates[order]
 
+    def alike(self, form: NameForm, most: int) -> list[int]:
+        """The names worth a careful comparison with ``form``: the same words, or candidates of similar letters."""
+        found = dict.fromkeys(self.same(form).tolist())
+        numbers, estimates = self.candidates(form, most)
+        for number, estimate in zip(numbers.tolist(), estimates.tolist(), strict=True):
+            if estimate < _LEAST_ESTIMATE:
+                break
+            if fuzz.ratio(form.key, self._keys[number], score_cutoff=_LEAST_LETTERS):
+                found[number] = None
+        return list(found)
+
     def _rarity_of(self, word: str) -> float:
         known = self._vocabulary.get(word)
         return 1.0 if known is None else float(self._rarity[known])
 
-    def _matching_words(self, tokens: Sequence[Token]) -> Iterator[tuple[int, float, int, int]]:
+    def _matching_words(self, tokens: Sequence[Token]) -> dict[int, float]:
         best: dict[int, float] = {}
         for token in tokens:
             if token.word_class not in ("legal", "stop"):
                 for word, share in self._alike(token.fold, token.text, token.skeleton):
-                    best[word] = max(best.get(word, 0.0), share)
+                    if share > best.get(word, 0.0):
+                        best[word] = share
         for joined in joined_words(tokens):
             known = self._vocabulary.get(joined)
             if known is not None:
                 best[known] = max(best.get(known, 0.0), _JOINED)
-        for word, share in best.items():
-            yield word, share, int(self._starts[word]), int(self._starts[word + 1])
+        return best
 
     def _words_alike(self, fold: str, text: str, bones: str) -> tuple[tuple[int, float], ...]:
         found: dict[int, float] = {}

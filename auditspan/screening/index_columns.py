@@ -31,6 +31,7 @@ _NAMES: Final = pa.schema(
         ("kind", pa.dictionary(pa.int8(), pa.string())),
         ("role", pa.dictionary(pa.int8(), pa.string())),
         ("weight", pa.float32()),
+        ("key", pa.string()),
         ("tokens", pa.list_(pa.int32())),
     ]
 )
@@ -69,12 +70,12 @@ def build(names: pa.Array, entries: Sequence[int], kinds: Sequence[Kind], roles:
     skeletons: list[str] = []
     words: list[int] = []
     owners: list[int] = []
-    keys: list[int] = []
+    keys: list[str] = []
     tokens: dict[Token, int] = {}
     made_of: list[list[int]] = []
     for number, (name, kind) in enumerate(zip(names.to_pylist(), kinds, strict=True)):
         form = name_form.__wrapped__(name, kind)
-        keys.append(digest_of(form.key))
+        keys.append(form.key)
         made_of.append([tokens.setdefault(token, len(tokens)) for token in form.tokens])
         by_word = {token.fold: token.skeleton for token in form.tokens if token.fold in words_of(form.tokens)}
         for word, bones in (*by_word.items(), *((word, "") for word in joined_words(form.tokens) - by_word.keys())):
@@ -90,9 +91,9 @@ def build(names: pa.Array, entries: Sequence[int], kinds: Sequence[Kind], roles:
     weights = np.zeros(len(names), np.float32)
     np.add.at(weights, owner_ids, rarity[word_ids])
     near = _sorted(_neighbours(vocabulary, tokens))
-    same = _sorted(zip(keys, range(len(names)), strict=True))
+    same = _sorted((digest_of(key), number) for number, key in enumerate(keys) if key)
     return {
-        "names": _table(_NAMES, names, entries, list(kinds), roles, weights, made_of),
+        "names": _table(_NAMES, names, entries, list(kinds), roles, weights, keys, made_of),
         "tokens": _token_table(tokens),
         "words": _table(_WORDS, list(vocabulary), skeletons, starts),
         "postings": _table(_POSTINGS, owner_ids[order]),

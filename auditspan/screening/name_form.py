@@ -16,20 +16,21 @@ from rigour.names import Name, NameTypeTag, analyze_names
 from .spelling import LONGEST, folded, latin, plain_text, skeleton
 from .words import han_words, legal_forms, meaning
 
-__all__ = ["KINDS", "Kind", "NameForm", "Token", "name_form"]
+__all__ = ["KINDS", "Kind", "NameForm", "Token", "form_as", "name_form"]
 
 Kind = Literal["organization", "person", "vessel", "address", ""]
 KINDS: Final[tuple[Kind, ...]] = ("organization", "person", "vessel", "address", "")
 """What a name is the name of; empty when that is not known."""
 
 TokenClass = Literal[
-    "own", "generic", "domain", "location", "number", "legal", "stop", "honorific", "particle", "initial"
+    "own", "form", "generic", "domain", "location", "number", "legal", "stop", "honorific", "particle", "initial"
 ]
 
 _REMEMBERED: Final = 1 << 14
 _MOST_TOKENS: Final = 40
 
 _WEIGHTS: Final[dict[str, float]] = {
+    "form": 0.12,
     "generic": 0.25,
     "domain": 0.45,
     "location": 0.6,
@@ -46,10 +47,10 @@ _LETTER_FORMS: Final = frozenset("sa as ag ao ab ev bv nv kg oy spa srl sarl llc
 _ROMAN: Final = {
     roman: number
     for number, roman in enumerate("i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix xx".split(), 1)
-    if roman not in ("v", "x")
+    if roman not in ("v", "x", "xi")
 }
 _STRENGTH: Final = {
-    "domain": 0.5, "generic": 0.25, "legal": 0.0, "stop": 0.0, "honorific": 0.0, "particle": 0.0, "initial": 0.3,
+    "domain": 0.7, "generic": 0.4, "form": 0.0, "legal": 0.0, "stop": 0.0, "honorific": 0.0, "particle": 0.0, "initial": 0.3,
 }  # fmt: skip
 _OWN_WEIGHTS: Final = (0.3, 0.3, 0.6, 0.8, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2)
 """Of a party's own word by its length: a long word is less likely to be another's too."""
@@ -116,6 +117,14 @@ def name_form(text: str, kind: Kind = "") -> NameForm:
     return NameForm(text[:LONGEST], tokens, kind, sum(token.weight for token in tokens), " ".join(kept))
 
 
+def form_as(form: NameForm, kind: Kind) -> NameForm:
+    """``form`` read as the name of a ``kind``: what is a trade in a company's name is a person's own word."""
+    if kind == form.kind or kind not in ("person", "vessel"):
+        return form
+    tokens = tuple(_token(token.text, "", frozenset(), kind) for token in form.tokens)
+    return NameForm(form.original, tokens, kind, sum(token.weight for token in tokens), form.key)
+
+
 def _with_han_words(text: str) -> str:
     pattern, english = han_words()
     replaced = pattern.sub(lambda found: f" {english[found.group()]} ", text)
@@ -171,7 +180,7 @@ def _symbols(name: Name) -> dict[int, frozenset[str]]:
 def _looks_like(tokens: Iterable[Token]) -> Kind:
     """``organization`` or ``person`` where the words say so."""
     listed = list(tokens)
-    if any(token.word_class in ("legal", "generic", "domain", "number") for token in listed):
+    if any(token.word_class in ("legal", "form", "generic", "domain", "number") for token in listed):
         return "organization"
     return "person" if any(token.word_class in ("honorific", "particle", "initial") for token in listed) else ""
 
@@ -215,6 +224,8 @@ def _class(text: str, tag: str, symbols: frozenset[str], kind: Kind) -> TokenCla
         return "location"
     if listed == "honorific":
         return "honorific"
+    if listed == "form":
+        return "form"
     if listed == "generic":
         return "generic"
     if listed == "domain" or "DOMAIN" in categories:

@@ -13,7 +13,7 @@ __all__ = ["NameScore", "name_score"]
 
 _CONFLICTING_NUMBERS: Final = 0.6
 """The most that names with different numbers get: Plant 5 is not Plant 6."""
-_STRICT: Final = 3
+_STRICT: Final = 2
 _NUMBER_OF_ONE: Final = 0.8
 _CONFLICTING_PLACES: Final = 0.85
 _CONFLICTING_WORDS: Final = 0.95
@@ -21,10 +21,10 @@ _OTHER_LEGAL_FORM: Final = 0.03
 _ONE_LEGAL_FORM: Final = 0.005
 _PERSON_EXTRA: Final = 0.3
 _SINGLE_EXTRA: Final = 0.65
-_GENERIC_EXTRA: Final = 0.5
+_GENERIC_EXTRA: Final = 0.4
 _PLACE_EXTRA: Final = 0.7
 _OWN_EXTRA: Final = 0.9
-_GENERIC: Final = frozenset({"generic", "domain", "legal", "stop", "particle", "honorific"})
+_GENERIC: Final = frozenset({"form", "generic", "domain", "legal", "stop", "particle", "honorific"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,15 +19,14 @@ from .entry_names import names_in
 from .errors import ScreeningError
 from .index import NameIndex
 from .lists import KeptList, current_list, load_entries
-from .name_form import Kind, NameForm, name_form
+from .name_form import Kind, NameForm, form_as, name_form
 from .name_score import NameScore, name_score
 from .policies import policy_of
 from .spelling import LONGEST
 
 __all__ = ["Hit", "Party", "Screener", "columns_of", "open_screener", "write_index"]
 
-_MOST_CANDIDATES: Final = 10
-_LEAST_ESTIMATE: Final = 0.3
+_MOST_CANDIDATES: Final = 12
 _REMEMBERED: Final = 10_000
 _SAME_COUNTRY: Final = 0.02
 _OTHER_COUNTRY: Final = 0.06
@@ -163,7 +162,7 @@ class Screener:
         for text, _ in names_in(party.name) or [(party.name, "")]:
             form = name_form(text, party.kind)
             if form.tokens:
-                self._by_name(text, form, party, best)
+                self._by_name(form, party, best)
         for number in map(identifier, party.identifiers):
             for row in self._by_identifier.get(number, ()):
                 if row not in best or "identifier" not in best[row].parts:
@@ -175,15 +174,13 @@ class Screener:
                     best[row] = self._address_hit(row, score)
         return tuple(sorted(best.values(), key=lambda hit: (-hit.score, hit.entry_id)))
 
-    def _by_name(self, text: str, form: NameForm, party: Party, best: dict[int, Hit]) -> None:
-        numbers, estimates = self._index.candidates(form, _MOST_CANDIDATES)
-        enough = numbers[estimates >= _LEAST_ESTIMATE].tolist()
-        for number in dict.fromkeys((*self._index.same(form).tolist(), *enough)):
+    def _by_name(self, form: NameForm, party: Party, best: dict[int, Hit]) -> None:
+        for number in self._index.alike(form, _MOST_CANDIDATES):
             row = int(self._index.entries[number])
             other = self._index.form(number)
             # As what the entry is: `Iris Foods` is a company's name beside a company's, three own words beside a ship's.
             kind = party.kind or other.kind
-            names = name_score(name_form(text, kind), other, kind)
+            names = name_score(form_as(form, kind), other, kind)
             policy = policy_of(self._lists[row])
             if names.score < policy.threshold - _SAME_COUNTRY - _SAME_ADDRESS:
                 continue

@@ -61,9 +61,10 @@ def _consonants_tell(left: Token, right: Token) -> bool:
 
 def _stem(left: str, right: str) -> float:
     """Words with one stem and short endings: Ramensky and Ramenskoye, Belarus and Belarusian."""
-    length = next((place for place, (x, y) in enumerate(zip(left, right, strict=False)) if x != y), None)
-    shared = min(len(left), len(right)) if length is None else length
-    return _SAME_STEM if shared > 4 and max(len(left), len(right)) - shared < 4 else 0.0
+    if left[:5] != right[:5] or len(left) < 5:
+        return 0.0
+    shared = next((n for n in range(min(len(left), len(right)), 4, -1) if left[:n] == right[:n]), 0)
+    return _SAME_STEM if max(len(left), len(right)) - shared < 4 else 0.0
 
 
 def _spelling(left: str, right: str) -> float:
@@ -71,7 +72,7 @@ def _spelling(left: str, right: str) -> float:
     if shorter < 4 and longer != shorter:
         return 0.0
     allowed = next(edits for length, edits in _EDITS if shorter < length)
-    if not allowed:
+    if not allowed or longer - shorter > allowed:
         return 0.0
     edits = OSA.distance(left, right, score_cutoff=allowed)
     if edits > allowed:

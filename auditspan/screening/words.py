@@ -14,7 +14,7 @@ from auditspan.policy.tables import Table, parse_table
 __all__ = ["Meaning", "han_words", "legal_forms", "meaning", "nickname_groups", "one_letter_out", "packaged"]
 
 _SHORTEST_STEM: Final = 3
-_SHORTEST_MISTYPED: Final = 7
+_SHORTEST_MISTYPED: Final = 6
 
 
 @cache
@@ -36,7 +36,7 @@ def _meanings() -> Mapping[str, Meaning]:
     found: dict[str, Meaning] = {}
     for row in packaged("words.csv", ("class", "words")).rows:
         words = row["words"].split()
-        named = row["class"] in ("generic", "domain")
+        named = row["class"] in ("form", "generic", "domain")
         for word in words:
             found.setdefault(word, Meaning(row["class"], f"WORD:{words[0]}" if named else ""))
     return found
