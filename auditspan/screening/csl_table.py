@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from .csl_fields import entry_from
@@ -13,7 +13,6 @@ from .importer import ListHead, TextSource
 
 __all__ = ["CslTable"]
 
-_LONGEST_LINE: Final = 1 << 20
 _AGAIN: Final = "The file is truncated or damaged: download it again. The list that was imported last stays."
 
 
@@ -29,7 +28,7 @@ class CslTable:
 
     def entries(self, source: TextSource, head: ListHead) -> Iterator[Entry]:
         """See the contract."""
-        lines = _lines(source.chunks(), source.file)
+        lines = source.lines()
         first = next(lines, "")
         delimiter = "\t" if first.count("\t") > first.count(",") else ","
         columns = [name.strip().strip('"').lower() for name in first.rstrip("\r\n").split(delimiter)]
@@ -64,16 +63,3 @@ class CslTable:
                     remedy=_AGAIN,
                 )
             yield entry_from(dict(zip(columns, cells, strict=True)), number, source.file, begin)
-
-
-def _lines(chunks: Iterable[str], file: str) -> Iterator[str]:
-    rest, number = "", 0
-    for chunk in chunks:
-        *whole, rest = (rest + chunk).split("\n")
-        for line in whole:
-            number += 1
-            yield line + "\n"
-        if len(rest) > _LONGEST_LINE:
-            raise ListError("a line does not end", file=file, line=number + 1, remedy=_AGAIN)
-    if rest:
-        yield rest

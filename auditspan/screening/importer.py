@@ -19,6 +19,7 @@ __all__ = ["LARGEST", "Importer", "ListHead", "TextSource"]
 LARGEST: Final = 200_000_000
 """Bytes of the largest list that is read, unpacked. The whole Consolidated Screening List has about 20 million."""
 
+_LONGEST_LINE: Final = 1 << 20
 _CHUNK: Final = 1 << 18
 _GZIP: Final = b"\x1f\x8b"
 _UNPACKING: Final = (OSError, EOFError, zlib.error)
@@ -111,6 +112,27 @@ class TextSource:
                 line=self.line,
                 remedy="The file is truncated or damaged: download it again, and compare its size.",
             ) from error
+
+    def lines(self) -> Iterator[str]:
+        """Its lines, each with its end.
+
+        Raises:
+            ListError: as `chunks`; or a line of more than a million characters.
+        """
+        rest, number = "", 0
+        for chunk in self.chunks():
+            *whole, rest = (rest + chunk).split("\n")
+            number += len(whole)
+            yield from (line + "\n" for line in whole)
+            if len(rest) > _LONGEST_LINE:
+                raise ListError(
+                    "a line does not end",
+                    file=self.file,
+                    line=number + 1,
+                    remedy="The file is damaged, or no table: download it again.",
+                )
+        if rest:
+            yield rest
 
     def _decoded(self, chunk: bytes, *, final: bool) -> str:
         try:

@@ -6,13 +6,14 @@ is, by its consonants, or with one letter more, less, other or swapped, and rare
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from rapidfuzz import fuzz
+from rapidfuzz.distance import OSA
 
 from .index_columns import (
     SHORTEST_FUZZY,
@@ -74,7 +75,9 @@ class NameIndex:
             if len(bones) >= _TELLING_CONSONANTS:
                 self._consonants.setdefault(bones, []).append(number)
         self._same_keys, self._same_names = column("same", "key"), column("same", "name")
-        self._near_keys, self._near_words = column("neighbours", "key"), column("neighbours", "word")
+        self._near_keys, self._near = column("neighbours", "key"), column("neighbours", "spelling")
+        self._spellings = columns["spellings"]["text"].to_pylist()
+        self._spelt = columns["spellings"]["word"].to_pylist()
         self._alike = lru_cache(_REMEMBERED_WORDS)(self._words_alike)
 
     def __len__(self) -> int:
@@ -175,16 +178,22 @@ class NameIndex:
         found: dict[int, float] = {}
         if len(fold) >= SHORTEST_FUZZY:
             found |= dict.fromkeys(self._consonants.get(bones, ()), _BY_CONSONANTS)
-            asked = np.fromiter((digest_of(left) for word in {fold, text} for left in shortened(word)), np.uint32)
-            begins = np.searchsorted(self._near_keys, asked, "left")
-            ends = np.searchsorted(self._near_keys, asked, "right")
-            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-                if begin != end:
-                    found |= dict.fromkeys(self._near_words[begin:end].tolist(), _BY_TYPING_ERROR)
+            for written in {fold, text}:
+                found |= dict.fromkeys(self._mistyped(written), _BY_TYPING_ERROR)
         known = self._vocabulary.get(fold)
         if known is not None:
             found[known] = 1.0
         return tuple(found.items())
+
+    def _mistyped(self, written: str) -> Iterator[int]:
+        """Words that are one typing error from ``written``; what is left of two can be equal where they are further."""
+        asked = np.fromiter((digest_of(left) for left in shortened(written)), np.uint32)
+        begins = np.searchsorted(self._near_keys, asked, "left")
+        ends = np.searchsorted(self._near_keys, asked, "right")
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            for spelling in self._near[begin:end].tolist():
+                if OSA.distance(written, self._spellings[spelling], score_cutoff=1) < 2:
+                    yield self._spelt[spelling]
 
 
 def _summed(

@@ -49,19 +49,22 @@ _TOKENS: Final = pa.schema(
 _WORDS: Final = pa.schema([("word", pa.string()), ("skeleton", pa.string()), ("start", pa.int64())])
 _POSTINGS: Final = pa.schema([("name", pa.int32())])
 _SAME: Final = pa.schema([("key", pa.uint32()), ("name", pa.int32())])
-_NEIGHBOURS: Final = pa.schema([("key", pa.uint32()), ("word", pa.int32())])
+_SPELLINGS: Final = pa.schema([("text", pa.string()), ("word", pa.int32())])
+_NEIGHBOURS: Final = pa.schema([("key", pa.uint32()), ("spelling", pa.int32())])
 _PARTS: Final = {
     "names": _NAMES,
     "tokens": _TOKENS,
     "words": _WORDS,
     "postings": _POSTINGS,
     "same": _SAME,
+    "spellings": _SPELLINGS,
     "neighbours": _NEIGHBOURS,
 }
 
 Columns = dict[str, pa.Table]
 """By part: ``names``, ``tokens`` (that names are made of), ``words`` (sorted as they were met; ``start`` is their first posting), ``postings`` (names of each
-word), ``same`` (names by the digest of their key), ``neighbours`` (words by the digest of what is left of them)."""
+word), ``same`` (names by the digest of their key), ``spellings`` (of words), ``neighbours`` (spellings by the digest of what is
+left of them when a letter is out)."""
 
 
 def build(names: pa.Array, entries: Sequence[int], kinds: Sequence[Kind], roles: pa.Array) -> Columns:
@@ -90,7 +93,8 @@ def build(names: pa.Array, entries: Sequence[int], kinds: Sequence[Kind], roles:
     rarity = rarity_of(np.diff(np.append(starts, len(order))), len(names))
     weights = np.zeros(len(names), np.float32)
     np.add.at(weights, owner_ids, rarity[word_ids])
-    near = _sorted(_neighbours(vocabulary, tokens))
+    spellings = _spellings(vocabulary, tokens)
+    near = _sorted(_neighbours(spellings))
     same = _sorted((digest_of(key), number) for number, key in enumerate(keys) if key)
     return {
         "names": _table(_NAMES, names, entries, list(kinds), roles, weights, keys, made_of),
@@ -98,20 +102,21 @@ def build(names: pa.Array, entries: Sequence[int], kinds: Sequence[Kind], roles:
         "words": _table(_WORDS, list(vocabulary), skeletons, starts),
         "postings": _table(_POSTINGS, owner_ids[order]),
         "same": _table(_SAME, *same),
+        "spellings": _table(_SPELLINGS, list(spellings), list(spellings.values())),
         "neighbours": _table(_NEIGHBOURS, *near),
     }
 
 
-def _neighbours(vocabulary: dict[str, int], tokens: Iterable[Token]) -> Iterator[tuple[int, int]]:
-    """By its sounds and, as a typing error comes before sounds are heard, as it is written."""
-    for fold, word in vocabulary.items():
-        for left in shortened(fold):
-            yield digest_of(left), word
-    for text, fold in {(token.text, token.fold) for token in tokens if token.text != token.fold}:
-        word_of_fold = vocabulary.get(fold)
-        if word_of_fold is not None:
-            for left in shortened(text):
-                yield digest_of(left), word_of_fold
+def _neighbours(spellings: Iterable[str]) -> Iterator[tuple[int, int]]:
+    for number, spelling in enumerate(spellings):
+        for left in shortened(spelling):
+            yield digest_of(left), number
+
+
+def _spellings(vocabulary: dict[str, int], tokens: Iterable[Token]) -> dict[str, int]:
+    """Every word by its sounds and, as a typing error comes before sounds are heard, as it is written."""
+    written = {token.text: vocabulary[token.fold] for token in tokens if token.fold in vocabulary}
+    return {**vocabulary, **{text: word for text, word in written.items() if text not in vocabulary}}
 
 
 def _token_table(tokens: Iterable[Token]) -> pa.Table:

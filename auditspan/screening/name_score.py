@@ -13,7 +13,8 @@ __all__ = ["NameScore", "name_score"]
 
 _CONFLICTING_NUMBERS: Final = 0.6
 """The most that names with different numbers get: Plant 5 is not Plant 6."""
-_STRICT: Final = 2
+_STRICT: Final = 3
+_LONG: Final = 7
 _NUMBER_OF_ONE: Final = 0.8
 _CONFLICTING_PLACES: Final = 0.85
 _CONFLICTING_WORDS: Final = 0.95
@@ -101,8 +102,11 @@ def name_score(left: NameForm, right: NameForm, kind: Kind = "") -> NameScore:
 
 
 def _as_of_vessels(aligned: Alignment) -> Alignment:
-    """Names of ships are single words that others bear too: one that is only alike is seldom the same ship."""
-    return replace(aligned, pairs=tuple(replace(pair, score=pair.score**_STRICT) for pair in aligned.pairs))
+    """Names of ships are short words that others bear too: one that is only alike is seldom the same ship."""
+    pairs = tuple(
+        pair if len(pair.left[0].text) >= _LONG else replace(pair, score=pair.score**_STRICT) for pair in aligned.pairs
+    )
+    return replace(aligned, pairs=pairs)
 
 
 def _kind(left: Kind, right: Kind) -> Kind:

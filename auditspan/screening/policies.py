@@ -15,21 +15,25 @@ __all__ = ["ListPolicy", "kind_thresholds", "list_policies", "policy_of"]
 
 @dataclass(frozen=True, slots=True)
 class ListPolicy:
-    """A list's code, the words of its source's name, the least score of a hit, its legal effect, and where that stands."""
+    """A list's code, the words of its source's name, the least score of a hit, its legal effect, where that
+    stands, and how sure it is (``verified``, ``unverified``)."""
 
     code: str
     source: str
     threshold: float
     effect: str
     citation: str
+    effect_status: str
 
 
 @cache
 def list_policies() -> Mapping[str, ListPolicy]:
     """By code; ``*`` is that of a list without a row of its own."""
-    table = packaged("lists.csv", ("list", "source", "threshold", "effect", "citation"))
+    table = packaged("lists.csv", ("list", "source", "threshold", "effect", "citation", "effect_status"))
     return {
-        row["list"]: ListPolicy(row["list"], row["source"], _share(table, row), row["effect"], row["citation"])
+        row["list"]: ListPolicy(
+            row["list"], row["source"], _share(table, row), row["effect"], row["citation"], row["effect_status"]
+        )
         for row in table.rows
     }
 

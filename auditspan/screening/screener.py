@@ -70,7 +70,7 @@ class Hit:
         conflicts: what in the names speaks against it (`auditspan.screening.name_score.NameScore`).
         weak: the matched name is short, an acronym or of common words; it counts only when it is equal or corroborated.
         corroborated_by: which of country, address, identifier agree.
-        effect, citation: what the list means.
+        effect, citation, effect_status: what the list means, where that stands, and whether it was verified.
         entry: the entry's other columns.
     """
 
@@ -89,6 +89,7 @@ class Hit:
     corroborated_by: tuple[str, ...]
     effect: str
     citation: str
+    effect_status: str
     entry: Mapping[str, Any]
 
     def document(self) -> dict[str, Any]:
@@ -250,6 +251,7 @@ class Screener:
             corroborated_by=tuple(agreeing),
             effect=policy.effect,
             citation=policy.citation,
+            effect_status=policy.effect_status,
             entry={name: entry[name] for name in _SHOWN if entry[name]},
         )
 
