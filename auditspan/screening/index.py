@@ -33,6 +33,8 @@ _LEAST_LETTERS: Final = 48.0
 """Percent of letters that two names share in order; measured: of those that score as hits, 1 in 100 shares fewer."""
 _MOST_POSTINGS: Final = 1500
 """Names that are looked at for the words of one query; the commonest words are left out beyond that."""
+_MOST_COMMON: Final = 8
+"""Common words of a query that names found by its rare ones are looked up in."""
 _BY_TYPING_ERROR: Final = 0.8
 _BY_CONSONANTS: Final = 0.75
 _JOINED: Final = 0.9
@@ -130,10 +132,16 @@ class NameIndex:
         sizes = self._starts[words + 1] - begins
         order = np.argsort(sizes, kind="stable")
         # Rare words first; at least the rarest one, however many names have it.
-        order = order[: max(int(np.searchsorted(np.cumsum(sizes[order]), _MOST_POSTINGS, "right")), 1)]
+        few = max(int(np.searchsorted(np.cumsum(sizes[order]), _MOST_POSTINGS, "right")), 1)
+        order, common = order[:few], order[few:]
         worth = np.repeat((shares * self._rarity[words])[order], sizes[order])
         places = [self._postings[b : b + n] for b, n in zip(begins[order].tolist(), sizes[order].tolist(), strict=True)]
         owners, shared = _summed(np.concatenate(places), worth)
+        for at in common[:_MOST_COMMON].tolist():
+            posting = self._postings[begins[at] : begins[at] + sizes[at]]
+            found = np.searchsorted(posting, owners)
+            found[found == len(posting)] = 0
+            shared += (posting[found] == owners) * (shares[at] * self._rarity[words[at]])
         total = sum(self._rarity_of(word) for word in words_of(form.tokens))
         weights = self._weights[owners]
         # Half of it by the shorter name, which may be wholly in the longer one, half by the longer.

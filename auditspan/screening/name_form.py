@@ -41,6 +41,7 @@ _WEIGHTS: Final[dict[str, float]] = {
     "particle": 0.12,
     "initial": 0.3,
 }
+_NOT_IN_KEY: Final = frozenset({"legal", "form", "stop", "honorific"})
 _HINTS: Final = ("stvo", "company", "sirket", "limited", "sahami", "c.v", "c v", "c, v")
 _LETTERS_AT_END: Final = re.compile(r"(?:[\s.,]+[a-z](?=[\s.,]|$)){2,4}[\s.,]*$")
 _LETTER_FORMS: Final = frozenset("sa as ag ao ab ev bv nv kg oy spa srl sarl llc llp ltd jsc ooo oao zao pao plc".split())
@@ -113,7 +114,7 @@ def name_form(text: str, kind: Kind = "") -> NameForm:
         kind = _looks_like(tokens)
         if kind == "person":
             tokens = tuple(_token(token.text, "", token.symbols, kind) for token in tokens)
-    kept = sorted(token.fold for token in tokens if token.word_class not in ("legal", "stop", "honorific"))
+    kept = sorted(token.fold for token in tokens if token.word_class not in _NOT_IN_KEY)
     return NameForm(text[:LONGEST], tokens, kind, sum(token.weight for token in tokens), " ".join(kept))
 
 
@@ -198,7 +199,7 @@ def _token(comparable: str, tag: str, symbols: frozenset[str], kind: Kind) -> To
         symbols |= {known.symbol}
     word_class = _class(text, tag, symbols, kind)
     weight = _WEIGHTS.get(word_class) or _OWN_WEIGHTS[min(len(text), len(_OWN_WEIGHTS) - 1)]
-    digits = word_class == "number" or any(character.isdigit() for character in text)
+    digits = any(character.isdigit() for character in text) or (word_class == "number" and text in _ROMAN)
     return Token(text, folded(text), skeleton(text), word_class, weight, symbols, digits)
 
 

@@ -35,7 +35,9 @@ _AT_ADDRESS: Final = 0.8
 """Score from which on two addresses are one place."""
 _LEAST_STRENGTH: Final = 1.0
 """Of a name: about one word of five letters of the party's own. One that has less can be many parties'."""
-_EXACT: Final = 0.99
+_EXACT: Final = 0.96
+"""Of two words: the same, or the same by sound."""
+_NEARLY_ALL: Final = 0.93
 _INDEX: Final = "index"
 
 
@@ -192,7 +194,7 @@ class Screener:
             hit = self._hit(row, self._index.name(number), self._index.role(number), names, party, weak)
             if hit.score < hit.threshold:
                 continue
-            if weak and min(names.left_covered, names.right_covered) < _EXACT and not hit.corroborated_by:
+            if weak and not hit.corroborated_by and not _is_equal(names):
                 continue
             best[row] = hit
 
@@ -266,6 +268,15 @@ class Screener:
 def is_weak(form: NameForm) -> bool:
     """Whether a name can be many parties': too short, or only of words that are no party's own."""
     return form.strength < _LEAST_STRENGTH
+
+
+def _is_equal(names: NameScore) -> bool:
+    """Whether two names are the same but for legal form, or a typing error in a word that is no party's own."""
+    if min(names.left_covered, names.right_covered) < _NEARLY_ALL:
+        return False
+    own = [pair.score for pair in names.pairs if any(token.word_class in ("own", "number") for token in pair.right)]
+    alone = [token for token in (*names.only_left, *names.only_right) if token.word_class in ("own", "number")]
+    return not alone and min(own, default=1.0) >= _EXACT
 
 
 def columns_of(entries: pa.Table) -> index_columns.Columns:
