@@ -90,7 +90,9 @@ def corporate_suffix(query: Query, choose: random.Random) -> str | None:
 
 
 def _is_legal_form(word: str) -> bool:
-    return all(token.word_class == "legal" or token.text in ("co", "pvt") for token in name_form(word, "organization").tokens)
+    return all(
+        token.word_class == "legal" or token.text in ("co", "pvt") for token in name_form(word, "organization").tokens
+    )
 
 
 def one_typo(query: Query, choose: random.Random) -> str | None:
@@ -180,7 +182,12 @@ def false_alarms(screener: Screener, count: int) -> dict[str, Any]:
     began = time.process_time()
     alarms = [(name, hits[0].matched_name, hits[0].score) for name in names if (hits := screener.screen(Party(name)))]
     seconds = time.process_time() - began
-    return {"names": count, "share": len(alarms) / count, "names_per_cpu_second": count / seconds, "alarms": alarms[:40]}
+    return {
+        "names": count,
+        "share": len(alarms) / count,
+        "names_per_cpu_second": count / seconds,
+        "alarms": alarms[:40],
+    }
 
 
 def measure(path: Path, sample: int, ordinary: int, seed: int = 5) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def labelled(entries: list[dict[str, Any]], pairs: int, seed: int) -> list[tuple
     choose = random.Random(seed)
     chosen = choose.sample(entries, min(len(entries), 40 * pairs))
     by_word: defaultdict[tuple[Kind, str], list[int]] = defaultdict(list)
-    wanted = {kind: pairs // 6 + 1 for kind in _KINDS.values()}
+    wanted = dict.fromkeys(_KINDS.values(), pairs // 6 + 1)
     found: list[tuple[str, str, int, Kind]] = []
     positives: Counter[Kind] = Counter()
     for number, entry in enumerate(chosen):
@@ -60,10 +60,7 @@ def labelled(entries: list[dict[str, Any]], pairs: int, seed: int) -> list[tuple
         if kind is None or negatives[kind] >= wanted[kind]:
             continue
         others = Counter(
-            other
-            for word in _words(entry["name"], kind)
-            for other in by_word[kind, word][:400]
-            if other != number
+            other for word in _words(entry["name"], kind) for other in by_word[kind, word][:400] if other != number
         )
         if not others:
             continue

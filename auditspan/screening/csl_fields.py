@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
+from rigour.territories import lookup_territory
+
 from .entries import Entry
 from .entry_names import is_address, names_of
 from .errors import ListError
 from .policies import list_policies
 
-__all__ = ["entry_from", "identifier"]
+__all__ = ["country_code", "entry_from", "identifier"]
 
 _LONGEST_NAME: Final = 4000
 _KINDS: Final = {"individual": "person", "entity": "organization", "vessel": "vessel", "aircraft": "aircraft"}
@@ -28,6 +30,7 @@ _TEXTS: Final = (
     "source_list_url",
 )
 _COUNTRY: Final = re.compile(r"^[A-Z]{2}$")
+_OTHER_NAMES: Final = {"PRC": "China", "MAN, ISLE OF": "Isle of Man"}
 _NOT_ALPHANUMERIC: Final = re.compile(r"[^0-9A-Z]+")
 _LIST_CODE: Final = re.compile(r"\(([A-Z-]{2,8})(?: List)?\)")
 
@@ -35,6 +38,19 @@ _LIST_CODE: Final = re.compile(r"\(([A-Z-]{2,8})(?: List)?\)")
 def identifier(number: str) -> str:
     """An identification number in the form in which two are compared: capital letters and digits, no ``IMO`` before."""
     return _NOT_ALPHANUMERIC.sub("", number.upper()).removeprefix("IMO")
+
+
+@cache
+def country_code(text: str) -> str:
+    """The ISO 3166-1 code of a country as lists write it: ``TR``, ``TURKIYE``, ``REGION: IRAN``; empty when none is."""
+    text = text.strip().upper()
+    if _COUNTRY.match(text):
+        return text
+    named = _OTHER_NAMES.get(text, text.removeprefix("REGION:").partition(" (")[0].strip())
+    found = lookup_territory(named) if len(named) > 2 else None
+    # A city is no country, though it has one.
+    region = text.startswith("REGION:") or text.endswith(")")
+    return found.code[:2].upper() if found is not None and (region or "-" not in found.code) else ""
 
 
 def entry_from(record: Mapping[str, Any], number: int, file: str, line: int) -> Entry:
@@ -78,8 +94,8 @@ def entry_from(record: Mapping[str, Any], number: int, file: str, line: int) -> 
     addresses = _addresses(record.get("addresses"), fault)
     countries = [country for _, country in addresses if country]
     for name in ("citizenships", "nationalities"):
-        countries += [each for each in texts(name) if _COUNTRY.match(each)]
-    if _COUNTRY.match(flag := text("vessel_flag").upper()):
+        countries += [code for each in texts(name) if (code := country_code(each))]
+    if flag := country_code(text("vessel_flag")):
         countries.append(flag)
     identifiers = _identifiers(record.get("ids"), fault)
     if call_sign := identifier(text("call_sign")):
@@ -119,16 +135,17 @@ def _addresses(value: Any, fault: Any) -> list[tuple[str, str]]:
         if not isinstance(each, Mapping):
             raise fault("addresses is no list of addresses", "Download the list again.")
         parts = [str(each[name]) for name in ("address", "city", "state", "postal_code") if each.get(name)]
-        found.append((", ".join(parts), str(each.get("country") or "").strip().upper()))
+        found.append((", ".join(parts), country_code(str(each.get("country") or ""))))
     return list(dict.fromkeys(found))
 
 
 def _address_of(text: str) -> tuple[str, str]:
     """As the tables write one: its country's code comes last."""
-    before, comma, last = text.strip().rpartition(",")
-    if _COUNTRY.match(last.strip()):
-        return before.strip(), last.strip()
-    return text.strip() if comma or not _COUNTRY.match(text.strip()) else "", ""
+    before, _, last = text.strip().rpartition(",")
+    code = country_code(last)
+    if code:
+        return before.strip(), code
+    return text.strip(), ""
 
 
 def _identifiers(value: Any, fault: Any) -> list[tuple[str, str]]:

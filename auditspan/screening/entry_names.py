@@ -15,14 +15,17 @@ ROLES: Final = ("primary", "alias", "former", "acronym")
 
 # `X. Affiliated Entity: Y` lists Y; X, whose affiliate it is, has an entry of its own.
 _BELONGS_TO: Final = re.compile(
-    r"^.{4,}?[.,;]?\s+(?:affiliated entity:|subordinate institution\s*[-–:]|and subordinate entity)\s+(?P<own>.{3,})$", re.I
+    r"^.{4,}?[.,;]?\s+(?:affiliated entity:|subordinate institution\s*[-–:]|and subordinate entity)\s+(?P<own>.{3,})$",
+    re.I,
 )
 _ADDRESS: Final = re.compile(r"^address\s*\d+\W*$", re.I)
 _NO_NAME: Final = re.compile(r"^(?:address\s*\d+|\(?all of (?:the )?preceding.*|n/?a|none|unknown)\W*$", re.I)
 _TAIL: Final = re.compile(
     r"[;,.]?\s+(?:and any successors?\b.*|including the .*|all address(?:es)? located .*|this includes .*)$", re.I
 )
-_ALIAS: Final = re.compile(r"[;,.]?\s*[(\-]?\s*\b(?P<how>[af]\.?\s?k\.?\s?a\.?s?|formerly known as|also known as)(?=[\s,:-])\W*", re.I)
+_ALIAS: Final = re.compile(
+    r"[;,.]?\s*[(\-]?\s*\b(?P<how>[af]\.?\s?k\.?\s?a\.?s?|formerly known as|also known as)(?=[\s,:-])\W*", re.I
+)
 _CLEAR_ALIAS: Final = re.compile(r"[af]\.\s?k\.\s?a|known as|[-,] ?akas|[(] ?[af]ka", re.I)
 _ACRONYM: Final = re.compile(r"^(?P<name>.{8,}?)\s*\((?P<acronym>[A-Z][A-Za-z0-9-]{1,6})\)\s*\.?$")
 _LEADING: Final = re.compile(r"^(?P<how>[af])\.?k\.?a\.?[,:]?\s+", re.I)

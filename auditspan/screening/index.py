@@ -204,9 +204,7 @@ class NameIndex:
                     yield self._spelt[spelling]
 
 
-def _summed(
-    owners: npt.NDArray[np.generic], worth: npt.NDArray[np.float32]
-) -> tuple[Ids, npt.NDArray[np.float32]]:
+def _summed(owners: npt.NDArray[np.generic], worth: npt.NDArray[np.float32]) -> tuple[Ids, npt.NDArray[np.float32]]:
     """The sum of ``worth`` for each of ``owners``, each once."""
     order = np.argsort(owners, kind="stable")
     owners, worth = owners[order], worth[order]

@@ -202,7 +202,9 @@ def _table(schema: pa.Schema, *columns: Any) -> pa.Table:
     arrays = []
     for field, column in zip(schema, columns, strict=True):
         made = column if isinstance(column, pa.Array) else pa.array(column)
-        arrays.append(made.cast(field.type) if not pa.types.is_dictionary(field.type) else _dictionary(made, field.type))
+        arrays.append(
+            made.cast(field.type) if not pa.types.is_dictionary(field.type) else _dictionary(made, field.type)
+        )
     return pa.Table.from_arrays(arrays, schema=schema)
 
 

@@ -44,15 +44,65 @@ _WEIGHTS: Final[dict[str, float]] = {
 _NOT_IN_KEY: Final = frozenset({"legal", "form", "stop", "honorific"})
 _HINTS: Final = ("stvo", "company", "sirket", "limited", "sahami", "c.v", "c v", "c, v")
 _LETTERS_AT_END: Final = re.compile(r"(?:[\s.,]+[a-z](?=[\s.,]|$)){2,4}[\s.,]*$")
-_LETTER_FORMS: Final = frozenset("sa as ag ao ab ev bv nv kg oy spa srl sarl llc llp ltd jsc ooo oao zao pao plc".split())
+_LETTER_FORMS: Final = frozenset(
+    [
+        "sa",
+        "as",
+        "ag",
+        "ao",
+        "ab",
+        "ev",
+        "bv",
+        "nv",
+        "kg",
+        "oy",
+        "spa",
+        "srl",
+        "sarl",
+        "llc",
+        "llp",
+        "ltd",
+        "jsc",
+        "ooo",
+        "oao",
+        "zao",
+        "pao",
+        "plc",
+    ]
+)
 _ROMAN: Final = {
     roman: number
-    for number, roman in enumerate("i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix xx".split(), 1)
-    if roman not in ("v", "x", "xi")
+    for number, roman in enumerate(
+        [
+            "i",
+            "ii",
+            "iii",
+            "iv",
+            "v",
+            "vi",
+            "vii",
+            "viii",
+            "ix",
+            "x",
+            "xi",
+            "xii",
+            "xiii",
+            "xiv",
+            "xv",
+            "xvi",
+            "xvii",
+            "xviii",
+            "xix",
+            "xx",
+        ],
+        1,
+    )
 }
 _STRENGTH: Final = {
     "domain": 0.7, "generic": 0.4, "form": 0.0, "legal": 0.0, "stop": 0.0, "honorific": 0.0, "particle": 0.0, "initial": 0.3,
 }  # fmt: skip
+_ALSO_LETTERS: Final = frozenset({"i", "v", "x", "xi"})
+"""Numbers only in the name of a ship."""
 _OWN_WEIGHTS: Final = (0.3, 0.3, 0.6, 0.8, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2)
 """Of a party's own word by its length: a long word is less likely to be another's too."""
 
@@ -149,7 +199,7 @@ def _joined_letters(found: re.Match[str]) -> str:
 
 
 def _needs_latin(text: str) -> bool:
-    return any("\u0590" <= character for character in text)
+    return any(character >= "\u0590" for character in text)
 
 
 def _analysed(text: str, kind: Kind) -> Name | None:
@@ -191,15 +241,16 @@ def _token(comparable: str, tag: str, symbols: frozenset[str], kind: Kind) -> To
     text = comparable if comparable.isascii() else latin(comparable)
     text = "".join(character for character in text.lower() if character.isalnum())
     known = meaning(text)
-    if kind in ("vessel", "organization", "") and text in _ROMAN and not (text == "i" and kind != "vessel"):
-        symbols = frozenset((f"NUM:{_ROMAN[text]}",))
+    roman = _ROMAN.get(text) if kind != "person" and (kind == "vessel" or text not in _ALSO_LETTERS) else None
+    if roman is not None:
+        symbols = frozenset((f"NUM:{roman}",))
     elif text.isdigit():
         symbols |= {f"NUM:{int(text)}"}
     elif known is not None and known.symbol and kind not in ("person", "vessel"):
         symbols |= {known.symbol}
     word_class = _class(text, tag, symbols, kind)
     weight = _WEIGHTS.get(word_class) or _OWN_WEIGHTS[min(len(text), len(_OWN_WEIGHTS) - 1)]
-    digits = any(character.isdigit() for character in text) or (word_class == "number" and text in _ROMAN)
+    digits = any(character.isdigit() for character in text) or roman is not None
     return Token(text, folded(text), skeleton(text), word_class, weight, symbols, digits)
 
 

@@ -16,7 +16,8 @@ __all__ = ["ListPolicy", "kind_thresholds", "list_policies", "policy_of"]
 @dataclass(frozen=True, slots=True)
 class ListPolicy:
     """A list's code, the words of its source's name, the least score of a hit, its legal effect, where that
-    stands, and how sure it is (``verified``, ``unverified``)."""
+    stands, and how sure it is (``verified``, ``unverified``).
+    """
 
     code: str
     source: str
