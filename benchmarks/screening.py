@@ -2,9 +2,9 @@
 
     AUDITSPAN_TEST_SCREENING_LIST=FILE.json.gz python -m benchmarks.screening [--sample 2000] [--ordinary 5000] [--json]
 
-Every figure is at the thresholds that ship (`auditspan/screening/data/lists.csv`), each query by its name alone, without
-kind, country or address. *First* means that no hit scores above one on the query's own entry: two lists have the same
-company, and two persons the same name. The list is imported into a temporary directory.
+Every figure is at the thresholds that ship (`auditspan/screening/data/lists.csv`), each query by its name alone,
+without kind, country or address. *First* means that no hit scores above one on the query's own entry: two lists have
+the same company, and two persons the same name. The list is imported into a temporary directory.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from benchmarks.report import SKIPPED
 
 LIST: Final = "AUDITSPAN_TEST_SCREENING_LIST"
 _SUFFIXES: Final = ("Co., Ltd.", "LLC", "Inc.", "GmbH", "Limited", "JSC")
-_ROMANISED: Final = (("iy", "y"), ("ya", "ia"), ("kh", "h"), ("zh", "j"), ("ks", "x"), ("ou", "u"), ("ee", "i"),
-                     ("yu", "iu"), ("ev", "yev"), ("ph", "f"), ("q", "k"), ("w", "v"), ("oo", "u"), ("aa", "a"))  # fmt: skip
+_ROMANISED: Final = (("iy", "y"), ("ya", "ia"), ("kh", "h"), ("zh", "j"), ("ks", "x"), ("ou", "u"),
+                     ("ee", "i"), ("yu", "iu"), ("ev", "yev"), ("ph", "f"), ("q", "k"), ("w", "v"),
+                     ("oo", "u"), ("aa", "a"))  # fmt: skip
 _CYRILLIC: Final = {
-    "shch": "щ", "zh": "ж", "kh": "х", "ts": "ц", "ch": "ч", "sh": "ш", "yu": "ю", "ya": "я", "a": "а", "b": "б", "v": "в",
-    "g": "г", "d": "д", "e": "е", "z": "з", "i": "и", "y": "й", "k": "к", "l": "л", "m": "м", "n": "н", "o": "о", "p": "п",
-    "r": "р", "s": "с", "t": "т", "u": "у", "f": "ф",
+    "shch": "щ", "zh": "ж", "kh": "х", "ts": "ц", "ch": "ч", "sh": "ш", "yu": "ю", "ya": "я", "a": "а", "b": "б",
+    "v": "в", "g": "г", "d": "д", "e": "е", "z": "з", "i": "и", "y": "й", "k": "к", "l": "л", "m": "м", "n": "н",
+    "o": "о", "p": "п", "r": "р", "s": "с", "t": "т", "u": "у", "f": "ф",
 }  # fmt: skip
 
 

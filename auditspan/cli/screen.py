@@ -1,4 +1,4 @@
-"""``auditspan screen``: is this party on a list? One, many from a file, and how well the matcher does on labelled pairs."""
+"""``auditspan screen``: is this party on a list? One, many from a file, and how well pairs are told apart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from auditspan.screening.evaluation import Judged
-    from auditspan.screening.name_form import Kind
     from auditspan.screening.screener import Hit
 
 __all__ = ["EXIT_REJECTED", "ScreenGroup", "app"]
@@ -86,7 +85,7 @@ def name_(
     from auditspan.screening.screener import Party, open_screener
 
     screener = open_screener(DataDirectory(data).screening)
-    party = Party(name, country, address, tuple(identifier or ()), cast("Kind", kind.value if kind else ""))
+    party = Party(name, country, address, tuple(identifier or ()), kind.value if kind else "")
     hits = screener.screen(party)
     if as_json:
         print_json([hit.document() for hit in hits])
@@ -169,7 +168,7 @@ def evaluate(
     if not judged:
         raise AuditSpanError(f"{file.name} has no pair.", remedy="Give a row for each pair below the header.")
     found = quality_of(judged)
-    used = {
+    used: dict[str, float] = {
         kind or "unknown": kind_thresholds()[kind] if threshold is None else threshold
         for kind in sorted({each.pair.kind for each in judged})
     }

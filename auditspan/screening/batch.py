@@ -6,11 +6,11 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from .errors import ListError, ScreeningError
 from .importer import TextSource
-from .name_form import KINDS, Kind
+from .name_form import KINDS
 from .screener import Hit, Party, Screener
 
 __all__ = ["Row", "count_rows", "screen_rows"]
@@ -67,7 +67,7 @@ def _screened(row: dict[str, str], line: int, screener: Screener) -> Row:
         row.get("country", ""),
         row.get("address", ""),
         tuple(filter(None, map(str.strip, row.get("identifiers", "").split(";")))),
-        cast(Kind, kind if kind in KINDS else ""),
+        kind if kind in KINDS else "",
     )
     identity = row.get("id", "")
     if kind not in KINDS:

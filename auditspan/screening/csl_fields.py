@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib import resources
 from typing import Any, Final
 
-from rigour.territories import lookup_territory
+from auditspan.policy.countries import COUNTRY_COLUMNS
+from auditspan.policy.tables import parse_table
 
 from .entries import Entry
 from .entry_names import is_address, names_of
@@ -30,7 +32,12 @@ _TEXTS: Final = (
     "source_list_url",
 )
 _COUNTRY: Final = re.compile(r"^[A-Z]{2}$")
-_OTHER_NAMES: Final = {"PRC": "China", "MAN, ISLE OF": "Isle of Man"}
+_OTHER_NAMES: Final = {
+    "PRC": "CN", "MAN, ISLE OF": "IM", "TURKIYE": "TR", "MACAU": "MO", "RUSSIA": "RU", "IRAN": "IR", "SYRIA": "SY",
+    "CRIMEA": "UA", "WEST BANK": "PS", "NORTH GAZA": "PS", "NORTHERN GAZA": "PS", "NORTHERN MALI": "ML",
+    "NORTH KOREA": "KP", "SOUTH KOREA": "KR", "UAE": "AE", "USA": "US", "UK": "GB",
+}  # fmt: skip
+"""Of countries and regions that the list of 2026-07-31 writes otherwise than ISO 3166, and some that tables may."""
 _NOT_ALPHANUMERIC: Final = re.compile(r"[^0-9A-Z]+")
 _LIST_CODE: Final = re.compile(r"\(([A-Z-]{2,8})(?: List)?\)")
 
@@ -46,11 +53,14 @@ def country_code(text: str) -> str:
     text = text.strip().upper()
     if _COUNTRY.match(text):
         return text
-    named = _OTHER_NAMES.get(text, text.removeprefix("REGION:").partition(" (")[0].strip())
-    found = lookup_territory(named) if len(named) > 2 else None
-    # A city is no country, though it has one.
-    region = text.startswith("REGION:") or text.endswith(")")
-    return found.code[:2].upper() if found is not None and (region or "-" not in found.code) else ""
+    named = text.removeprefix("REGION:").partition(" (")[0].strip()
+    return _OTHER_NAMES.get(named) or _country_names().get(named, "")
+
+
+@cache
+def _country_names() -> Mapping[str, str]:
+    content = resources.files("auditspan.policy.data").joinpath("countries.csv").read_bytes()
+    return {row["name"].upper(): row["country"] for row in parse_table(content, "countries.csv", COUNTRY_COLUMNS).rows}
 
 
 def entry_from(record: Mapping[str, Any], number: int, file: str, line: int) -> Entry:

@@ -39,8 +39,8 @@ ENTRIES: Final = pa.schema(
 )
 """Columns of a kept list.
 
-``kind`` is ``organization``, ``person``, ``vessel``, ``aircraft``, ``address`` or empty; ``listed_as`` the name as the list writes it;
-a name's ``role`` one of `auditspan.screening.entry_names.ROLES`; ``record`` counts from 1 in the file.
+``kind`` is ``organization``, ``person``, ``vessel``, ``aircraft``, ``address`` or empty; ``listed_as`` the name as the
+list writes it; a name's ``role`` one of `auditspan.screening.entry_names.ROLES`; ``record`` counts from 1 in the file.
 """
 
 
@@ -65,23 +65,22 @@ class Entry:
 
 def batch(entries: list[Entry]) -> pa.RecordBatch:
     """``entries`` as columns."""
-    columns: list[Any] = []
-    for column in ENTRIES:
-        match column.name:
-            case "names":
-                values = [[{"name": name, "role": role} for name, role in entry.names] for entry in entries]
-            case "addresses":
-                values = [[{"address": a, "country": c} for a, c in entry.addresses] for entry in entries]
-            case "identifiers":
-                values = [[{"kind": kind, "number": number} for kind, number in e.identifiers] for e in entries]
-            case "countries" | "programs":
-                values = [list(getattr(entry, column.name)) for entry in entries]
-            case name if name in _OWN:
-                values = [getattr(entry, name) for entry in entries]
-            case name:
-                values = [entry.texts.get(name) or None for entry in entries]
-        columns.append(pa.array(values, column.type))
-    return pa.RecordBatch.from_arrays(columns, schema=ENTRIES)
+    made = [pa.array([_cell(entry, column.name) for entry in entries], column.type) for column in ENTRIES]
+    return pa.RecordBatch.from_arrays(made, schema=ENTRIES)
+
+
+def _cell(entry: Entry, column: str) -> Any:
+    match column:
+        case "names":
+            return [{"name": name, "role": role} for name, role in entry.names]
+        case "addresses":
+            return [{"address": address, "country": country} for address, country in entry.addresses]
+        case "identifiers":
+            return [{"kind": kind, "number": number} for kind, number in entry.identifiers]
+        case "countries" | "programs":
+            return list(getattr(entry, column))
+        case _:
+            return getattr(entry, column) if column in _OWN else entry.texts.get(column) or None
 
 
 _OWN: Final = frozenset({"record", "list", "list_name", "entry_id", "kind", "listed_as"})

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from .addresses import address_score
 from .errors import ListError
@@ -149,7 +149,7 @@ def _pair(row: Mapping[str, str], file: str, line: int) -> Pair:
         raise ListError(
             f"kind is {kind[:40]!r}", file=file, line=line, remedy=f"Write {', '.join(KINDS[:-1])}, or leave it empty."
         )
-    return Pair(row["query"], row["candidate"], label in _TRUE, cast(Kind, kind), line)
+    return Pair(row["query"], row["candidate"], label in _TRUE, kind, line)
 
 
 def _quality(judged: Sequence[Judged]) -> Quality:

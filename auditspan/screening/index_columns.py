@@ -6,6 +6,7 @@ import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,9 +63,9 @@ _PARTS: Final = {
 }
 
 Columns = dict[str, pa.Table]
-"""By part: ``names``, ``tokens`` (that names are made of), ``words`` (sorted as they were met; ``start`` is their first posting), ``postings`` (names of each
-word), ``same`` (names by the digest of their key), ``spellings`` (of words), ``neighbours`` (spellings by the digest of what is
-left of them when a letter is out)."""
+"""By part: ``names``; ``tokens`` that they are made of; ``words`` as they were met, ``start`` being their first
+posting; ``postings``, the names of each word; ``same``, names by the digest of their key; ``spellings`` of words;
+``neighbours``, spellings by the digest of what is left of them when a letter is out."""
 
 
 def build(names: pa.Array, entries: Sequence[int], kinds: Sequence[Kind], roles: pa.Array) -> Columns:
@@ -143,7 +144,7 @@ def joined_words(tokens: Sequence[Token]) -> set[str]:
     words = [token for token in tokens if token.word_class not in ("legal", "stop")]
     return {
         left.fold + right.fold
-        for left, right in zip(words, words[1:], strict=False)
+        for left, right in pairwise(words)
         if not left.digits and not right.digits and len(left.text) + len(right.text) < 16
     }
 

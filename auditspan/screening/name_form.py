@@ -99,7 +99,8 @@ _ROMAN: Final = {
     )
 }
 _STRENGTH: Final = {
-    "domain": 0.7, "generic": 0.4, "form": 0.0, "legal": 0.0, "stop": 0.0, "honorific": 0.0, "particle": 0.0, "initial": 0.3,
+    "domain": 0.7, "generic": 0.4, "initial": 0.3,
+    "form": 0.0, "legal": 0.0, "stop": 0.0, "honorific": 0.0, "particle": 0.0,
 }  # fmt: skip
 _ALSO_LETTERS: Final = frozenset({"i", "v", "x", "xi"})
 """Numbers only in the name of a ship."""

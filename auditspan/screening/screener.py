@@ -103,8 +103,10 @@ class Hit:
         }
 
 
-_SHOWN: Final = ("addresses", "countries", "programs", "license_requirement", "license_policy", "federal_register_notice",
-                 "remarks", "source_list_url")  # fmt: skip
+_SHOWN: Final = (
+    "addresses", "countries", "programs", "license_requirement", "license_policy", "federal_register_notice",
+    "remarks", "source_list_url",
+)  # fmt: skip
 
 
 class Screener:
@@ -181,7 +183,7 @@ class Screener:
         for number in self._index.alike(form, _MOST_CANDIDATES):
             row = int(self._index.entries[number])
             other = self._index.form(number)
-            # As what the entry is: `Iris Foods` is a company's name beside a company's, three own words beside a ship's.
+            # As what the entry is: `Iris Foods` is a company's name beside a company's, two own words beside a ship's.
             kind = party.kind or other.kind
             names = name_score(form_as(form, kind), other, kind)
             policy = policy_of(self._lists[row])

@@ -58,7 +58,7 @@ def meaning(word: str) -> Meaning | None:
 
 @cache
 def _mistyped() -> Mapping[str, Meaning]:
-    """What long words of the table are with one letter out, so that a typing error in one makes it nobody's own name."""
+    """Long words of the table with one letter out: a typing error in one does not make it a party's own word."""
     found: dict[str, Meaning] = {}
     for word, said in _meanings().items():
         if said.symbol and len(word) >= _SHORTEST_MISTYPED and not word.endswith("*"):

@@ -35,7 +35,7 @@ def test_names_that_a_text_holds(text: str, names: list[tuple[str, str]]) -> Non
 
 
 def test_a_unit_without_a_name_of_its_own_keeps_that_of_its_parent() -> None:
-    text = "China Aerospace Science and Industry Corporation Second Academy. Subordinate Institution - Second Design Department"
+    text = "China Aerospace Corporation Second Academy. Subordinate Institution - Second Design Department"
     assert names_in(text) == [(text, "primary")]
 
 
