@@ -73,7 +73,7 @@ def name_(
     kind: Annotated[KindName | None, typer.Option(help="What it is, where that is known.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Screen one party against the current list; `auditspan screen NAME` is short for it.
+    """Screen one party against the current list. The word `name` itself may be left out.
 
     Each hit says which entry of which list, the alias that matched, the score and its parts, and what the list means. A
     hit is a likeness of names, no finding that the party is the listed one: a person must look.
