@@ -20,18 +20,17 @@ from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import CONTROL_PARTITION, Journal, JournalUnavailable
 from auditspan.policy.activation import Activation
 from auditspan.policy.adoptions import ADOPTIONS, check_adopters, with_adoption
-from auditspan.policy.artifact_files import packs_of
-from auditspan.policy.codes import code_faults_of
 from auditspan.policy.reference import Reference
 from auditspan.semconv import EventClass
-from auditspan.store.contract import Store
+from auditspan.store.contract import Store, StoreUnavailable
 
 from .control import opened_logs, said_from
 from .control_entries import ACTOR, ControlLog
 from .epochs import activate, effective, keep_artifacts, last_epoch
 from .references import References, epoch_of
+from .trial import try_out
 
-__all__ = ["Activated", "Activator", "Change", "NotActivated", "journaled_epochs"]
+__all__ = ["Activated", "ActivationUncertain", "Activator", "Change", "NotActivated", "journaled_epochs"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +46,10 @@ class NotActivated(AuditSpanError):
     """An officer's change that cannot be made; what was in force stays."""
 
 
+class ActivationUncertain(AuditSpanError):
+    """A change that is journaled, and comes into force unless another stands before it, which cannot be read now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What an officer wants.
@@ -56,7 +59,8 @@ class Change:
         reason: why, in 1 to 1000 characters.
         files: artifacts to activate, content by name.
         withdrawn: names of artifacts that officers activated and that are to go: what comes with the software or this
-            deployment's start takes their place, if anything does.
+            deployment's start takes their place, if anything does. An activation from elsewhere takes what was in
+            force before an officer's was.
         adopted: id of a pack whose proposals become company policy.
     """
 
@@ -119,6 +123,8 @@ class Activator:
         clock: now, in nanoseconds since 1970.
         starts: no service runs: what a start of this one would bring into force comes first, so that the change is
             checked together with it, and not with what an earlier version left.
+        elsewhere: this process is none of those whose start brings artifacts into force: what comes with it, of an
+            older version perhaps, or without the registry, takes nobody's place.
     """
 
     def __init__(
@@ -129,12 +135,15 @@ class Activator:
         clock: Callable[[], int] = time.time_ns,
         *,
         starts: bool = False,
+        elsewhere: bool = False,
     ) -> None:
         self._journal = journal
         self._make_store = make_store
         self._references = references
+        self._clock = clock
         self._entries = ControlLog(journal, clock)
         self._starts = starts
+        self._elsewhere = elsewhere
         # Without it two at once would load their references for nothing, and one of them again.
         self._one_at_a_time = threading.Lock()
 
@@ -149,6 +158,7 @@ class Activator:
             EpochUnavailable: what is in force is nowhere to be had.
             JournalUnavailable: nothing was journaled.
             StoreUnavailable: the store cannot be used now; nothing was journaled.
+            ActivationUncertain: it is journaled, and whether it comes into force cannot be told now.
         """
         _check(change)
         store = self._make_store()
@@ -173,7 +183,7 @@ class Activator:
             before = self._started(known, store, dry_run) if self._starts else known[-1]
             if before is not known[-1] and not dry_run:
                 continue
-            reference = self._reference(change, before, store)
+            reference = self._reference(change, before, store, known)
             if reference is None:
                 return Activated(before, before)
             body = reference.to_control_body()
@@ -183,8 +193,8 @@ class Activator:
             keep_artifacts(self._references.folder, artifacts)
             store.keep_artifacts(list(artifacts.values()))
             self._references.remember(epoch_of(body), reference)
-            offset = self._journaled(change.officer, body)
-            if body in journaled_epochs(self._journal, store, control_log):
+            offset = self._entries.append(EventClass.REFERENCE_ACTIVATED, f"officer:{change.officer}", body)
+            if self._stands(store, control_log, offset, body):
                 self._references.told_journaled(reference.number)
                 _log.info("%s activated reference epoch %d.", change.officer, reference.number)
                 return Activated(before, body, offset)
@@ -201,7 +211,9 @@ class Activator:
 
         return activate(known, self._references, store, append)
 
-    def _reference(self, change: Change, before: Mapping[str, Any], store: Store) -> Reference | None:
+    def _reference(
+        self, change: Change, before: Mapping[str, Any], store: Store, known: Sequence[Mapping[str, Any]]
+    ) -> Reference | None:
         """The complete reference with the change, loaded and compiled; None when it changes nothing."""
         held = dict(Activation.of(before).held)
         artifacts = self._references.contents(before, store)
@@ -213,8 +225,7 @@ class Activator:
                     remedy=f"Those that are: {', '.join(sorted(held)) or 'none'}.",
                 )
             del held[name], artifacts[name]
-            if name in self._references.own:
-                artifacts[name] = self._references.own[name]
+            artifacts |= self._underneath(name, known, store)
         files = dict(change.files)
         if change.adopted is not None:
             files[ADOPTIONS] = with_adoption(
@@ -236,29 +247,54 @@ class Activator:
             )
         activation = Activation(officer=change.officer, reason=change.reason.strip(), held=held)
         reference = Reference.load(artifacts, int(before["number"]) + 1, activation)
-        # What it compiles to besides its packs must work as well before anybody rests on it.
-        reference.engine()
+        proposing = {rule.pack for rule in reference.packs.rules if rule.authority == "proposal"}
+        if change.adopted is not None and change.adopted not in proposing:
+            raise NotActivated(
+                f"The pack {change.adopted!r} has no proposals to adopt: what it says is in force already.",
+                remedy=f"Packs with proposals: {', '.join(sorted(proposing)) or 'none'}.",
+            )
         # A pack that was sound can name what a new table of countries no longer has.
-        fault = next(
-            code_faults_of(packs_of(artifacts if _PLACES & files.keys() else files), reference.countries), None
-        )
-        if fault is not None:
-            raise fault
+        concerned = artifacts if _PLACES & {*files, *change.withdrawn} else files
+        try_out(reference, files, concerned, self._clock())
         return reference
 
-    def _journaled(self, officer: str, body: dict[str, JsonValue]) -> int:
-        offset = self._entries.append(EventClass.REFERENCE_ACTIVATED, f"officer:{officer}", body)
-        if not self._journal.wait(CONTROL_PARTITION, offset, _VISIBLE_WITHIN):
-            raise JournalUnavailable(
-                f"The journal has taken the activation at {offset}, and does not show it.",
-                remedy="`auditspan policy show` says whether it came into force.",
-            )
-        return offset
+    def _stands(self, store: Store, control_log: str, offset: int, body: dict[str, JsonValue]) -> bool:
+        """Whether the entry at ``offset`` is the one that counts, and not one that came before it.
+
+        Raises:
+            ActivationUncertain: it is journaled, and cannot be read back now.
+        """
+        try:
+            if self._journal.wait(CONTROL_PARTITION, offset, _VISIBLE_WITHIN):
+                return body in journaled_epochs(self._journal, store, control_log)
+            why = "the journal does not show it"
+        except (JournalUnavailable, StoreUnavailable) as error:
+            why = str(error)
+        raise ActivationUncertain(
+            f"The activation is journaled at {offset}, and whether it counts cannot be read back: {why}",
+            remedy="It comes into force unless another came before it: `auditspan policy show` says which one did.",
+        )
+
+    def _underneath(self, name: str, known: Sequence[Mapping[str, Any]], store: Store) -> dict[str, bytes]:
+        """What takes the place of an officer's artifact, by name: nothing where only the officer brought one."""
+        if not self._elsewhere:
+            return {name: self._references.own[name]} if name in self._references.own else {}
+        for body in reversed(known):
+            if name not in Activation.of(body).held:
+                ours = [artifact for artifact in body["artifacts"] if artifact["name"] == name]
+                return self._references.contents({**body, "artifacts": ours}, store)
+        raise NotActivated(
+            f"{name} has been in force by officers' activations alone, and nothing says what would take its place.",
+            remedy=f"Activate the {name} that is to be in force.",
+        )
 
     def _sealed(self, store: Store, control_log: str, number: int, within: float) -> bool:
         deadline = time.monotonic() + within
         while True:
-            body = last_epoch(store, control_log)
+            try:
+                body = last_epoch(store, control_log)
+            except StoreUnavailable:
+                body = None  # it is journaled all the same
             if body is not None and int(body["number"]) >= number:
                 return True
             if time.monotonic() >= deadline:

@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 
 _EPOCH_EVERY: Final = 2.0
 """Seconds between two looks at which epoch is sealed, unless this process knows that one is journaled."""
+_ANNOUNCE_AGAIN: Final = 30.0
+"""Seconds until an epoch that could not be announced here is announced again."""
 
 Local = Callable[[str], LogProcessor | None]
 """``local(partition)`` is the processor of that data log in this very process, if it has one."""
@@ -120,6 +122,9 @@ class ControlRole(Role):
         self._beats: dict[str, tuple[int, float]] = {}
         self._put_off = ""
         self._looked = 0.0
+        self._sealed_epoch = ""
+        self._unannounced: Mapping[str, Any] | None = None
+        self._announce_at = 0.0
 
     @property
     def trouble(self) -> str:
@@ -225,7 +230,8 @@ class ControlRole(Role):
                 break
             # An officer's, or another owner's, may stand before it in the control partition: what is sealed counts.
         references.announce(int(body["number"]))
-        self.insist(partial(announce_epoch, references, body, store))
+        self._sealed_epoch = epoch_of(body).digest
+        self.insist(partial(self._announce, body, store))
 
     def _epoch(self, store: Store, sealed: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         return activate(
@@ -247,14 +253,36 @@ class ControlRole(Role):
         if body is None or int(body["number"]) <= control.context.epoch.number:
             return
         references.announce(int(body["number"]))
+        self._sealed_epoch = epoch_of(body).digest
         # Until all of it is done the next round goes on: checkpoints do not wait for a reference to be loaded.
         self._looked = 0.0
         if not self._loaded(body):
             return
-        announce_epoch(references, body, store)
+        self._announce(body, store)
         control.context = replace(control.context, epoch=epoch_of(body))
         self._looked = now
         _log.info("control: reference epoch %d is in force.", int(body["number"]))
+
+    def _announce(self, body: Mapping[str, Any], store: Store) -> None:
+        """Let those who decide on this machine take the sealed epoch up; where that fails, later again.
+
+        Sealing does not depend on it: what was announced before goes on deciding there and grows old.
+        """
+        done = False
+        try:
+            done = announce_epoch(self.parts.references, body, store)
+        except OSError as error:
+            _log.warning(
+                "Epoch %s cannot be announced in %s: %s", body["number"], self.parts.references.folder, error.strerror
+            )
+        self._unannounced = None if done else body
+        self._announce_at = time.monotonic() + _ANNOUNCE_AGAIN
+
+    def _confirm(self, store: Store) -> None:
+        """Say which epoch is in force to those who decide on this machine."""
+        if self._unannounced is not None and time.monotonic() >= self._announce_at:
+            self._announce(self._unannounced, store)
+        confirm(self.parts.references.folder, self._sealed_epoch)
 
     def _loaded(self, body: Mapping[str, Any]) -> bool:
         """Whether a reference need not be waited for; one that cannot be had is nothing to wait for either."""
@@ -277,9 +305,9 @@ class ControlRole(Role):
             try:
                 self._beat()
                 self._checkpointer.run_once()
-                confirm(self.parts.references.folder)
                 self._put_off = ""
                 self._follow_epoch(store, self.processor)
+                self._confirm(store)
                 if not self._finishing.is_set() and self._open_next(store, logs):
                     return True
             except (StoreUnavailable, JournalUnavailable) as error:

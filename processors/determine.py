@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from auditspan.canonical import canonical_json
 from auditspan.policy.engine import Determination, more_restrictive
+from auditspan.policy.memory import Memory, weigh
 from auditspan.policy.packs import Outcome
 from auditspan.policy.reference import Reference
 from auditspan.policy.resolve import Codes, Resolver
@@ -34,6 +35,8 @@ DETERMINATIONS: Final = pa.schema(
 """What :meth:`Determiner.determine` gives, row for row."""
 
 _MOST_REMEMBERED: Final = 20_000
+_MOST_BYTES: Final = 256 * 1024 * 1024
+"""Of the determinations remembered."""
 _NOT_JUDGED: Final = -1
 # Evidence format, section 5: every other fault asks for at least a review.
 _HARMLESS: Final = frozenset({"time.end_before_start"})
@@ -58,7 +61,8 @@ class _Result:
 class Determiner:
     """Judges determined rows under one reference. Not safe for concurrent calls.
 
-    Memory is bounded: at most 20,000 determinations are remembered between batches.
+    Memory is bounded: at most 20,000 determinations are remembered, and some 256 MiB of them; besides those what the
+    resolver and the engine remember, 128 MiB each.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -68,7 +72,7 @@ class Determiner:
         self._explainer = reference.explainer()
         self._missing = reference.missing_facts()
         self._boundaries = np.array(self._engine.boundaries, dtype=np.int64)
-        self._remembered: dict[tuple[int, ...], _Result] = {}
+        self._remembered: Memory[tuple[int, ...], _Result] = Memory(_MOST_REMEMBERED, _MOST_BYTES)
         self.hits = 0
         """Distinct combinations found in memory, over all batches."""
         self.misses = 0
@@ -113,17 +117,12 @@ class Determiner:
             self.hits += 1
             return known
         self.misses += 1
-        if len(self._remembered) >= _MOST_REMEMBERED:
-            self._remembered.clear()
-        candidates = self._resolver.facts(key[:-2])
-        judged = [
-            self._engine.determine(candidates, int(self._boundaries[segment]))
-            for segment in key[-2:]
-            if segment != _NOT_JUDGED
-        ]
-        result = self._remembered[key] = (
-            self._single(judged[0]) if len(judged) == 1 else self._both(judged[0], judged[1])
-        )
+        # Who owns a party depends on the time as the rules do.
+        times = [int(self._boundaries[segment]) for segment in key[-2:] if segment != _NOT_JUDGED]
+        judged = [self._engine.determine(self._resolver.facts(key[:-2], time), time) for time in times]
+        result = self._single(judged[0]) if len(judged) == 1 else self._both(judged[0], judged[1])
+        texts = (result.facts, result.why, *result.rule_ids, *result.citations, *result.missing_facts)
+        self._remembered.keep(key, result, weigh(key) + weigh(texts))
         return result
 
     def _single(self, determination: Determination) -> _Result:

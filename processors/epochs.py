@@ -18,6 +18,8 @@ from typing import Any
 
 from auditspan.canonical import JsonValue
 from auditspan.policy.activation import Activation
+from auditspan.policy.artifacts_kept import kept
+from auditspan.policy.codes import listing_faults
 from auditspan.policy.errors import PolicyError
 from auditspan.policy.reference import Reference, software
 from auditspan.policy.snapshot import announce
@@ -100,6 +102,9 @@ def activate(
     wanted = references.own_with(last, activation.held, store)
     try:
         reference = Reference.load(wanted, int(last["number"]) + 1 if last else 1, Activation(held=activation.held))
+        # A party on a list that nothing knows would count as on none.
+        if (fault := next(listing_faults(reference.parties, reference.packs.compared), None)) is not None:
+            raise fault
     except PolicyError as error:
         if last is None:
             raise
@@ -124,18 +129,30 @@ def _same_start(own: Mapping[str, str], body: Mapping[str, Any], apart: Collecti
 
 
 def keep_artifacts(folder: Path, artifacts: Mapping[str, bytes]) -> None:
-    """Keep each artifact in ``folder`` under its SHA-256, durably, for evidence packages to come."""
+    """Keep each artifact in ``folder`` under its SHA-256, durably, for evidence packages to come.
+
+    A file that is there and damaged is written anew.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     for content in artifacts.values():
-        path = folder / hashlib.sha256(content).hexdigest()
-        if path.exists():
+        digest = hashlib.sha256(content).hexdigest()
+        path = folder / digest
+        if kept(folder, digest) is not None:
             continue
         # A name of its own: processes that share the folder must not write into each other's file.
         temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            # Whoever tries again must not fill the disk with what could not be written.
+            temporary.unlink(missing_ok=True)
+            raise
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -143,18 +160,24 @@ def keep_artifacts(folder: Path, artifacts: Mapping[str, bytes]) -> None:
         os.close(handle)
 
 
-def announce_epoch(references: References, body: Mapping[str, Any], store: Store) -> None:
+def announce_epoch(references: References, body: Mapping[str, Any], store: Store) -> bool:
     """Let those who decide before the act take up the epoch with this control body, which is sealed.
 
-    Its artifacts are kept beside it. Where this process cannot get them, another one's snapshot stays as it is.
+    Its artifacts are kept beside it. Where this process cannot get or read them, the snapshot that was announced
+    before stays as it is, and the log says why.
+
+    Returns:
+        Whether it was announced. Where not, nobody may say of the one before that it is in force.
 
     Raises:
         StoreUnavailable: the store cannot be read now.
+        OSError: the folder cannot be written now.
     """
     try:
         references.of(body, store)
         keep_artifacts(references.folder, references.contents(body, store))
     except (EpochUnavailable, PolicyError) as error:
         _log.warning("Decisions before the act are not made under epoch %s here: %s", body["number"], error)
-        return
+        return False
     announce(references.folder, body)
+    return True

@@ -13,6 +13,8 @@ from typing import Any, Final
 from auditspan.canonical import canonical_json
 from auditspan.errors import AuditSpanError
 from auditspan.policy.activation import Activation
+from auditspan.policy.artifacts_kept import kept
+from auditspan.policy.errors import PolicyError
 from auditspan.policy.reference import Reference
 from auditspan.store.contract import Store, StoreUnavailable
 
@@ -48,6 +50,7 @@ class References:
         self._guard = threading.Lock()
         self._made: dict[Epoch, Reference] = {}
         self._ahead: dict[Epoch, Future[Reference]] = {}
+        self._unreadable: tuple[Epoch, PolicyError] | None = None
         self._journaled = self._announced = 0
 
     @property
@@ -107,9 +110,17 @@ class References:
         epoch = epoch_of(body)
         with self._loading:
             found = self._made.get(epoch)
-            if found is None:
+            if found is not None:
+                return found
+            if self._unreadable is not None and self._unreadable[0] == epoch:
+                # This version never will: whoever tries again must not load it each time to find that out.
+                raise self._unreadable[1].with_traceback(None)
+            try:
                 found = Reference.load(self.contents(body, store), epoch.number, Activation.of(body))
-                self.remember(epoch, found)
+            except PolicyError as error:
+                self._unreadable = epoch, error
+                raise
+            self.remember(epoch, found)
             return found
 
     def ready(self, body: Mapping[str, Any], make_store: Callable[[], Store]) -> Reference | None:
@@ -159,7 +170,11 @@ class References:
 
     def _content(self, artifact: Mapping[str, Any], number: int, store: Store) -> bytes:
         digest = str(artifact["sha256"])
-        content = self._by_digest.get(digest) or _kept(self.folder, digest) or store.artifact(digest)
+        content = self._by_digest.get(digest)
+        if content is None:
+            content = kept(self.folder, digest)
+        if content is None:
+            content = store.artifact(digest)
         if content is None or hashlib.sha256(content).hexdigest() != digest:
             raise EpochUnavailable(
                 f"Reference epoch {number} needs {artifact['name']} with SHA-256 {digest}, which is neither in this "
@@ -174,10 +189,3 @@ def epoch_of(body: Mapping[str, Any] | None) -> Epoch:
     if body is None:
         return Epoch()
     return Epoch(int(body["number"]), hashlib.sha256(canonical_json(body)).hexdigest())
-
-
-def _kept(folder: Path, digest: str) -> bytes | None:
-    try:
-        return (folder / digest).read_bytes()
-    except OSError:
-        return None

@@ -87,6 +87,15 @@ def test_every_command_line_is_one_of_the_program(page: Path) -> None:
             pytest.fail(f"{page.name}: auditspan {' '.join(words)}: {said}")
 
 
+def test_every_variable_of_the_recorder_is_explained() -> None:
+    sources = "".join(path.read_text() for path in SOURCES if path.is_relative_to(ROOT / "instrumentation"))
+    names = set(re.findall(r"AUDITSPAN_([A-Z_]*[A-Z])", sources))
+    names |= set(re.findall(r'self\._[a-z_]+\((?:token, )?"([A-Z_]+)"', sources))
+    pages = "".join((ROOT / "docs" / name).read_text() for name in ("platform-engineer.md", "enforcement.md"))
+    assert {"MODE", "MODES", "TRUSTED_PROXIES", "HEARTBEAT_SECONDS", "ENFORCE_ENDPOINT", "FINGERPRINT_KEY"} <= names
+    assert [name for name in sorted(names) if f"`AUDITSPAN_{name}" not in pages] == []
+
+
 def test_the_check_finds_wrong_command_lines() -> None:
     assert list(written_commands("```sh\nA=1 auditspan up --data ./d | cat  # c\n```\n`auditspan status`")) == [
         ["up", "--data", "./d"],

@@ -71,6 +71,12 @@ def test_a_clean_base_install_imports_the_instrumentation_and_nothing_heavy(clea
     subprocess.run([clean_python, "-I", "-c", program], check=True)
 
 
+def test_the_program_of_a_base_install_says_what_it_needs(clean_python: Path) -> None:
+    done = subprocess.run([clean_python.parent / "auditspan", "spool", "status"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and "pip install 'auditspan[pipeline]'" in done.stderr
+
+
 def test_every_package_imports_with_the_pipeline(wheel: Path, tmp_path: Path) -> None:
     """The wheel unpacked, so that it is its files and not the checkout's that are imported."""
     zipfile.ZipFile(wheel).extractall(tmp_path)

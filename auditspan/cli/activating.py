@@ -67,7 +67,7 @@ def _in_a_group(directory: DataDirectory, settings: Settings) -> Iterator[Activa
         store = stack.enter_context(closing(open_store(directory, settings)))
         journal = stack.enter_context(journal_to_write(directory, settings))
         references = References(own_artifacts(directory, settings), directory.reference)
-        yield Activator(journal, store.reader, references)
+        yield Activator(journal, store.reader, references, elsewhere=True)
 
 
 @contextmanager

@@ -51,9 +51,8 @@ WHERE (case_subject, case_question) IN
 ORDER BY events.arrival_time DESC, log_id, leaf_index DESC
 LIMIT {limit:UInt32}
 """
-_EPOCH: Final = """
-SELECT header FROM auditspan.events WHERE class = 'audit.reference.activated' AND payload = ''
-ORDER BY leaf_index DESC LIMIT 1
+_EPOCHS: Final = """
+SELECT header FROM auditspan.events WHERE class = 'audit.reference.activated' AND payload = '' ORDER BY leaf_index
 """
 
 
@@ -181,12 +180,13 @@ def _with_state(store: Store, rows: list[dict[str, Any]]) -> list[dict[str, Any]
 def _registry(store: Store) -> Parties | None:
     """The party registry of the epoch in force; None where the store does not keep it."""
     from auditspan.policy.cases import REGISTRY_ARTIFACTS, registry
+    from auditspan.processors.epochs import effective
 
-    found = store.query(_EPOCH)
-    if not found.num_rows:
+    # Not the last leaf: of several epochs with one number the first came into force, and no other.
+    said = effective(json.loads(leaf)["body"]["body"] for leaf in store.query(_EPOCHS)["header"].to_pylist())
+    if not said:
         return None
-    said = json.loads(found["header"][0].as_py())["body"]["body"]["artifacts"]
-    digests = {artifact["name"]: artifact["sha256"] for artifact in said if artifact["name"] in REGISTRY_ARTIFACTS}
+    digests = {one["name"]: one["sha256"] for one in said[-1]["artifacts"] if one["name"] in REGISTRY_ARTIFACTS}
     kept = {name: store.artifact(digest) for name, digest in digests.items()}
     artifacts = {
         name: content

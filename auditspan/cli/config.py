@@ -10,6 +10,7 @@ import typer
 from auditspan.cli.output import JsonOption, print_json, print_table, reports_errors
 from auditspan.config import Settings, load_settings
 from auditspan.data_directory import DataDirectory
+from auditspan.errors import AuditSpanError
 
 __all__ = ["app", "settings_of"]
 
@@ -26,7 +27,9 @@ def settings_of(data: Path | None, config: Path | None, overrides: dict[str, Any
 @app.command()
 @reports_errors
 def show(
-    data: Annotated[Path | None, typer.Option("--data", help="Data directory whose auditspan.toml is read.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data directory whose auditspan.toml is read.", file_okay=False)
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file to read instead.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,6 +39,9 @@ def show(
     auditspan config show --data ./data
     AUDITSPAN_LISTEN__SQL=127.0.0.1:9000 auditspan config show --json
     """
+    if data is not None and config is None and not data.is_dir():
+        # What is in force there cannot be told, and the defaults would look like it.
+        raise AuditSpanError(f"There is no directory {data}.", remedy="Leave --data out to see the defaults.")
     values = settings_of(data, config).model_dump(mode="json")
     if as_json:
         print_json(values)

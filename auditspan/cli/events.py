@@ -132,6 +132,8 @@ def _event(row: dict[str, Any]) -> str:
         row["class"],
         f"{row['action'] or ''} {row['target_id'] or ''}".strip(),
         _time(row["latest" if "latest" in row else "event_time"]),
+        # What `policy explain` asks for, and what an officer is told.
+        row.get("record_id") or "",
     )
 
 

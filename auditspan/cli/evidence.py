@@ -72,6 +72,7 @@ def export(
     from auditspan.cli.reading import open_reader
     from auditspan.exporters.evidence.export import export_package
     from auditspan.ledger.keys import load_signing_key, load_trust
+    from auditspan.policy.artifacts_kept import kept
 
     directory = DataDirectory(data)
 
@@ -80,8 +81,8 @@ def export(
 
         def artifact(digest: str) -> bytes | None:
             # What was activated on another machine is in the store alone.
-            path = directory.reference / digest
-            return path.read_bytes() if path.is_file() else reading.store.artifact(digest)
+            content = kept(directory.reference, digest)
+            return reading.store.artifact(digest) if content is None else content
 
         bar = stack.enter_context(progress_bar()) if not as_json else None
         task = bar.add_task("exporting", total=None) if bar is not None else None
@@ -166,8 +167,15 @@ def verify(
     """
     from auditspan.exporters.evidence.rendering import render
     from auditspan.exporters.evidence.verify import verify_package
-    from auditspan.ledger.keys import load_trust
+    from auditspan.ledger.keys import KeyFileError, load_trust
 
+    try:
+        trusted = load_trust(trust)
+    except KeyFileError as error:
+        # Whoever verifies has no keys to make and no backup to restore.
+        raise KeyFileError(
+            error.message, remedy="Ask the operator for trust.json, by another way than the package came."
+        ) from error
     with ExitStack() as stack:
         bar = stack.enter_context(progress_bar()) if not as_json else None
         task = bar.add_task("verifying", total=None) if bar is not None else None
@@ -176,7 +184,7 @@ def verify(
             if bar is not None and task is not None:
                 bar.update(task, completed=done, total=total)
 
-        report = verify_package(folder, load_trust(trust), progress)
+        report = verify_package(folder, trusted, progress)
     if as_json:
         typer.echo(report.to_json())
     else:

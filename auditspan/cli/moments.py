@@ -7,7 +7,7 @@ from typing import Final
 
 from auditspan.errors import AuditSpanError
 
-__all__ = ["nanoseconds", "rfc3339"]
+__all__ = ["interval", "nanoseconds", "rfc3339"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST: Final = 2**63 - 1
@@ -30,6 +30,20 @@ def nanoseconds(text: str | None, default: int) -> int:
         ) from error
     since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
     return min(max((since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000, 0), _LAST)
+
+
+def interval(begin: tuple[str, str | None], end: tuple[str, str | None], for_ever: int) -> tuple[int, int]:
+    """Two times in nanoseconds since 1970, from options given as name and text; without text all time is meant.
+
+    Raises:
+        AuditSpanError: one is no time, or no time is between them: a report on nothing would read like good news.
+    """
+    first, last = nanoseconds(begin[1], 0), nanoseconds(end[1], for_ever)
+    if first >= last:
+        raise AuditSpanError(
+            f"There is no time between {begin[0]} and {end[0]}.", remedy=f"Give {end[0]} a time later than {begin[0]}."
+        )
+    return first, last
 
 
 def rfc3339(moment: int | None) -> str | None:

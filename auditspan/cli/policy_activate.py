@@ -54,7 +54,8 @@ def activate(
     audit.reference.activated. What an officer activated stays in force until it is withdrawn, whatever comes with a new
     version of the software.
 
-    Exit status: 0 it is in force, or will be; 1 refused, and nothing has changed.
+    Exit status: 0 it is in force, or will be; 1 refused, and nothing has changed unless the message says that it is
+    journaled.
 
     \b
     auditspan policy activate us-ear.yaml --reason "91 FR 1684" --data ./data --token-file ./officer.token
@@ -138,26 +139,32 @@ def _artifacts(files: Sequence[Path]) -> dict[str, bytes]:
         AuditSpanError: a name that no artifact has, one given twice, or too much.
     """
     from auditspan.cli.policy_socket import LARGEST_FILES
+    from auditspan.policy.artifact_files import kind_of
+    from auditspan.policy.deployment import DEPLOYMENT
     from auditspan.policy.reference import ADDRESSES
 
     found: dict[str, bytes] = {}
     left = LARGEST_FILES
     for file in files:
-        name = ADDRESSES if file.name.endswith(_ADDRESSES) else file.name
-        if name != ADDRESSES and not _NAME.fullmatch(name):
+        addresses = file.name.endswith(_ADDRESSES)
+        if not addresses and not _NAME.fullmatch(file.name):
             raise AuditSpanError(
                 f"{file} is no name of an artifact.",
                 remedy="Packs and registries end in .yaml, tables in .csv, address databases in .mmdb or .mmdb.gz.",
             )
-        if name in found:
-            raise AuditSpanError(f"{name} is given twice.", remedy="Leave one out: the name says what it replaces.")
         with file.open("rb") as opened:
-            found[name] = opened.read(left + 1)
-        left -= len(found[name])
+            content = opened.read(left + 1)
+        left -= len(content)
         if left < 0:
             raise AuditSpanError(
                 f"The files have more than {LARGEST_FILES >> 20} MiB.", remedy="Activate them one after the other."
             )
+        # As lint, test and diff name it: by what it is, whatever its file is called.
+        named_apart = ADDRESSES if addresses else file.name if file.name == DEPLOYMENT else None
+        name = named_apart or kind_of(str(file), content)[1]
+        if name in found:
+            raise AuditSpanError(f"{name} is given twice.", remedy="Leave one out: a pack is named by its id.")
+        found[name] = content
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auditspan.cli.evidence import progress_bar
-from auditspan.cli.moments import nanoseconds, rfc3339
+from auditspan.cli.moments import interval, rfc3339
 from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors
 from auditspan.cli.policy_explain import instant_of, reference_with
 from auditspan.cli.policy_files import PackOption
@@ -59,7 +59,7 @@ def diff(
 
     if not pack and at is None:
         raise AuditSpanError("It must be clear what to compare with.", remedy="Give --pack FILE, --at DATE, or both.")
-    interval = Interval(nanoseconds(time_from, 0), nanoseconds(time_to, _FOR_EVER))
+    looked_at = Interval(*interval(("--from", time_from), ("--to", time_to), _FOR_EVER))
     instant = None if at is None else instant_of(at)
     with ExitStack() as stack:
         reading = stack.enter_context(open_reader(data, url))
@@ -72,7 +72,7 @@ def diff(
             if bar is not None and task is not None:
                 bar.update(task, completed=done, total=total)
 
-        report = impact(reading.store, reference, interval, instant, progress)
+        report = impact(reading.store, reference, looked_at, instant, progress)
     if as_json:
         print_json(
             {

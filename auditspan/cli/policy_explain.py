@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import textwrap
 import time
@@ -90,7 +91,7 @@ def explain(
     from auditspan.policy.argument import argue
     from auditspan.policy.stated_facts import state
 
-    stated = state(reference, given)
+    stated = state(reference, given, instant)
     notes = list(stated.notes)
     argument = argue(reference, reference.engine().determine([stated.facts], instant))
     if as_json:
@@ -209,8 +210,11 @@ def instant_of(at: str | None) -> int:
         return time.time_ns()
     from auditspan.policy.rule_time import parse_instant
 
+    # As other programs write a time: a space before it, and a fraction of the second.
+    text = re.sub(r"^(\d{4}-\d{2}-\d{2}) (?=\d)", r"\1T", at.strip())
+    text = re.sub(r"(:\d{2}:\d{2})\.\d{1,9}", r"\1", text)
     try:
-        return parse_instant(at.strip())
+        return parse_instant(text)
     except ValueError as error:
         raise AuditSpanError(
             f"{error}.", remedy="Write a date such as 2026-11-01, or a minute such as 2026-06-12T17:21, in Washington."

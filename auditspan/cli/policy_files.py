@@ -54,8 +54,12 @@ def packaged_with(packs: Sequence[Path], data: Path | None = None) -> Reference:
         PolicyError: one of them cannot be used.
     """
     from auditspan.policy.artifact_files import with_files
+    from auditspan.policy.codes import listing_faults
     from auditspan.policy.reference import Reference
 
     parties = existing(data).parties if data is not None else None
     registry = parties.read_bytes() if parties is not None and parties.is_file() else None
-    return Reference.load(with_files(Reference.packaged_artifacts(registry), read_files(packs)), 1)
+    reference = Reference.load(with_files(Reference.packaged_artifacts(registry), read_files(packs)), 1)
+    if (fault := next(listing_faults(reference.parties, reference.packs.compared), None)) is not None:
+        raise fault
+    return reference

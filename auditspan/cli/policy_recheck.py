@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auditspan.cli.evidence import EXIT_USAGE, Verdict, progress_bar
-from auditspan.cli.moments import nanoseconds
+from auditspan.cli.moments import interval
 from auditspan.cli.output import JsonOption, console, plain, print_json, print_table, reports_errors_with
 from auditspan.cli.reading import DataOption, UrlOption, existing, open_reader
 
@@ -50,7 +50,7 @@ def recheck(
     from auditspan.policy.stored_determinations import Interval
     from auditspan.policy.stored_epochs import StoredEpochs
 
-    interval = Interval(nanoseconds(since, 0), nanoseconds(until, _FOR_EVER))
+    looked_at = Interval(*interval(("--since", since), ("--until", until), _FOR_EVER))
     with ExitStack() as stack:
         reading = stack.enter_context(open_reader(data, url))
         epochs = StoredEpochs(reading.store, existing(data).reference if data is not None else None)
@@ -61,7 +61,7 @@ def recheck(
             if bar is not None and task is not None:
                 bar.update(task, completed=done, total=total)
 
-        report = make_again(reading.store, epochs, interval, progress)
+        report = make_again(reading.store, epochs, looked_at, progress)
     if as_json:
         print_json(report.to_json())
     else:

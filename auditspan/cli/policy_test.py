@@ -129,4 +129,4 @@ def _show(failed: list[Result], missing: list[Missing]) -> None:
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return "\n".join(map(str, value)) or "none"
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -65,7 +65,9 @@ def status(spool: SpoolOption = None, as_json: JsonOption = False) -> None:
 def ship(
     spool: SpoolOption = None,
     endpoint: Annotated[str | None, typer.Option(help="Collector; default AUDITSPAN_ENDPOINT.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Give up on a silent collector after so many seconds.")] = 60.0,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Give up on a silent collector after so many seconds.")
+    ] = 60.0,
     as_json: JsonOption = False,
 ) -> None:
     """Deliver what dead processes left behind. The token is read from AUDITSPAN_TOKEN or AUDITSPAN_TOKEN_FILE.

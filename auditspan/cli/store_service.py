@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from auditspan.cli.keys import make_read_token, make_write_token
 from auditspan.cli.listening import HttpServer, address_of, bind, told_to_end
-from auditspan.config import Address, Settings
+from auditspan.cli.reading import existing
+from auditspan.config import EMBEDDED, Address, Settings
 from auditspan.data_directory import STORE_SERVICE, DataDirectory
 from auditspan.errors import AuditSpanError
 from auditspan.exporters.sql_settings import SqlLimits
@@ -81,6 +82,12 @@ def check_store(directory: DataDirectory, settings: Settings) -> dict[str, Any]:
     Raises:
         AuditSpanError: it cannot be used, and why.
     """
+    # An embedded store would be made, empty, and reported as sound: no answer to a directory with a wrong name.
+    if settings.store.url == EMBEDDED and not existing(directory.root).store.is_dir():
+        raise AuditSpanError(
+            f"{directory.root} holds no store yet.",
+            remedy=f"Set store.url to the server, or start a service with: auditspan up --data {directory.root}",
+        )
     store = open_store(directory, settings)
     try:
         store.migrate()

@@ -262,6 +262,7 @@ class Classifier:
                         **({"end_user_party": end_user} if end_user else {}),
                         **_given(candidate),
                     },
+                    self._instant,
                 )
                 for candidate in candidates
                 for destination in destinations

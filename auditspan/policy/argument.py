@@ -17,6 +17,8 @@ from auditspan.canonical import JsonValue
 from .engine import Determination, Entry
 from .explain import Explainer
 from .facts import BASE_FACTS, INTERVALS, UNDECLARED, FactValue
+from .missing_facts import Unknown
+from .ownership_words import AMOUNTS, PARENTS
 from .packs import Outcome, Question, Window
 from .reference import Reference
 from .rule_time import WASHINGTON
@@ -155,7 +157,7 @@ class _Wording(Explainer):
     @classmethod
     def of(cls, reference: Reference) -> _Wording:
         """In the names of ``reference``."""
-        return cls(reference.packs, reference.countries, reference.parties)
+        return cls(reference.packs, reference.countries, reference.parties, reference.ownership)
 
     def country(self, code: str) -> str:
         """Name and code."""
@@ -165,18 +167,18 @@ class _Wording(Explainer):
         """Name and id."""
         return self._party(identifier)
 
-    def explanation(self, entry: Entry, values: Mapping[str, FactValue]) -> str:
+    def among(self, values: Mapping[str, FactValue]) -> Unknown:
+        """What is unknown of these facts."""
+        return self._missing.among(values)
+
+    def explanation(self, entry: Entry, values: Mapping[str, FactValue], missing_facts: Collection[str]) -> str:
         """What a rule says of the facts; of one that could apply, what is not known."""
         if entry.certain:
             said = _SPACE.sub(" ", self._fill(entry.rule.explanation, values)).strip()
             return said[:1].upper() + said[1:]
-        missing = ", ".join(name.replace("_", " ") for name in sorted(self.missing(entry, values)))
+        missing = ", ".join(name.replace("_", " ") for name in sorted(missing_facts))
         because = f"unknown: {missing}" if missing else "it cannot be told from what is known"
         return f"It cannot be excluded that this rule applies: {entry.rule.title} ({because})."
-
-    def missing(self, entry: Entry, values: Mapping[str, FactValue]) -> frozenset[str]:
-        """Facts that a rule rests on and that are not known."""
-        return self._missing.of_rule(entry.rule, values)
 
     def _render(self, name: str, values: Mapping[str, FactValue], unknown: str = "unknown") -> str:
         """As the log's explanation, but that a party without a name is one in a sentence."""
@@ -196,6 +198,7 @@ class _Arguing:
         self._values: dict[str, FactValue] = {**determination.facts.values, **determination.verdict.defined}
         self._verdict = determination.verdict
         self._explainer = _Wording.of(reference)
+        self._unknown = self._explainer.among(self._values)
         self._by_question: dict[str, list[Entry]] = {question: [] for question in QUESTIONS}
         for entry in self._verdict.entries:
             self._by_question[_question(entry)].append(entry)
@@ -216,7 +219,7 @@ class _Arguing:
         missing: set[str] = set()
         for entry in self._verdict.entries:
             if not entry.certain:
-                missing |= self._explainer.missing(entry, self._values)
+                missing |= self._unknown.of_rule(entry.rule)
         return Argument(
             washington(self._determination.rule_time),
             self._determination,
@@ -288,6 +291,7 @@ class _Arguing:
         yield self._destination()
         for role, who in (("actor", "who acts"), ("end_user", "the end user")):
             yield self._party(role, who)
+        yield from self._explainer.owners(self._determination, PARENTS)
         known = self._values.get("known_end_uses")
         if isinstance(known, tuple):
             yield f"Known end uses: {', '.join(known) or 'none'}."
@@ -355,8 +359,10 @@ class _Arguing:
         else:
             yield "On which lists the end user stands is not known."
         owned = self._values.get("listed_ownership")
-        if owned:
+        chains = self._explainer.owners(self._determination, AMOUNTS)
+        if owned and not chains:
             yield f"Listed parties own {owned} per cent of it together."
+        yield from chains
         yield from self._rules_of(LISTS)
 
     def _licence(self) -> Iterable[str]:
@@ -395,10 +401,16 @@ class _Arguing:
 
     def _entry(self, entry: Entry) -> str:
         authority = _AUTHORITY_WORDS[entry.authority]
+        if entry.lifted and not entry.governs:
+            said = self._explanation(entry)
+            return f"Sets aside {', '.join(sorted(entry.lifted))} ({authority}): {said} {self._source(entry.rule)}"
         outcome = OUTCOME_WORDS[entry.outcome]
         place = "" if entry.governs or entry.authority == "proposal" else ", does not govern"
         head = f"{outcome[0].upper()}{outcome[1:]} ({authority}{place})"
-        return f"{head}: {self._explainer.explanation(entry, self._values)} {self._source(entry.rule)}"
+        return f"{head}: {self._explanation(entry)} {self._source(entry.rule)}"
+
+    def _explanation(self, entry: Entry) -> str:
+        return self._explainer.explanation(entry, self._values, self._unknown.of_rule(entry.rule))
 
     def _source(self, item: Any) -> str:
         status = _STATUS_WORDS.get(item.status)
@@ -414,14 +426,15 @@ class _Arguing:
             "outcome": entry.outcome,
             "governs": entry.governs,
             "certain": entry.certain,
+            "lifts": sorted(entry.lifted),
             "flag": entry.flag,
             "citations": list(rule.citations),
             "effective": _window(rule.window),
             "review_policy": rule.review_policy,
             "addressee": rule.addressee,
             "question": _question(entry),
-            "missing_facts": [] if entry.certain else sorted(self._explainer.missing(entry, self._values)),
-            "explanation": self._explainer.explanation(entry, self._values),
+            "missing_facts": [] if entry.certain else sorted(self._unknown.of_rule(entry.rule)),
+            "explanation": self._explanation(entry),
         }
 
     def _statuses(self) -> Iterator[str]:

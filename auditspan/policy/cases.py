@@ -32,6 +32,14 @@ _QUESTIONS: Final = {
         "country of the ultimate parent",
         "add the country of the ultimate parent of {who} to the party registry; `ultimate_parent: self` if it has none",
     ),
+    "blocked_ownership": (
+        "what blocked persons own of the party",
+        "add the owners of {who} with their shares to the party registry, until less than half of it is anybody's",
+    ),
+    "listed_ownership": (
+        "what listed parties own of the party",
+        "add the owners of {who} with their shares to the party registry, until less than half of it is anybody's",
+    ),
     "nationality": ("nationality", "add the nationality of {who} to the party registry"),
     "destination_country": (
         "destination",
@@ -49,6 +57,11 @@ _QUESTIONS: Final = {
     "training_exaoperations": (
         "operations of training",
         "let the emitter declare `export_control.training_operations` of the model",
+    ),
+    "exporter": (
+        "which company runs this deployment",
+        "set `policy.exporter` to the party id of the company that runs this deployment, and start it again: a letter "
+        "may be addressed to it",
     ),
     "more": ("several facts", "complete the party registry: the members of the case say what is missing of whom"),
 }

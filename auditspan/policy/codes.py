@@ -1,17 +1,23 @@
-"""Country codes and Country Groups that conditions of packs are about: each must be one that a fact can have."""
+"""Codes and words that conditions of packs compare: each must be one that a fact can have.
+
+Those are countries, Country Groups, and the words of closed vocabularies. Lists of parties are open: a registry may
+name those of the vocabulary, and any that a pack compares; a name that nothing compares would match nothing, and clear.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from .countries import Countries
 from .errors import PolicyError
 from .facts import BASE_FACTS
+from .parties import Parties
+from .vocabulary import CLOSED, LISTINGS, WORDS
 from .yaml_text import Document, Path, load
 
-__all__ = ["atoms", "code_faults", "code_faults_of"]
+__all__ = ["atoms", "code_faults", "code_faults_of", "compared", "listing_faults"]
 
 _LITERAL: Final = re.compile(r"'([^']*)'")
 _NAME: Final = re.compile(r"'[^']*'|([A-Za-z_][A-Za-z0-9_]*)")
@@ -43,7 +49,7 @@ def _atoms(node: Any, path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def code_faults(document: Document, countries: Countries) -> Iterator[PolicyError]:
-    """Codes that no fact ever has: of no country of the table, of one that is judged as another, of no group."""
+    """Codes and words that no fact ever has: of no country, of one that is judged as another, of no group, no word."""
     groups = countries.group_names
     for path, text in atoms(document):
         names = {name for name in _NAME.findall(text) if name in BASE_FACTS}
@@ -57,6 +63,8 @@ def code_faults(document: Document, countries: Countries) -> Iterator[PolicyErro
                 place = countries.place(code)
                 subdivided = not code or (place is not None and bool(place.subdivision))
                 fault = None if subdivided else (f"{code!r} is no subdivision that a fact has", _NO_SUBDIVISION)
+            elif name in CLOSED and code not in WORDS[name]:
+                fault = f"{code!r} is no word that {name} has", f"Its words are: {', '.join(WORDS[name])}."
             elif _COUNTRY.search(name) and code not in _SPECIAL:
                 fault = _country_fault(code, countries)
             else:
@@ -87,3 +95,31 @@ def _country_fault(code: str, countries: Countries) -> tuple[str, str] | None:
             f"Write {place.country}.",
         )
     return None
+
+
+def compared(documents: Iterable[Document]) -> dict[str, frozenset[str]]:
+    """The texts that conditions compare each fact with, by fact."""
+    found: dict[str, set[str]] = {}
+    for document in documents:
+        for _, text in atoms(document):
+            literals = _LITERAL.findall(text)
+            for name in {name for name in _NAME.findall(text) if name in BASE_FACTS}:
+                found.setdefault(name, set()).update(literals)
+    return {name: frozenset(texts) for name, texts in found.items()}
+
+
+def listing_faults(parties: Parties, compared_with: Mapping[str, frozenset[str]]) -> Iterator[PolicyError]:
+    """Lists that a registry names and that are none: a party on one would count as on no list.
+
+    Args:
+        parties: the registry.
+        compared_with: what packs compare, as `compared` says: those are lists too.
+    """
+    known = frozenset(WORDS["listings"]).union(*(compared_with.get(name, frozenset()) for name in LISTINGS))
+    for listing in sorted(parties.listings.keys() - known, key=lambda one: (parties.listings[one], one)):
+        yield PolicyError(
+            f"there is no list {listing!r}, and no pack compares it",
+            file=parties.file,
+            line=parties.listings[listing],
+            remedy=f"Lists are: {', '.join(sorted(known))}. One of your own needs a rule first.",
+        )

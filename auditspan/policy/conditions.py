@@ -17,6 +17,7 @@ from cel_expr_python import cel
 
 from .errors import PolicyError
 from .facts import INTERVALS, FactType, FactValue
+from .memory import weigh
 from .yaml_text import Document, Path
 
 __all__ = ["Compiler", "Condition", "PacksTooLarge", "Truth"]
@@ -29,8 +30,12 @@ Condition = Callable[[Mapping[str, FactValue]], Truth]
 _LONGEST: Final = 2_000
 _MOST_EXPRESSIONS: Final = 10_000
 """Distinct expressions in all packs together: each takes about 0.1 ms to compile, and up to 100 kB."""
-_MOST_REMEMBERED: Final = 400_000
-"""Results of expressions, over all packs: some 100 MB at worst."""
+_MOST_BYTES: Final = 100_000_000
+"""Of the results remembered of expressions, over all packs, with the values that they rest on."""
+_LONGEST_KEY: Final = 4_096
+"""Bytes of the values of one result: with longer ones it is worked out each time."""
+_PER_RESULT: Final = 150
+"""Bytes of a result besides these values."""
 _TOKEN: Final = re.compile(
     r"\s+|'[^'\\\n]*'|\d{1,16}|[A-Za-z_][A-Za-z0-9_]*|==|!=|<=|>=|[<>!()\[\],]|\.(?=(?:startsWith|endsWith|contains)\()"
 )
@@ -67,7 +72,7 @@ class _Memory:
 
     def __init__(self) -> None:
         self._results: list[dict[tuple[FactValue, ...], Truth]] = []
-        self._count = 0
+        self._bytes = 0
 
     def of_one_expression(self) -> dict[tuple[FactValue, ...], Truth]:
         """Where one expression looks its results up."""
@@ -76,13 +81,16 @@ class _Memory:
         return results
 
     def keep(self, results: dict[tuple[FactValue, ...], Truth], key: tuple[FactValue, ...], truth: Truth) -> None:
-        """Remember one, and forget all before it when they are too many."""
-        if self._count >= _MOST_REMEMBERED:
+        """Remember one, and forget all before it when they take too much."""
+        size = weigh(key)
+        if size > _LONGEST_KEY:
+            return
+        if self._bytes >= _MOST_BYTES:
             for each in self._results:
                 each.clear()
-            self._count = 0
+            self._bytes = 0
         results[key] = truth
-        self._count += 1
+        self._bytes += size + _PER_RESULT
 
 
 class Compiler:

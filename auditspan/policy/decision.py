@@ -23,7 +23,9 @@ from auditspan.otlp.values import run_of
 from .engine import Determination, Engine, more_restrictive
 from .explain import Explainer
 from .facts import FactSet
+from .forked import renew_in_children
 from .given_facts import facts_from
+from .memory import Memory, weigh
 from .packs import Outcome
 from .reference import Reference
 from .resolve import Resolver
@@ -42,6 +44,10 @@ LONGEST_TEXT: Final = 65_536
 """Characters of one value."""
 
 _MOST_REMEMBERED: Final = 4_096
+_MOST_BYTES: Final = 64 * 1024 * 1024
+"""Of the decisions remembered, with the questions."""
+_LONGEST_REMEMBERED: Final = 4_096
+"""Characters of a question of declared facts: what is longer nobody asks often."""
 _LAST_INSTANT: Final = 2**63 - 1
 _CLASS: Final = semconv.AUDIT_EVENT_CLASS
 # A number, with letters before it at most: no exception (TMP, ENC), no paragraph (740.13(b)), no NLR.
@@ -148,9 +154,11 @@ def instant_of(at: Moment) -> int:
 
 
 class Decider:
-    """Decides under one reference. Safe for several threads: they take turns, each for well under 20 ms.
+    """Decides under one reference. Safe for several threads, which take turns, each for well under 20 ms, and in forked
+    children.
 
-    Memory is bounded: the last few thousand distinct questions are remembered.
+    Memory is bounded: a few thousand distinct questions are remembered, no long ones, and some 64 MiB at most with
+    their answers; besides those what the resolver and the engine remember, 128 MiB each, whatever is asked.
 
     Args:
         reference: what judges.
@@ -163,8 +171,16 @@ class Decider:
         self._engine: Engine = reference.engine()
         self._explainer: Explainer = reference.explainer()
         self._resolver = Resolver(reference)
-        self._remembered: dict[tuple[object, ...], Decision] = {}
+        self._remembered = _new_memory()
         self._guard = threading.Lock()
+        renew_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Decide without the thread of the parent that was deciding: what it was remembering may be half done."""
+        if self._guard.locked():
+            self._guard = threading.Lock()
+            self._resolver = Resolver(self.reference)
+            self._remembered = _new_memory()
 
     def decide(self, facts: Mapping[str, Any], at: Moment = None) -> Decision:
         """What the packs say at ``at``.
@@ -190,17 +206,19 @@ class Decider:
 
     def _of_facts(self, given: Mapping[str, Any], segment: int, instant: int) -> Decision:
         # As text, in which true and 1 are not the same.
-        key = (segment, json.dumps(given, sort_keys=True))
+        question = json.dumps(given, sort_keys=True)
+        key = (segment, question)
         known = self._remembered.get(key)
         if known is not None:
             return known
         try:
-            facts = facts_from(self.reference, given)
+            facts = facts_from(self.reference, given, instant)
         except FactsInvalid:
             raise
         except AuditSpanError as error:
             raise FactsInvalid(error.message, remedy=error.remedy) from error
-        return self._remember(key, self._decision([facts], instant, demands_review=False))
+        decision = self._decision([facts], instant, demands_review=False)
+        return self._remember(key, decision) if len(question) <= _LONGEST_REMEMBERED else decision
 
     def _of_record(self, attributes: Mapping[str, Any], segment: int, instant: int) -> Decision:
         read, faulty = _read(attributes)
@@ -216,13 +234,14 @@ class Decider:
         key = (segment, numbers, faulty)
         known = self._remembered.get(key)
         if known is None:
-            known = self._remember(key, self._decision(self._resolver.facts(numbers), instant, demands_review=faulty))
+            known = self._remember(
+                key, self._decision(self._resolver.facts(numbers, instant), instant, demands_review=faulty)
+            )
         return known
 
     def _remember(self, key: tuple[object, ...], decision: Decision) -> Decision:
-        if len(self._remembered) >= _MOST_REMEMBERED:
-            self._remembered.clear()
-        self._remembered[key] = decision
+        said = (decision.document, decision.why, decision.rule_ids, decision.citations)
+        self._remembered.keep(key, decision, weigh(key) + weigh(said))
         return decision
 
     def _decision(self, candidates: list[FactSet], instant: int, *, demands_review: bool) -> Decision:
@@ -251,6 +270,10 @@ class Decider:
             digest=self.digest,
             document=found.document_bytes(),
         )
+
+
+def _new_memory() -> Memory[tuple[object, ...], Decision]:
+    return Memory(_MOST_REMEMBERED, _MOST_BYTES)
 
 
 def _is_record(facts: Mapping[str, Any]) -> bool:

@@ -18,12 +18,16 @@ from auditspan.canonical import LARGEST_INTEGER
 
 from .countries import Countries
 from .facts import UNDECLARED, FactSet, FactValue
+from .rule_time import WASHINGTON
+from .vocabulary import OTHER_END_USE, end_use, word
 
 __all__ = ["DECLARATIONS", "NOT_DECLARED", "complete", "day", "declared", "exaoperations", "movement"]
 
 _MOST_ENTRIES: Final = 64
-_DAY: Final = re.compile(r"^(\d{4})-(\d{2})-(\d{2})(?:T.*)?$")
+_DAY: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:[T ](.+))?$")
 _WORD: Final = re.compile(r"^[a-z0-9][a-z0-9_.-]{0,63}$")
+_LONGEST_WORD: Final = 65
+"""One character more than any word has."""
 _NAME: Final = re.compile(r"^[^\x00-\x1f\x7f]{1,128}$")
 _OPERATIONS: Final = re.compile(r"^[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE]\+?[0-9]{1,3})?$")
 
@@ -31,7 +35,6 @@ NOT_DECLARED: Final[Mapping[str, FactValue]] = {
     "declared_eccn": UNDECLARED,
     "declared_license": UNDECLARED,
     "transfer_direction": UNDECLARED,
-    "exporter": UNDECLARED,
     "item_form": UNDECLARED,
     "model": UNDECLARED,
     "lading_date": 0,
@@ -65,15 +68,18 @@ def exaoperations(value: str | None) -> int | None:
 
 
 def day(text: str) -> int | None:
-    """A calendar day, or the day of an ISO 8601 time, as the number YYYYMMDD; None when it is none."""
+    """A calendar day in Washington, or that of an ISO 8601 time, as the number YYYYMMDD; None when it is none."""
     match = _DAY.match(text.strip())
     if match is None:
         return None
     try:
-        datetime.date.fromisoformat("-".join(match.groups()))
-    except ValueError:
+        date = datetime.date.fromisoformat(match.group(1))
+        if match.group(2):
+            moment = datetime.datetime.fromisoformat(text.strip())
+            date = (moment if moment.tzinfo is None else moment.astimezone(WASHINGTON)).date()
+    except (ValueError, OverflowError):
         return None
-    return int("".join(match.groups()))
+    return int(date.strftime("%Y%m%d")) if date.year >= 1000 else None
 
 
 def movement(origin: FactValue, destination: FactValue) -> str | None:
@@ -122,8 +128,9 @@ def _integer(value: Any, _: Countries) -> FactValue:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_INTEGER else None
 
 
-def _word(value: Any, _: Countries) -> FactValue:
-    return value if isinstance(value, str) and _WORD.match(value) else None
+def _word_of(fact: str) -> Read:
+    """Reads one of the words of a fact: any other would count as known, and match no rule."""
+    return lambda value, _: word(fact, value[:_LONGEST_WORD]) if isinstance(value, str) else None
 
 
 def _name(value: Any, _: Countries) -> FactValue:
@@ -143,9 +150,26 @@ def _entries(value: Any) -> list[str] | None:
     return [entry.strip() for entry in entries] if all(isinstance(entry, str) for entry in entries) else None
 
 
-def _words(value: Any, _: Countries) -> FactValue:
+def _words_of(fact: str) -> Read:
+    """Reads a list of words of a fact; with one that is none of them nothing is known of the list."""
+
+    def read(value: Any, _: Countries) -> FactValue:
+        found = [word(fact, entry[:_LONGEST_WORD]) for entry in _entries(value) or []]
+        known = {one for one in found if one is not None}
+        return None if _entries(value) is None or None in found else tuple(sorted(known))
+
+    return read
+
+
+def _end_uses(value: Any, _: Countries) -> FactValue:
+    """A use that is none of the vocabulary is known, and counts as another beside its own name, which no rule of the
+    law would match.
+    """
     entries = _entries(value)
-    return tuple(sorted(set(entries))) if entries is not None and all(map(_WORD.match, entries)) else None
+    if entries is None:
+        return None
+    uses = {use for entry in entries if (use := end_use(entry)) is not None}
+    return tuple(sorted(uses | {entry for entry in entries if end_use(entry) == OTHER_END_USE and _WORD.match(entry)}))
 
 
 def _countries(value: Any, countries: Countries) -> FactValue:
@@ -164,7 +188,7 @@ def _operations(value: Any, _: Countries) -> FactValue:
 DECLARATIONS: Final[Mapping[str, Declaration]] = {
     attribute: Declaration(attribute, fact, read)
     for attribute, fact, read in (
-        (semconv.MOVEMENT, "movement", _word),
+        (semconv.MOVEMENT, "movement", _word_of("movement")),
         (semconv.ORIGIN_COUNTRY, "origin_country", _country),
         (semconv.TRANSIT_COUNTRIES, "transit_countries", _countries),
         (semconv.LADING_TIME, "lading_date", _lading),
@@ -174,7 +198,7 @@ DECLARATIONS: Final[Mapping[str, Declaration]] = {
         (semconv.ITAR, "itar", _boolean),
         (semconv.END_TO_END_ENCRYPTED, "end_to_end_encrypted", _boolean),
         (semconv.STORAGE_COUNTRY, "storage_country", _country),
-        (semconv.ITEM_FORM, "item_form", _word),
+        (semconv.ITEM_FORM, "item_form", _word_of("item_form")),
         (semconv.AVAILABLE_IN_US, "available_in_us", _boolean),
         (semconv.MODEL_NAME, "model", _name),
         (semconv.DERIVATIVE, "derivative", _boolean),
@@ -186,10 +210,10 @@ DECLARATIONS: Final[Mapping[str, Declaration]] = {
         (semconv.US_ORIGIN_COMPUTE, "us_origin_compute", _boolean),
         (semconv.ACTOR_NATIONALITY, "actor_nationality", _country),
         (semconv.END_USER_NATIONALITY, "end_user_nationality", _country),
-        (semconv.CHINESE_RELATIONS, "chinese_relations", _words),
-        (semconv.KNOWN_END_USES, "known_end_uses", _words),
+        (semconv.CHINESE_RELATIONS, "chinese_relations", _words_of("chinese_relations")),
+        (semconv.KNOWN_END_USES, "known_end_uses", _end_uses),
         (semconv.KNOWN_VIOLATION, "known_violation", _boolean),
-        (semconv.CERTIFICATIONS, "certifications", _words),
+        (semconv.CERTIFICATIONS, "certifications", _words_of("certifications")),
         (semconv.BREAK_GLASS_REASON, "break_glass", _stated),
     )
 }

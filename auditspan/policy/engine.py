@@ -6,26 +6,34 @@
 
 A rule whose condition cannot be excluded because a fact is unknown counts as ``review``. A rule lifts another, or
 changes how applications under another are reviewed, only when it surely matches. A rule with an addressee binds where
-the exporter is the addressee, and nobody else.
+the exporter is the addressee, and nobody else. What governs are the rules that ask for the outcome: one that lifted
+others, and is less restrictive than what is left, stands beside as the reason why those do not govern.
 """
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from auditspan.canonical import JsonValue, canonical_json
 
 from .conditions import Truth
 from .countries import Countries
-from .facts import BASE_FACTS, GROUP_FACTS, UNDECLARED, FactSet, FactValue
+from .facts import BASE_FACTS, GROUP_FACTS, OWNED_FACTS, UNDECLARED, FactSet, FactValue
+from .memory import Memory, weigh
 from .packs import OUTCOMES, REVIEW_POLICIES, Definition, Outcome, Packs, ReviewPolicy, Rule
 
 __all__ = ["Determination", "Engine", "Entry", "Verdict", "more_restrictive"]
 
 _MOST_REMEMBERED: Final = 16_384
+_MOST_BYTES: Final = 128 * 1024 * 1024
+"""Of the verdicts remembered, with the facts that they rest on."""
+_LONGEST_KEY: Final = 16_384
+"""Bytes of the facts that a verdict rests on, some 5,000 as a rule: with longer ones it is worked out each time."""
+_PER_ITEM: Final = 100
+"""Bytes of an entry, or of a term and its value, in a verdict."""
 _RANK: Final[dict[Outcome, int]] = {outcome: rank for rank, outcome in enumerate(OUTCOMES)}
 
 
@@ -44,6 +52,8 @@ class Entry:
     flag: bool
     governs: bool
     certain: bool
+    lifted: frozenset[str] = frozenset()
+    """Ids of the rules that matched and that this one lifts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,12 @@ class Determination:
     def document(self) -> dict[str, JsonValue]:
         """The facts document, version 1."""
         verdict = self.verdict
-        values: dict[str, JsonValue] = {name: self.facts.values.get(name) for name in BASE_FACTS}
+        unsaid = {
+            name
+            for name, usual in OWNED_FACTS.items()
+            if self.facts.values.get(name) == usual and name not in self.facts.known_by
+        }
+        values: dict[str, JsonValue] = {name: self.facts.values.get(name) for name in BASE_FACTS if name not in unsaid}
         values |= verdict.defined
         known_by = {name: "definition" for name, truth in verdict.defined.items() if truth is not None}
         start, end = self.in_force
@@ -142,13 +157,23 @@ class _Segment:
 class Engine:
     """Evaluates packs over facts. Pure: same facts and time, same determination; not safe for concurrent calls.
 
+    Verdicts are remembered, some 128 MiB of them at most.
+
     Args:
         packs: compiled packs.
         countries: names and groups of countries.
         adopted: packs whose proposals an officer adopted: they bind as company policy.
+        boundaries: further moments, in nanoseconds, at which facts change.
     """
 
-    def __init__(self, packs: Packs, countries: Countries, *, adopted: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        packs: Packs,
+        countries: Countries,
+        *,
+        adopted: frozenset[str] = frozenset(),
+        boundaries: Iterable[int] = (),
+    ) -> None:
         self._countries = countries
         self._adopted = adopted
         dated: tuple[Definition | Rule, ...] = (*packs.definitions, *packs.rules)
@@ -156,15 +181,15 @@ class Engine:
         changes = sorted(
             {0, *(window.start for window in windows), *(window.end for window in windows if window.end is not None)}
         )
-        starts = sorted({*changes, *countries.boundaries})
-        self._segments = [_segment(start, changes, packs) for start in starts]
+        starts = sorted({*changes, *countries.boundaries, *boundaries})
+        self._segments = _segments(starts, changes, packs)
         self.boundaries: tuple[int, ...] = tuple(starts)
         """Starts of the segments of rule time, in nanoseconds."""
         defined = {definition.fact for definition in packs.definitions}
         self._undefined: dict[str, Truth] = dict.fromkeys(sorted(defined), False)
         reads = frozenset().union(*(item.reads for item in dated))
         self._reads: tuple[str, ...] = tuple(sorted((reads | {"exporter"}) - defined))
-        self._verdicts: dict[tuple[object, ...], Verdict] = {}
+        self._verdicts: Memory[tuple[object, ...], Verdict] = Memory(_MOST_REMEMBERED, _MOST_BYTES)
         self._groups: dict[tuple[int, str], tuple[str, ...] | None] = {}
         self.evaluated = 0
         """Verdicts computed; the rest came from memory."""
@@ -182,7 +207,7 @@ class Engine:
         segment = self._segments[index]
         best: Determination | None = None
         for candidate in candidates:
-            facts = self._with_groups(candidate, index)
+            facts = self._completed(candidate, index)
             verdict = self._verdict(facts.values, index)
             if best is None or verdict.rank > best.verdict.rank:
                 best = Determination(facts, verdict, segment.in_force, instant)
@@ -190,8 +215,11 @@ class Engine:
             raise ValueError("no facts to determine")
         return best
 
-    def _with_groups(self, candidate: FactSet, index: int) -> FactSet:
+    def _completed(self, candidate: FactSet, index: int) -> FactSet:
+        """With what follows from the rule time, and what holds where nothing is said."""
         facts = candidate.copy()
+        for name, usual in OWNED_FACTS.items():
+            facts.values.setdefault(name, usual)
         for name, country_name in GROUP_FACTS.items():
             countries = facts.values.get(country_name)
             if isinstance(countries, str):
@@ -213,13 +241,15 @@ class Engine:
         return self._groups[key]
 
     def _verdict(self, values: Mapping[str, FactValue], index: int) -> Verdict:
-        key = (index, *(values.get(name) for name in self._reads))
+        key = (self._segments[index].in_force[0], *(values.get(name) for name in self._reads))
         verdict = self._verdicts.get(key)
         if verdict is None:
             self.evaluated += 1
-            if len(self._verdicts) >= _MOST_REMEMBERED:
-                self._verdicts.clear()
-            verdict = self._verdicts[key] = self._evaluate(dict(values), self._segments[index])
+            verdict = self._evaluate(dict(values), self._segments[index])
+            items = len(verdict.entries) + len(verdict.defined) + len(verdict.definitions)
+            size = weigh(key)
+            if size <= _LONGEST_KEY:
+                self._verdicts.keep(key, verdict, size + _PER_ITEM * items)
         return verdict
 
     def _evaluate(self, values: dict[str, FactValue], segment: _Segment) -> Verdict:
@@ -247,12 +277,17 @@ class Engine:
                 rule.flag if truth else False,
                 authority != "proposal" and rule.id not in excepted and rule.id not in lifted,
                 bool(truth),
+                rule.lifts & ids,
             )
             for rule, authority, truth in sorted(matched, key=lambda item: item[0].id)
         )
         text = more_restrictive(e.outcome for e in entries if e.authority == "law" and e.rule.id not in excepted)
         enforced = more_restrictive(e.outcome for e in entries if e.governs and e.authority != "company_policy")
         governing = more_restrictive(e.outcome for e in entries if e.governs)
+        entries = tuple(
+            replace(e, governs=False) if e.governs and e.lifted and _RANK[e.outcome] < _RANK[governing] else e
+            for e in entries
+        )
         return Verdict(
             entries,
             defined,
@@ -269,14 +304,18 @@ class Engine:
         return "company_policy" if rule.authority == "proposal" and rule.pack in self._adopted else rule.authority
 
 
-def _segment(start: int, changes: list[int], packs: Packs) -> _Segment:
-    position = bisect.bisect_right(changes, start)
-    return _Segment(
-        start,
-        (changes[position - 1], changes[position] if position < len(changes) else None),
-        tuple(definition for definition in packs.definitions if definition.window.covers(start)),
-        tuple(rule for rule in packs.rules if rule.window.covers(start)),
-    )
+def _segments(starts: Iterable[int], changes: list[int], packs: Packs) -> list[_Segment]:
+    found: list[_Segment] = []
+    for start in starts:
+        position = bisect.bisect_right(changes, start)
+        in_force = (changes[position - 1], changes[position] if position < len(changes) else None)
+        if found and found[-1].in_force == in_force:
+            found.append(_Segment(start, in_force, found[-1].definitions, found[-1].rules))
+            continue
+        definitions = tuple(definition for definition in packs.definitions if definition.window.covers(start))
+        rules = tuple(rule for rule in packs.rules if rule.window.covers(start))
+        found.append(_Segment(start, in_force, definitions, rules))
+    return found
 
 
 def _holds(rule: Rule, values: Mapping[str, FactValue]) -> Truth:

@@ -9,7 +9,9 @@ from typing import Final
 from .countries import Countries
 from .engine import Determination, Entry
 from .facts import GROUP_FACTS, INTERVALS, FactValue
-from .missing_facts import MissingFacts
+from .missing_facts import MissingFacts, Unknown
+from .owned_parties import Ownership
+from .ownership_words import OWNERSHIP_FACTS, OwnershipWords
 from .packs import QUESTIONS, Definition, Packs, Rule
 from .parties import Parties
 
@@ -43,12 +45,17 @@ _OUTCOMES: Final = {
 class Explainer:
     """Renders determinations with the names of countries and parties."""
 
-    def __init__(self, packs: Packs, countries: Countries, parties: Parties) -> None:
+    def __init__(
+        self, packs: Packs, countries: Countries, parties: Parties, ownership: Ownership | None = None
+    ) -> None:
         self._countries = countries
         self._parties = parties
+        self._owners = None if ownership is None else OwnershipWords(ownership, self._country)
         self._missing = MissingFacts(packs)
         self._terms: dict[str, frozenset[str]] = {}
         """What each defined term rests on, other terms resolved."""
+        readers: tuple[Rule | Definition, ...] = (*packs.rules, *packs.definitions)
+        self._read: frozenset[str] = frozenset().union(*(item.reads for item in readers))
         for definition in packs.definitions:
             self._terms[definition.fact] = self._terms.get(definition.fact, frozenset()) | self._rests_on(
                 definition.reads
@@ -58,18 +65,20 @@ class Explainer:
         """One paragraph of plain text."""
         verdict = determination.verdict
         values = {**determination.facts.values, **verdict.defined}
+        among = self._missing.among(values)
         entries = sorted(verdict.entries, key=lambda entry: QUESTIONS.index(entry.rule.question))
         deciding = [entry for entry in entries if entry.governs and entry.outcome == verdict.governing]
         others = [entry for entry in entries if entry.governs and entry not in deciding]
         beside = [entry for entry in entries if not entry.governs]
         sentences = [f"{self._who_did_what(values, verdict.eccn)}: {_OUTCOMES[verdict.governing]}."]
-        sentences += [self._entry(entry, values) for entry in deciding]
+        sentences += [self._entry(entry, values, among) for entry in deciding]
         if not verdict.entries:
             sentences.append("No rule in force on that day catches it.")
-        sentences += [self._entry(entry, values) for entry in others]
+        sentences += [self._entry(entry, values, among) for entry in others]
         if verdict.text != verdict.governing:
             sentences.append(f"By text: {_OUTCOMES[verdict.text]}; as enforced: {_OUTCOMES[verdict.enforced]}.")
-        sentences += [self._beside(entry, values) for entry in beside]
+        sentences += [self._beside(entry, values, among) for entry in beside]
+        sentences += self.owners(determination)
         if (
             any(self._rests_on_groups(entry) for entry in deciding)
             and determination.rule_time < self._countries.verified_from
@@ -77,12 +86,29 @@ class Explainer:
             sentences.append(f"Country Groups before {self._countries.version} rest on secondary knowledge.")
         return _SPACE.sub(" ", " ".join(sentences))
 
+    def owners(self, determination: Determination, of: frozenset[str] = OWNERSHIP_FACTS) -> list[str]:
+        """The chains of owners that rules which matched rest on; none where they rest on what somebody stated."""
+        if self._owners is None:
+            return []
+        values = {**determination.facts.values, **determination.verdict.defined}
+        read = frozenset().union(*(self._rests_on(entry.rule.reads) for entry in determination.verdict.entries))
+        return self._owners.sentences(values, determination.rule_time, read & of)
+
     def citations(self, determination: Determination) -> tuple[str, ...]:
-        """The citations of the rules that govern, and of the definitions they read that hold; in order, each once."""
-        governing = [entry.rule for entry in determination.verdict.entries if entry.governs]
+        """The sources of a determination, in order, each once.
+
+        First those of the rules that govern and of the definitions they read that hold. Then, where the text asks for
+        more than is enforced, those of the rules that make the difference. Last, of what holds whatever the rules ask:
+        the classification, and what no rule reads.
+        """
+        verdict = determination.verdict
+        governing = [entry.rule for entry in verdict.entries if entry.governs]
+        if verdict.text != verdict.enforced:
+            governing += [entry.rule for entry in verdict.entries if entry.lifted and not entry.governs]
         reads = frozenset().union(*(rule.reads for rule in governing))
-        held = [definition for definition in determination.verdict.definitions if definition.fact in reads]
-        quoted: tuple[Rule | Definition, ...] = (*governing, *held)
+        held = [definition for definition in verdict.definitions if definition.fact in reads]
+        beside = [one for one in verdict.definitions if one.eccn is not None or one.fact not in self._read]
+        quoted: tuple[Rule | Definition, ...] = (*governing, *held, *beside)
         return tuple(dict.fromkeys(citation for item in quoted for citation in item.citations))
 
     def _who_did_what(self, values: Mapping[str, FactValue], eccn: str | None) -> str:
@@ -112,7 +138,7 @@ class Explainer:
         counted = f"{quantity * per_unit} × " if isinstance(quantity, int) and isinstance(per_unit, int) else ""
         return f"{counted}{model} ({', '.join(details)})"
 
-    def _entry(self, entry: Entry, values: Mapping[str, FactValue]) -> str:
+    def _entry(self, entry: Entry, values: Mapping[str, FactValue], among: Unknown) -> str:
         rule = entry.rule
         policy = f", {rule.review_policy.replace('_', ' ')}" if rule.review_policy and entry.certain else ""
         source = (
@@ -120,13 +146,15 @@ class Explainer:
         )
         if entry.certain:
             return f"{self._fill(rule.explanation, values)} {source}"
-        unknown = ", ".join(sorted(name.replace("_", " ") for name in self._missing.of_rule(rule, values)))
+        unknown = ", ".join(sorted(name.replace("_", " ") for name in among.of_rule(rule)))
         because = f"unknown: {unknown}" if unknown else "it cannot be told from what is known"
         return f"It cannot be excluded that this rule applies: {rule.title} ({because}) {source}"
 
-    def _beside(self, entry: Entry, values: Mapping[str, FactValue]) -> str:
+    def _beside(self, entry: Entry, values: Mapping[str, FactValue], among: Unknown) -> str:
+        if entry.lifted:
+            return f"Set aside by what follows: {', '.join(sorted(entry.lifted))}. {self._entry(entry, values, among)}"
         word = "Proposal, in shadow" if entry.authority == "proposal" else "Does not govern"
-        return f"{word}: {_OUTCOMES[entry.outcome]}. {self._entry(entry, values)}"
+        return f"{word}: {_OUTCOMES[entry.outcome]}. {self._entry(entry, values, among)}"
 
     def _rests_on(self, names: frozenset[str]) -> frozenset[str]:
         return frozenset().union(*(self._terms.get(name, {name}) for name in names))

@@ -10,7 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-__all__ = ["BASE_FACTS", "GROUP_FACTS", "INTERVALS", "UNDECLARED", "Fact", "FactSet", "FactType", "FactValue"]
+__all__ = [
+    "BASE_FACTS",
+    "GROUP_FACTS",
+    "INTERVALS",
+    "OWNED_FACTS",
+    "UNDECLARED",
+    "Fact",
+    "FactSet",
+    "FactType",
+    "FactValue",
+]
 
 FactType = Literal["string", "int", "bool", "strings"]
 FactValue = None | str | int | bool | tuple[str, ...]
@@ -66,7 +76,7 @@ _FACTS: Final = (
     Fact(
         "item_kind",
         "string",
-        "`model`, `model_weights`, `accelerator`, `memory`, `technology` or `source_code`",
+        "`model`, `model_weights`, `accelerator`, `memory`, `technology`, `source_code`, or `other` goods",
         "audit.event.class",
     ),
     Fact(
@@ -93,7 +103,7 @@ _FACTS: Final = (
     Fact(
         "exporter",
         "string",
-        "party id of the company that exports or gives access; `undeclared`",
+        "party id of the company that exports or gives access; `undeclared` = not said, and no letter is meant for it",
         "export_control.exporter",
     ),
     # Whether the item is subject to the EAR.
@@ -253,11 +263,22 @@ _FACTS: Final = (
         "the end user is of a government, or a laboratory affiliated to one",
         "party registry",
     ),
+    *(
+        Fact(
+            f"{party}_blocked_ownership",
+            "int",
+            f"share of {who} that blocked persons (SDN) own together by OFAC's rule, in per cent; 0 where the registry "
+            "names no owners",
+            "owners in the party registry",
+        )
+        for party, who in (("end_user", "the end user"), ("actor", "the actor"))
+    ),
     Fact(
         "listed_ownership",
         "int",
-        "share of the end user that listed parties own together, in per cent",
-        "party registry",
+        "share of the end user that listed parties own together by the Affiliates Rule, in per cent; where a part is "
+        "open that cannot reach the line, the most it can be",
+        "party registry, owners in it",
     ),
     Fact(
         "chinese_relations",
@@ -271,7 +292,7 @@ _FACTS: Final = (
         "strings",
         "end uses that the exporter knows of, or is informed of: `military`, `military_intelligence`, `nuclear`, "
         "`missile`, "
-        "`chemical_biological`, `supercomputer`, `advanced_ic_production`, `model_training_for_listed_use`; "
+        "`chemical_biological`, `supercomputer`, `advanced_ic_production`, `model_training_for_listed_use`, `other`; "
         "none = no such knowledge",
         "export_control.known_end_uses",
     ),
@@ -310,6 +331,12 @@ INTERVALS: Final[dict[str, tuple[str, str]]] = {
 }
 """Names that rules compare, with the two facts that bound them."""
 
+OWNED_FACTS: Final[dict[str, FactValue]] = {"end_user_blocked_ownership": 0, "actor_blocked_ownership": 0}
+"""Facts that only parties have whose owners the registry names, with what holds for all others.
+
+A facts document has them only where the registry says something of them, null where it cannot be told.
+"""
+
 _ENFORCEMENT_FACTS: Final = (
     Fact(
         "break_glass",
@@ -338,6 +365,8 @@ class FactSet:
         if value is not None:
             self.values[name] = value
             self.known_by[name] = known_by
+        elif name in OWNED_FACTS:
+            self.values[name] = None  # not the value that holds for parties without owners
 
     def copy(self) -> FactSet:
         """An independent copy."""

@@ -8,7 +8,7 @@ in shadow, and citations.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from auditspan.errors import AuditSpanError
 from .engine import Determination, Engine, Verdict, more_restrictive
 from .errors import PolicyError
 from .given_facts import facts_from
-from .parties import validate
+from .parties import Parties, validate
 from .reference import Reference
 from .rule_time import parse_instant
 from .yaml_text import Document, load
@@ -43,6 +43,7 @@ class Case:
         citations: those that must be among the determination's.
         reviewed: who of the lawyers confirmed it, ``yes``, or empty.
         adopted: packs whose proposals bind in this case.
+        registry: the file, where it has a party registry of its own.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Case:
     reviewed: str
     note: str
     adopted: frozenset[str]
+    registry: Document | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Judge:
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
         self._explainer = reference.explainer()
+        self._of_registry: dict[str, Reference] = {}
         self._engines: dict[frozenset[str], Engine] = {}
 
     def determination(self, case: Case, instant: int | None = None) -> Determination:
@@ -106,8 +109,10 @@ class Judge:
             raise PolicyError(
                 f"there is no pack {strange[0]!r} to adopt", file=case.file, line=case.line, remedy="Add the pack."
             )
+        instant = case.instant if instant is None else instant
+        reference = self.reference_of(case)
         try:
-            facts = facts_from(self.reference, case.given)
+            facts = facts_from(reference, case.given, instant)
         except AuditSpanError as error:
             raise PolicyError(
                 f"{case.name}: {error.message}", file=case.file, line=case.line, remedy=error.remedy
@@ -118,7 +123,21 @@ class Judge:
                 self.reference.packs, self.reference.countries, adopted=self.reference.adopted | case.adopted
             )
             self._engines[case.adopted] = engine
-        return engine.determine([facts], case.instant if instant is None else instant)
+        return engine.determine([facts], instant)
+
+    def reference_of(self, case: Case) -> Reference:
+        """The reference under which a case is judged: with the registry of its file, where that has one.
+
+        Raises:
+            PolicyError: the registry cannot be used, at its line in the file.
+        """
+        if case.registry is None:
+            return self.reference
+        found = self._of_registry.get(case.file)
+        if found is None:
+            parties = Parties(case.registry, case.file, self.reference.countries)
+            found = self._of_registry[case.file] = self.reference.with_parties(parties)
+        return found
 
     def result(self, case: Case) -> Result:
         """Runs one case.
@@ -181,8 +200,9 @@ def parse_cases(content: bytes, file: str) -> CaseFile:
         defaults |= group
     cases: list[Case] = []
     names: set[str] = set()
+    registry = Document(file, {"parties": data["parties"]}, document.lines) if "parties" in data else None
     for index, entry in enumerate(data["cases"]):
-        case = _case(document, index, entry, defaults, pack)
+        case = replace(_case(document, index, entry, defaults, pack), registry=registry)
         if case.name in names:
             raise PolicyError(
                 f"the case {case.name!r} occurs twice", file=file, line=case.line, remedy="Give each its own name."

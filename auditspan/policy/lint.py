@@ -20,15 +20,16 @@ from .accelerator_lines import ComputerEccns, Lines
 from .accelerators import Accelerators
 from .adoptions import adopted_packs
 from .artifact_files import kind_of, packs_of
-from .codes import code_faults
+from .codes import code_faults, compared, listing_faults
 from .conditions import PacksTooLarge
 from .countries import Countries
 from .errors import PolicyError
 from .golden import parse_cases
+from .ownership_rules import ownership_rules
 from .pack_text import replaced, value_at, written
 from .packs import compile_packs
 from .parties import Parties
-from .reference import TABLES
+from .reference import OWNERSHIP_RULES, TABLES
 from .regions import Regions
 from .tables import Table, parse_table
 from .yaml_text import Document, Path, load
@@ -102,8 +103,10 @@ def lint(files: Sequence[tuple[str, bytes]], beside: Mapping[str, bytes]) -> lis
             faults += [Fault.of(error) for error in code_faults(load(content, file), countries)]
         except PolicyError:
             continue  # said above
+    texts = [*others, *((file, content) for _, file, content in packs)]
+    compared_with = compared(load(text, name) for name, text in texts)
     for _, file, content in sorted_out.get("parties", []):
-        faults += _first(lambda file=file, content=content: Parties(content, file, countries))
+        faults += _first(lambda file=file, content=content: _check_parties(content, file, countries, compared_with))
     names = {str(load(text, name).data["pack"]) for name, text in others}
     names |= {name.removesuffix(".yaml") for name in given}
     for _, file, content in sorted_out.get("adoptions", []):
@@ -114,6 +117,14 @@ def lint(files: Sequence[tuple[str, bytes]], beside: Mapping[str, bytes]) -> lis
     for _, file, content in sorted_out.get("golden", []):
         faults += _first(lambda file=file, content=content: parse_cases(content, file))
     return sorted(set(faults))
+
+
+def _check_parties(
+    content: bytes, file: str, countries: Countries, compared_with: Mapping[str, frozenset[str]]
+) -> None:
+    fault = next(listing_faults(Parties(content, file, countries), compared_with), None)
+    if fault is not None:
+        raise fault
 
 
 def _first(load_it: Any) -> list[Fault]:
@@ -183,6 +194,8 @@ def _load_table(name: str, file: str, content: bytes, sound: Mapping[str, bytes]
         Lines(table(name))
     elif name == "computer_eccns.csv":
         ComputerEccns(table(name))
+    elif name == OWNERSHIP_RULES:
+        ownership_rules(table(name))
     elif name == "cloud_regions.csv":
         Regions(table(name), Countries(*(table(of) for of in _OF_COUNTRIES)))
     else:

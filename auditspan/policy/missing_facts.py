@@ -7,7 +7,7 @@ definitions in force and the facts themselves, so that the explanation and the c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from auditspan.semconv import AUDIT_ACTOR_ID
@@ -16,7 +16,7 @@ from .engine import Determination
 from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, FactValue
 from .packs import Definition, Packs, Rule
 
-__all__ = ["MissingFacts"]
+__all__ = ["MissingFacts", "Unknown"]
 
 ACTOR: Final = "actor_party"
 END_USER: Final = "end_user_party"
@@ -39,21 +39,16 @@ class MissingFacts:
     """Finds the missing facts of determinations made with ``packs``. Pure; remembers nothing of them."""
 
     def __init__(self, packs: Packs) -> None:
-        self._definitions: dict[str, list[Definition]] = {}
-        for definition in packs.definitions:
-            self._definitions.setdefault(definition.fact, []).append(definition)
+        self._definitions = packs.definitions
 
-    def of_rule(self, rule: Rule, values: Mapping[str, FactValue], instant: int | None = None) -> frozenset[str]:
-        """The declared facts that leave ``rule`` undecided.
-
-        Empty where every fact is known and yet nothing can be told: a number within limits on both sides of a line.
+    def among(self, values: Mapping[str, FactValue], instant: int | None = None) -> Unknown:
+        """What is unknown of these facts, to ask of one rule after the other.
 
         Args:
-            rule: one whose condition is neither true nor false.
             values: the facts with the terms that packs define.
             instant: rule time in nanoseconds; without it, definitions of any time are looked at.
         """
-        return frozenset(self._unknown(rule.reads, values, instant))
+        return Unknown(self._definitions, values, instant)
 
     def of(self, determination: Determination) -> tuple[str, ...]:
         """What to find out for a determination that is ``review``, the most basic fact first; else nothing.
@@ -66,11 +61,11 @@ class MissingFacts:
         if verdict.governing != "review":
             return ()
         values = {**determination.facts.values, **verdict.defined}
+        among = self.among(values, determination.rule_time)
         found: set[str] = set()
         for entry in verdict.entries:
             if entry.governs and not entry.certain:
-                unknown = self.of_rule(entry.rule, values, determination.rule_time)
-                found |= unknown or self._undecided(entry.rule.reads, values, determination.rule_time)
+                found |= among.of_rule(entry.rule) or among.undecided(entry.rule)
         same = determination.facts.known_by.get(END_USER) == AUDIT_ACTOR_ID
         roots = {_root(_BOUND_OF.get(name, name), values, same) for name in found}
         if ACTOR in roots:
@@ -78,30 +73,52 @@ class MissingFacts:
             roots.discard(END_USER)
         return tuple(sorted(roots, key=lambda name: (_ORDER.get(name, len(_ORDER)), name)))
 
-    def _unknown(self, names: Iterable[str], values: Mapping[str, FactValue], instant: int | None) -> set[str]:
+
+class Unknown:
+    """What leaves rules undecided by one set of facts.
+
+    What a term rests on is found once for all rules, and terms in the order in which packs define them: each reads
+    those before it alone. So the work grows with what is written in the packs, however their terms build upon each
+    other.
+    """
+
+    def __init__(
+        self, definitions: Sequence[Definition], values: Mapping[str, FactValue], instant: int | None = None
+    ) -> None:
+        self._values = values
+        self._rests: dict[str, frozenset[str]] = {}
+        """The declared facts that a defined term rests on; none where it is known."""
+        for definition in definitions:
+            rests = self._rests.setdefault(definition.fact, frozenset())
+            in_force = instant is None or definition.window.covers(instant)
+            # Only through those that could hold and do not surely.
+            if values.get(definition.fact) is None and in_force and definition.when(values) is None:
+                self._rests[definition.fact] = rests | self._read(definition.reads)
+
+    def of_rule(self, rule: Rule) -> frozenset[str]:
+        """The declared facts that leave ``rule``, whose condition is neither true nor false, undecided.
+
+        Empty where every fact is known and yet nothing can be told: a number within limits on both sides of a line.
+        """
+        letter = {"exporter"} if rule.addressee is not None else frozenset[str]()
         found: set[str] = set()
-        for name in self._read(names, values, instant):
+        for name in self._read(rule.reads | letter):
             country = GROUP_FACTS.get(name)
-            if values.get(name) is None:
-                found.add(name if country is None or values.get(country) is not None else country)
-        return found
+            if self._values.get(name) is None:
+                found.add(name if country is None or self._values.get(country) is not None else country)
+        return frozenset(found)
 
-    def _undecided(self, names: Iterable[str], values: Mapping[str, FactValue], instant: int | None) -> set[str]:
-        bounds = self._read(names, values, instant)
-        return {name for name, (low, high) in INTERVALS.items() if {low, high} & bounds and values[low] != values[high]}
+    def undecided(self, rule: Rule) -> frozenset[str]:
+        """The numbers that ``rule`` rests on and that are known within limits only."""
+        bounds = self._read(rule.reads)
+        return frozenset(
+            name
+            for name, (low, high) in INTERVALS.items()
+            if {low, high} & bounds and self._values[low] != self._values[high]
+        )
 
-    def _read(self, names: Iterable[str], values: Mapping[str, FactValue], instant: int | None) -> set[str]:
-        """The declared facts that ``names`` rest on, through those definitions that could hold and do not surely."""
-        found: set[str] = set()
-        for name in names:
-            if name not in self._definitions:
-                found.add(name)
-            elif values.get(name) is None:
-                for definition in self._definitions[name]:
-                    in_force = instant is None or definition.window.covers(instant)
-                    if in_force and definition.when(values) is None:
-                        found |= self._read(definition.reads, values, instant)
-        return found
+    def _read(self, names: Iterable[str]) -> frozenset[str]:
+        return frozenset().union(*(self._rests.get(name, (name,)) for name in names))
 
 
 def _root(name: str, values: Mapping[str, FactValue], end_user_is_actor: bool) -> str:

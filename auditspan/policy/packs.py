@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from .codes import compared
 from .conditions import Compiler, Condition
 from .errors import PolicyError
 from .facts import BASE_FACTS, FactType
@@ -155,6 +156,8 @@ class Packs:
     milestones: tuple[Milestone, ...]
     versions: Mapping[str, str]
     version_of_file: Mapping[str, str]
+    compared: Mapping[str, frozenset[str]]
+    """The texts that conditions compare each fact with, by fact."""
 
 
 def compile_packs(texts: Sequence[tuple[str, bytes]]) -> Packs:
@@ -185,6 +188,7 @@ def compile_packs(texts: Sequence[tuple[str, bytes]]) -> Packs:
         tuple(_milestones(documents)),
         versions,
         {document.file: document.data["version"] for document in documents},
+        compared(documents),
     )
 
 

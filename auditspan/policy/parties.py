@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
@@ -12,6 +13,8 @@ import jsonschema
 from .countries import Countries
 from .errors import PolicyError
 from .facts import FactValue
+from .owners import Owner, OwnerReader, plain_name
+from .vocabulary import word
 from .yaml_text import Document, Path, load
 
 __all__ = ["Parent", "Parties", "Party", "party_facts", "validate"]
@@ -39,6 +42,7 @@ class Party:
         listed_ownership: per cent that listed parties own together; 0 where the registry names none.
         relations: kinds of relation in its supply chain, with the country of each.
         exempt: a directive exempts it by name.
+        owners: who owned and owns it, with dates; empty where the registry does not say.
     """
 
     id: str
@@ -51,6 +55,7 @@ class Party:
     listed_ownership: int = 0
     relations: tuple[tuple[str, str], ...] = ()
     exempt: bool = False
+    owners: tuple[Owner, ...] = ()
 
     @property
     def chinese_relations(self) -> tuple[str, ...]:
@@ -59,7 +64,10 @@ class Party:
 
 
 def party_facts(role: str, party: Party) -> dict[str, FactValue]:
-    """What the registry says of a party as the facts of its role; None where it does not know."""
+    """What the registry states of a party as the facts of its role; None where it does not know.
+
+    What follows from its owners is `owned_parties.Ownership`'s to say.
+    """
     facts: dict[str, FactValue] = {
         f"{role}_country": party.country,
         f"{role}_parent_country": party.parent.country if party.parent else None,
@@ -78,22 +86,36 @@ def party_facts(role: str, party: Party) -> dict[str, FactValue]:
 
 
 class Parties:
-    """An immutable registry: by credential fingerprint, by id, and by name (case and surrounding space aside)."""
+    """An immutable registry: by credential fingerprint, by id, and by name (case and surrounding space aside).
 
-    def __init__(self, text: bytes, file: str, countries: Countries) -> None:
-        document = load(text, file)
+    Args:
+        text: YAML, or a document of which the part ``parties`` is the registry.
+        file: its name, for errors.
+    """
+
+    def __init__(self, text: bytes | Document, file: str, countries: Countries) -> None:
+        document = load(text, file) if isinstance(text, bytes) else text
         validate(document, "parties.schema.json")
         self._by_id: dict[str, Party] = {}
         self._by_name: dict[str, Party | None] = {}
         self._by_credential: dict[str, Party] = {}
-        for index, entry in enumerate(document.data["parties"] or ()):
+        self.listings: dict[str, int] = {}
+        """The lists that parties and owners stand on, each with the line where it is first named."""
+        entries = document.data["parties"] or ()
+        owners = OwnerReader(document, entries, countries)
+        for index, entry in enumerate(entries):
             path: Path = ("parties", index)
-            party = _party(document, path, entry, countries)
+            party = _party(document, path, entry, countries, owners.owners(path, entry))
             if party.id in self._by_id:
                 raise _fault(document, (*path, "id"), f"the party {party.id!r} occurs twice")
             self._by_id[party.id] = party
+            for listing in party.listings:
+                self.listings.setdefault(listing, document.line((*path, "listings")))
+            for number, owner in enumerate(party.owners):
+                for listing in owner.listings:
+                    self.listings.setdefault(listing, document.line((*path, "owners", number, "listings")))
             # A name that two parties share identifies neither.
-            name = _plain(party.name)
+            name = plain_name(party.name)
             self._by_name[name] = None if name in self._by_name else party
             for credential in entry.get("credentials") or ():
                 if credential in self._by_credential:
@@ -102,6 +124,7 @@ class Parties:
                     )
                 self._by_credential[credential] = party
         self.version = str(document.data.get("version") or "")
+        self.file = file
 
     def of_actor(self, actor: str | None) -> Party | None:
         """The party of ``audit.actor.id``: a credential fingerprint, or a party id."""
@@ -111,18 +134,19 @@ class Parties:
         """The party with this id, or else with this name."""
         if not text:
             return None
-        return self._by_id.get(text) or self._by_name.get(_plain(text))
+        return self._by_id.get(text) or self._by_name.get(plain_name(text))
+
+    def __iter__(self) -> Iterator[Party]:
+        return iter(self._by_id.values())
 
     def by_id(self, identifier: str | None) -> Party | None:
         """The party with this id."""
         return self._by_id.get(identifier) if identifier else None
 
 
-def _plain(name: str) -> str:
-    return " ".join(name.casefold().split())
-
-
-def _party(document: Document, path: Path, entry: dict[str, Any], countries: Countries) -> Party:
+def _party(
+    document: Document, path: Path, entry: dict[str, Any], countries: Countries, owners: tuple[Owner, ...]
+) -> Party:
     given = entry.get("ultimate_parent")
     country = _country(document, (*path, "country"), entry.get("country"), countries)
     parent = None
@@ -139,12 +163,14 @@ def _party(document: Document, path: Path, entry: dict[str, Any], countries: Cou
         entry["name"],
         country,
         parent,
-        tuple(sorted(entry.get("listings") or ())),
+        # Lists of one's own keep their names.
+        tuple(sorted({word("end_user_listings", name) or name for name in entry.get("listings") or ()})),
         _country(document, (*path, "nationality"), entry.get("nationality"), countries),
         entry.get("government_affiliated"),
         entry.get("listed_ownership", 0),
         tuple(sorted((kind, country) for kind, country in relations if country)),
         entry.get("exempt", False),
+        owners,
     )
 
 

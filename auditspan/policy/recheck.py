@@ -26,6 +26,14 @@ WHERE facts != '' AND events.arrival_time >= fromUnixTimestamp64Nano({since:Int6
   AND events.arrival_time < fromUnixTimestamp64Nano({until:Int64}, 'UTC')
 GROUP BY epoch ORDER BY epoch
 """
+_WITHOUT_FACTS: Final = """
+SELECT log_id, reference_epoch AS epoch, count() AS events, min(leaf_index) AS leaf,
+       argMin(record_id, leaf_index) AS record, argMin(determination, leaf_index) AS determined
+FROM auditspan.events
+WHERE facts = '' AND determination != '' AND events.arrival_time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
+  AND events.arrival_time < fromUnixTimestamp64Nano({until:Int64}, 'UTC')
+GROUP BY log_id, epoch ORDER BY log_id, epoch
+"""
 _NAMED: Final = """
 SELECT DISTINCT JSONExtractInt(header, 'body', 'epoch', 'number') AS epoch,
        JSONExtractString(header, 'body', 'epoch', 'digest') AS digest
@@ -110,11 +118,13 @@ def recheck(
     """Makes every determination of ``interval`` again and compares bytes; nothing is written.
 
     Compared are the facts document, and what the header says beside it: determination, flag, destination, ECCN, rules.
+    An event with a determination and without facts differs.
 
     Raises:
         StoreUnavailable: the store cannot be read.
     """
     report = RecheckReport()
+    _without_facts(store, interval, report)
     named: dict[int, set[str]] = {}
     for row in store.query(_NAMED).to_pylist():
         named.setdefault(row["epoch"], set()).add(row["digest"])
@@ -139,6 +149,17 @@ def recheck(
             )
         before += row["events"]
     return report
+
+
+def _without_facts(store: Store, interval: Interval, report: RecheckReport) -> None:
+    """What was judged always has its facts: where they are gone, the determination rests on nothing."""
+    for row in store.query(_WITHOUT_FACTS, interval.parameters()).to_pylist():
+        fields = (("facts", None, "the facts document"), ("header.determination", row["determined"], None))
+        report.differing_events += row["events"]
+        if len(report.differing) < _MOST_KEPT:
+            report.differing.append(
+                Differing(row["log_id"], row["leaf"], row["record"], row["events"], row["epoch"], fields)
+            )
 
 
 def _epoch(

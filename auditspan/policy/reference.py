@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.metadata
 from collections.abc import Mapping
@@ -17,20 +18,26 @@ from .activation import Activation
 from .addresses import AddressDatabase
 from .adoptions import ADOPTIONS, adopted_packs
 from .countries import COUNTRY_COLUMNS, GROUP_COLUMNS, Countries
-from .deployment import DEPLOYMENT, deployment_artifact, exporter_of
+from .deployment import DEPLOYMENT, deployment_artifact, exporter_fact, exporter_of
 from .engine import Engine
 from .errors import PolicyError
 from .explain import Explainer
 from .missing_facts import MissingFacts
+from .owned_parties import Ownership
+from .ownership_rules import OWNERSHIP_RULE_COLUMNS
 from .packs import compile_packs
 from .parties import Parties
 from .regions import REGION_COLUMNS, Regions
 from .tables import Table, parse_table
+from .vocabulary import CLOSED, LISTINGS
 
 __all__ = ["ADDRESSES", "PARTIES", "TABLES", "Artifact", "Reference", "software"]
 
 PARTIES: Final = "parties.yaml"
 """Name of the party registry among the artifacts."""
+
+OWNERSHIP_RULES: Final = "ownership_rules.csv"
+"""Name of the table of lists that count under the rules on ownership."""
 
 _TABLES: Final = {
     "accelerators.csv": ACCELERATOR_COLUMNS,
@@ -45,6 +52,7 @@ _LATER_TABLES: Final = {
     "accelerator_names.csv": NAME_COLUMNS,
     "accelerator_lines.csv": LINE_COLUMNS,
     "computer_eccns.csv": COMPUTER_COLUMNS,
+    OWNERSHIP_RULES: OWNERSHIP_RULE_COLUMNS,
 }
 ADDRESSES: Final = "ip_country.mmdb.gz"
 """Name of the address database among the artifacts, whatever the file was called."""
@@ -52,6 +60,7 @@ _SHIPPED_ADDRESSES: Final = "ip_country_cc0.mmdb.gz"
 _SHIPPED_PACKS: Final = ("us-ear.yaml", "directives.yaml", "controlled-ai-assets.yaml", "company-policy.yaml")
 # A pack may read the terms of one that stands before it, and the law stands first.
 _FIRST_PACK: Final = "us-ear.yaml"
+_PUBLIC_LETTERS: Final = frozenset(name.removesuffix(".yaml") for name in _SHIPPED_PACKS)
 _NO_PARTIES: Final = b"parties: []\n"
 _NO_ADOPTIONS: Final = b"adopted: []\n"
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {**_TABLES, **_LATER_TABLES}
@@ -91,9 +100,11 @@ class Reference:
         artifacts: its parts, sorted by name.
         digest: ``hex(SHA-256(JCS(to_control_body())))`` (evidence format, section 11).
         packs, countries, accelerators, regions, parties, addresses: what the artifacts hold.
+        ownership: what follows from the owners of the parties.
         accelerator_lines, computer_eccns: the lines of 3A090 (``None`` in a reference from before), and 4A090.
         adopted: packs whose proposals bind as company policy.
         exporter: id of the party that runs this deployment; None when the artifacts do not say.
+        exporter_fact: what the fact ``exporter`` is where an event does not say it (``deployment.exporter_fact``).
         activation: who brought it into force.
     """
 
@@ -120,11 +131,14 @@ class Reference:
         self.computer_eccns = ComputerEccns(tables.get("computer_eccns.csv"))
         self.regions = Regions(tables["cloud_regions.csv"], self.countries)
         self.parties = Parties(_need(artifacts, PARTIES), PARTIES, self.countries)
+        self._ownership_rules = tables.get(OWNERSHIP_RULES)
+        self.ownership = Ownership(self.parties, self._ownership_rules)
         self.addresses = AddressDatabase(_need(artifacts, ADDRESSES), ADDRESSES)
         self.exporter = exporter_of(artifacts.get(DEPLOYMENT), self.parties)
         not_packs = {PARTIES, ADOPTIONS, DEPLOYMENT}
         texts = [(name, text) for name, text in artifacts.items() if name.endswith(".yaml") and name not in not_packs]
         self.packs = compile_packs(sorted(texts, key=lambda item: (item[0] != _FIRST_PACK, item[0])))
+        self.exporter_fact = exporter_fact(self.exporter, self.packs.rules, self.parties, _PUBLIC_LETTERS)
         self.adopted = adopted_packs(artifacts.get(ADOPTIONS, _NO_ADOPTIONS), self.packs.versions)
         known = {*_TABLES, *_LATER_TABLES, *not_packs, ADDRESSES, *(name for name, _ in texts)}
         if strange := sorted(set(artifacts) - known):
@@ -161,17 +175,31 @@ class Reference:
             artifacts[DEPLOYMENT] = deployment_artifact(exporter)
         return artifacts
 
+    def with_parties(self, parties: Parties) -> Reference:
+        """A copy that judges with another registry, to try it: its artifacts and digest are still those of this one."""
+        other = copy.copy(self)
+        other.parties = parties
+        other.ownership = Ownership(parties, self._ownership_rules)
+        return other
+
     def to_control_body(self) -> dict[str, JsonValue]:
         """The body of ``audit.reference.activated`` (evidence format, section 11)."""
         return self.activation.body(self.number, [artifact.to_json() for artifact in self.artifacts])
 
     def engine(self) -> Engine:
         """A new engine over this reference; one for each thread."""
-        return Engine(self.packs, self.countries, adopted=self.adopted)
+        return Engine(self.packs, self.countries, adopted=self.adopted, boundaries=self.ownership.boundaries)
 
     def explainer(self) -> Explainer:
         """Renders determinations made under this reference."""
-        return Explainer(self.packs, self.countries, self.parties)
+        return Explainer(self.packs, self.countries, self.parties, self.ownership)
+
+    def quotes(self, fact: str, text: str) -> bool:
+        """Whether a pack compares the open fact ``fact`` (a list, an end use) with the word ``text``."""
+        if fact in CLOSED:
+            return False
+        names = LISTINGS if fact in LISTINGS else {fact}
+        return any(text in self.packs.compared.get(name, ()) for name in names)
 
     def missing_facts(self) -> MissingFacts:
         """Finds what determinations made under this reference lack."""

@@ -28,7 +28,9 @@ from .addresses import AddressCountry
 from .countries import Place
 from .declarations import DECLARATIONS, NO_PERSON, NOT_DECLARED, complete, declared, exaoperations
 from .facts import UNDECLARED, FactSet, FactValue
-from .parties import Party, party_facts
+from .memory import weigh
+from .owned_parties import Ownership
+from .parties import Party
 from .reference import Reference
 
 __all__ = ["Aspect", "Codes", "Resolver"]
@@ -36,9 +38,15 @@ __all__ = ["Aspect", "Codes", "Resolver"]
 Codes = npt.NDArray[np.int64]
 
 _MOST_REMEMBERED: Final = 200_000
+_MOST_BYTES: Final = 128 * 1024 * 1024
+"""Of all values and meanings together, once what is to be judged has been resolved."""
+_PER_VALUE: Final = 250
+"""Bytes of the places in which a value and its meaning are found."""
 _MOST_TYPES: Final = 16
 _DECLARED_ELSEWHERE: Final = frozenset({"declared_eccn", "declared_license", "transfer_direction"})
 _NATIONALITIES: Final = ("actor_nationality", "end_user_nationality")
+_REGISTERED: Final = (*_NATIONALITIES, "chinese_relations")
+"""What the registry says and an emitter may declare too."""
 _UNRESOLVED: Final = "unresolved"
 
 _ACTS: Final[dict[str | None, tuple[str | None, str | None]]] = {
@@ -76,6 +84,8 @@ class Aspect:
         self._of_value: dict[Any, int] = {}
         self._numbers: dict[Hashable, int] = {}
         self.meanings: list[Any] = []
+        self.bytes = 0
+        """What values and meanings take; of meanings that the reference holds, a reference to them."""
 
     @property
     def size(self) -> int:
@@ -87,6 +97,7 @@ class Aspect:
         self._of_value.clear()
         self._numbers.clear()
         self.meanings.clear()
+        self.bytes = 0
 
     def codes(self, spans: pa.Table) -> Codes:
         """The number of each row's meaning."""
@@ -107,8 +118,10 @@ class Aspect:
         if known is None:
             meaning = self._meaning(value)
             known = self._numbers.setdefault(meaning, len(self.meanings))
+            self.bytes += weigh(value) + _PER_VALUE
             if known == len(self.meanings):
                 self.meanings.append(meaning)
+                self.bytes += weigh(meaning)
             self._of_value[value] = known
         return known
 
@@ -158,15 +171,21 @@ class Resolver:
         return tuple(aspect.number(values.get(aspect.column)) for aspect in self.aspects)
 
     def forget_when_large(self) -> bool:
-        """Bounds memory: forgets all numbers once one aspect remembers too much. True when it did."""
-        if all(aspect.size < _MOST_REMEMBERED for aspect in self.aspects):
+        """Bounds memory: forgets all numbers once they are of too many or too large values. True when it did."""
+        few = all(aspect.size < _MOST_REMEMBERED for aspect in self.aspects)
+        if few and sum(aspect.bytes for aspect in self.aspects) < _MOST_BYTES:
             return False
         for aspect in self.aspects:
             aspect.forget()
         return True
 
-    def facts(self, numbers: Sequence[int]) -> list[FactSet]:
-        """The facts of one combination of meanings, by their numbers; several candidates where evidence conflicts."""
+    def facts(self, numbers: Sequence[int], at: int | None = None) -> list[FactSet]:
+        """The facts of one combination of meanings, by their numbers; several candidates where evidence conflicts.
+
+        Args:
+            numbers: of the meanings, one for each aspect.
+            at: rule time in nanoseconds; without it, what owners make of a party is not known where it depends on it.
+        """
         evidence = _Evidence(*(aspect.meanings[number] for aspect, number in zip(self.aspects, numbers, strict=True)))
         facts = FactSet()
         act, item_kind = _ACTS.get(evidence.event_class, (None, None))
@@ -175,14 +194,14 @@ class Resolver:
         facts.put("item_kind", item_kind, semconv.AUDIT_EVENT_CLASS)
         _put_declarations(facts, evidence, item_kind)
         end_user, end_user_known_by = _end_user(evidence)
-        _put_parties(facts, evidence.actor, end_user, end_user_known_by)
+        parent = _put_parties(facts, self._reference.ownership, at, evidence.actor, end_user, end_user_known_by)
         # Who runs this deployment is the exporter: the sealed reference says who, never the emitter.
-        facts.put("exporter", self._reference.exporter, "deployment")
-        registered: dict[str, FactValue] = {n: facts.values[n] for n in _NATIONALITIES if n in facts.values}
+        facts.put("exporter", self._reference.exporter_fact, "deployment")
+        registered: dict[str, FactValue] = {n: facts.values[n] for n in _REGISTERED if n in facts.values}
         _put_declared(facts, evidence, act)
         destinations = self._destinations(evidence, act, end_user)
         hardware = _hardware(evidence) if item_kind == "accelerator" else [None]
-        parents = _parents(evidence, end_user)
+        parents = _parents(evidence, parent)
         facts.put(
             "destination_candidates",
             tuple(sorted({place.country if place else "?" for place, _ in destinations})),
@@ -335,7 +354,15 @@ def _end_user(evidence: _Evidence) -> tuple[Party | None, str]:
     return (None if evidence.end_user == _UNRESOLVED else evidence.end_user), semconv.END_USER
 
 
-def _put_parties(facts: FactSet, actor: Party | None, end_user: Party | None, end_user_known_by: str) -> None:
+def _put_parties(
+    facts: FactSet,
+    ownership: Ownership,
+    at: int | None,
+    actor: Party | None,
+    end_user: Party | None,
+    end_user_known_by: str,
+) -> str | None:
+    """Puts what the registry says; returns the country of the end user's parent, one of several candidates."""
     facts.put("actor_known", actor is not None, "party registry")
     for role, party, known_by in (
         ("actor", actor, semconv.AUDIT_ACTOR_ID),
@@ -343,16 +370,23 @@ def _put_parties(facts: FactSet, actor: Party | None, end_user: Party | None, en
     ):
         if party is not None:
             facts.put(f"{role}_party", party.id, known_by)
-            for name, value in party_facts(role, party).items():
+            for name, value in ownership.facts(role, party, at).items():
                 facts.put(name, value, "party registry")
     # Of several countries of a parent each is a candidate.
-    facts.values.pop("end_user_parent_country", None)
     facts.known_by.pop("end_user_parent_country", None)
+    country = facts.values.pop("end_user_parent_country", None)
+    return country if isinstance(country, str) else None
 
 
 def _as_registered(facts: FactSet, registered: Mapping[str, FactValue]) -> list[FactSet]:
-    """``facts`` with the nationalities of the registry, where the emitter declares others: both are judged."""
-    differing = {name: value for name, value in registered.items() if facts.values.get(name) != value}
+    """``facts`` with what the registry says, where the emitter declares another nationality or nothing that can be
+    read: both are judged, and what is unreadable undoes nothing that is known.
+    """
+    differing = {
+        name: value
+        for name, value in registered.items()
+        if (name in _NATIONALITIES or name not in facts.values) and facts.values.get(name) != value
+    }
     if not differing:
         return []
     other = facts.copy()
@@ -384,9 +418,8 @@ def _put_declared(facts: FactSet, evidence: _Evidence, act: str | None) -> None:
             facts.put(name, "", "absent")
 
 
-def _parents(evidence: _Evidence, end_user: Party | None) -> list[tuple[str | None, str]]:
+def _parents(evidence: _Evidence, registered: str | None) -> list[tuple[str | None, str]]:
     """Countries of the end user's ultimate parent: as the registry has it, and as declared where that differs."""
-    registered = end_user.parent.country if end_user and end_user.parent else None
     found: list[tuple[str | None, str]] = [(registered, "party registry")] if registered else []
     if evidence.declared_parent is not None and evidence.declared_parent != registered:
         declared = None if evidence.declared_parent == _UNRESOLVED else evidence.declared_parent

@@ -15,6 +15,7 @@ WASHINGTON: Final = ZoneInfo("America/New_York")
 SINCE_EVER: Final = 5 * 3600 * 10**9
 """Midnight of 1970-01-01 in Washington: in a pack, in force since before anything that it judges."""
 
+_LATEST: Final = (2**63 - 1) // 1_000_000_000
 _FORM: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:T(\d{2}:\d{2})(?::(\d{2}))?(Z|[+-]\d{2}:\d{2})?)?$")
 
 
@@ -22,7 +23,8 @@ def parse_instant(text: str) -> int:
     """Nanoseconds of ``YYYY-MM-DD`` or ``YYYY-MM-DDThh:mm[:ss][offset]``; midnight and Washington where not said.
 
     Raises:
-        ValueError: another form, a date that does not exist, or one before 1970.
+        ValueError: another form, a date that does not exist, or one before 1970 or after April 2262, the last that
+            64 bits of nanoseconds hold.
     """
     match = _FORM.match(text)
     if match is None:
@@ -34,4 +36,6 @@ def parse_instant(text: str) -> int:
     seconds = int(moment.timestamp())
     if seconds < 0:
         raise ValueError(f"{text!r} is before 1970")
+    if seconds > _LATEST:
+        raise ValueError(f"{text!r} is after April 2262: what has no end has no `to`")
     return seconds * 1_000_000_000

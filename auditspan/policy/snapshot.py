@@ -22,6 +22,7 @@ from auditspan.errors import AuditSpanError
 
 from .decision import Decider, Decision, Moment
 from .errors import PolicyError
+from .forked import renew_in_children
 from .reference import Reference
 
 __all__ = ["IN_FORCE", "Snapshot", "SnapshotUnavailable", "announce", "confirm"]
@@ -51,6 +52,7 @@ def announce(folder: Path, body: Mapping[str, Any]) -> None:
     Its artifacts must lie in ``folder`` already, under their digests.
     """
     temporary = folder / f"{IN_FORCE}.{os.getpid()}.tmp"
+    # Its bytes have the digest of the epoch: `confirm` knows it by them.
     with os.fdopen(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600), "wb") as file:
         file.write(canonical_json(dict(body)))
         file.flush()
@@ -58,17 +60,26 @@ def announce(folder: Path, body: Mapping[str, Any]) -> None:
     temporary.replace(folder / IN_FORCE)
 
 
-def confirm(folder: Path) -> None:
-    """Say that the epoch that was announced last is still in force; nothing where none was.
+def confirm(folder: Path, digest: str) -> bool:
+    """Say that the epoch with this digest is in force now; whether it is the one that was announced last.
 
-    Where it cannot be said the epoch goes on deciding, and grows old for those who ask how old it is.
+    Where another one was, or it cannot be said, that one goes on deciding and grows old for those who ask how old it
+    is: nobody knows of an epoch that was replaced that it is in force.
     """
+    path = folder / IN_FORCE
     try:
-        os.utime(folder / IN_FORCE)
+        with path.open("rb") as file:
+            announced = hashlib.sha256(file.read(_LARGEST + 1)).hexdigest()
+            if announced != digest:
+                return False
+            # The file that was read, whoever puts another one in its place meanwhile.
+            os.utime(file.fileno())
     except FileNotFoundError:
-        return
+        return False
     except OSError as error:
         _log.warning("It cannot be said in %s that the reference epoch is still in force: %s", folder, error.strerror)
+        return False
+    return True
 
 
 class Snapshot:
@@ -87,6 +98,11 @@ class Snapshot:
         self._confirmed = 0.0
         self._look_at = float("-inf")
         self._trouble: SnapshotUnavailable | None = None
+        self._loading = threading.Lock()
+        renew_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Load what a thread of the parent was loading: that thread is not here."""
         self._loading = threading.Lock()
 
     @property

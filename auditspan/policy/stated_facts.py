@@ -10,23 +10,28 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from auditspan.canonical import LARGEST_INTEGER
 from auditspan.errors import AuditSpanError
 
 from .countries import Countries
-from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, Fact, FactSet
+from .declarations import exaoperations
+from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, OWNED_FACTS, Fact, FactSet
 from .given_facts import facts_from
+from .place_names import OTHER_NAMES, THREE_LETTERS, plain_name
 from .reference import Reference
+from .stated_numbers import integer
+from .vocabulary import LISTINGS, WORDS, eccn, end_use, word
 
 __all__ = ["ALIASES", "ATTRIBUTES", "Stated", "state"]
 
 _PLACE: Final = re.compile(r"_(?:country|nationality)$|_countries$")
 _ATTRIBUTE: Final = re.compile(r"^[a-z_]+(?:\.[a-z_]+)+$")
-_DATE: Final = re.compile(r"^(\d{4})-(\d{2})-(\d{2})(?:T.*)?$")
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_NULL_IS_SAID: Final = frozenset({*OWNED_FACTS, "listed_ownership"})
+"""Facts of a stored document that, left out, would hold for somebody whom no owners are known of."""
 _WORDS: Final = {"true": True, "yes": True, "false": False, "no": False}
+_LONGEST_NUMBER: Final = 128
 _UNKNOWN: Final = frozenset({"unknown", "not known"})
 
 ALIASES: Final[Mapping[str, str]] = {
@@ -47,32 +52,30 @@ ALIASES: Final[Mapping[str, str]] = {
     "origin": "origin_country",
     "lading_time": "lading_date",
     "end_uses": "known_end_uses",
+    "dest": "destination_country",
+    "ship_to": "destination_country",
+    "hq_country": "end_user_country",
+    "headquarters": "end_user_country",
+    "parent": "end_user_parent_country",
+    "ultimate_parent": "end_user_parent_country",
+    "end_user_ultimate_parent_country": "end_user_parent_country",
+    "gpu_model": "accelerator_model",
+    "chip_model": "accelerator_model",
     "data_center": "data_centre",
+    "datacenter": "data_centre",
+    "datacentre": "data_centre",
+    "memory_bandwidth": "dram_bandwidth",
+    "published": "weights_published",
+    "training_flops": "training_exaoperations",
+    "training_compute": "training_exaoperations",
+    "ownership": "listed_ownership",
     "pd": "performance_density",
     "training_operations": "training_exaoperations",
     "added_operations": "added_exaoperations",
 }
 """Other names of facts."""
 
-_OTHER_NAMES: Final = {
-    "usa": "US",
-    "unitedstatesofamerica": "US",
-    "uk": "GB",
-    "greatbritain": "GB",
-    "uae": "AE",
-    "prc": "CN",
-    "peoplesrepublicofchina": "CN",
-    "mainlandchina": "CN",
-    "southkorea": "KR",
-    "republicofkorea": "KR",
-    "northkorea": "KP",
-    "dprk": "KP",
-    "russianfederation": "RU",
-    "macao": "MO",
-}
-"""Of countries, beside those of the table."""
-
-_OPERATIONS: Final = frozenset({"training_operations", "added_operations"})
+_OPERATIONS: Final = frozenset({"training_operations", "training_flops", "training_compute", "added_operations"})
 """Given in operations; the fact counts 10^18 of them."""
 
 _ACT_OF_CLASS: Final = {
@@ -83,14 +86,8 @@ _ACT_OF_CLASS: Final = {
     "accelerator.inventory": "inventory",
 }
 _ITEM_OF_CLASS: Final = {"model.access": "model", "model.transfer": "model_weights"}
-_MOVEMENTS: Final = {
-    "export": "export",
-    "reexport": "reexport",
-    "re-export": "reexport",
-    "transfer_in_country": "transfer_in_country",
-    "transit": "transit",
-}
-"""Acts that are a transfer, with its movement."""
+_MOVEMENTS: Final = frozenset({"export", "reexport", "transfer_in_country", "transit"})
+"""Of which a transfer may go by the name."""
 
 _ITEM_OF_FACT: Final = {
     "tpp_low": "accelerator",
@@ -110,9 +107,9 @@ def _attributes() -> dict[str, str]:
     """Facts by the one attribute of OpenTelemetry that each comes from; what more than one comes from, names none."""
     found: dict[str, list[str]] = {}
     for fact in BASE_FACTS.values():
-        for word in fact.source.replace(",", " ").split():
-            if _ATTRIBUTE.match(word):
-                found.setdefault(word, []).append(fact.name)
+        for part in fact.source.replace(",", " ").split():
+            if _ATTRIBUTE.match(part):
+                found.setdefault(part, []).append(fact.name)
     single = {attribute: names[0] for attribute, names in found.items() if len(names) == 1}
     # A subdivision of it is a fact of its own, which follows.
     return {**single, "export_control.destination.country": "destination_country"}
@@ -130,15 +127,17 @@ class Stated:
     notes: tuple[str, ...]
 
 
-def state(reference: Reference, given: Mapping[str, Any]) -> Stated:
-    """The facts that ``given`` states: a mapping of names to values, or a facts document of the log.
+def state(reference: Reference, given: Mapping[str, Any], at: int | None = None) -> Stated:
+    """The facts that ``given`` states at the rule time ``at``: names and values, or a facts document of the log.
 
     Raises:
         AuditSpanError: a name that is no fact, with the nearest one; a value that cannot be one of it.
     """
     reader = _Reader(reference)
     plain = reader.read(_unwrapped(reference, given))
-    facts = facts_from(reference, plain)
+    facts = facts_from(reference, plain, at)
+    if plain.get("item_kind") is not None and "item_kind" not in facts.values:
+        reader.notes.append("The item cannot be all that is said of it: what it is, is taken as not known.")
     return Stated(facts, tuple(reader.notes))
 
 
@@ -150,7 +149,7 @@ def _unwrapped(reference: Reference, given: Mapping[str, Any]) -> Mapping[str, A
     return {
         name: value
         for name, value in given["facts"].items()
-        if value is not None and name not in follows and name in BASE_FACTS
+        if (value is not None or name in _NULL_IS_SAID) and name not in follows and name in BASE_FACTS
     }
 
 
@@ -158,7 +157,7 @@ class _Reader:
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
         self._countries = reference.countries
-        self._codes = {_plain(name): code for code, name in reference.countries.names.items()} | _OTHER_NAMES
+        self._codes = {plain_name(name): code for code, name in reference.countries.names.items()} | OTHER_NAMES
         self._terms = {definition.fact for definition in reference.packs.definitions}
         self.notes: list[str] = []
 
@@ -179,7 +178,7 @@ class _Reader:
         attribute = key.strip().lower()
         if attribute in ATTRIBUTES:
             return ATTRIBUTES[attribute]
-        name = re.sub(r"[\s.\-]+", "_", attribute)
+        name = re.sub(r"[\s.\-]+", "_", _CAMEL.sub("_", key.strip()).lower())
         name = ALIASES.get(name, name)
         if name in GROUP_FACTS:
             raise AuditSpanError(
@@ -214,7 +213,8 @@ class _Reader:
         if len(ends) != 2:
             raise AuditSpanError(f"The fact {name!r} is {value!r}.", remedy="Give a number, or [least, greatest].")
         read = [self._value(BASE_FACTS[bound], end) for bound, end in zip(INTERVALS[name], ends, strict=True)]
-        if None not in read and read[0] > read[1]:
+        # What is no number is refused by `facts_from`.
+        if all(isinstance(end, int) for end in read) and read[0] > read[1]:
             raise AuditSpanError(f"The least {name!r} is above the greatest.", remedy="Give [least, greatest].")
         yield from zip(INTERVALS[name], read, strict=True)
 
@@ -230,34 +230,39 @@ class _Reader:
             case "strings":
                 items = [value] if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else None
                 if items is not None and all(isinstance(item, str) for item in items):
-                    return self._places(fact, items) if _PLACE.search(fact.name) else items
+                    return self._places(fact, items) if _PLACE.search(fact.name) else self._words(fact, items)
             case "string":
                 if isinstance(value, str) and value and _PLACE.search(fact.name):
                     return self._place(fact, value)
-        return value  # of another type: `facts_from` says so
+                if isinstance(value, str) and fact.name == "declared_eccn":
+                    return eccn(value)
+        return value  # of another type, or no word of the fact: `facts_from` says so
+
+    def _words(self, fact: Fact, items: list[str]) -> list[str]:
+        """As they are, with what they are taken for said; one word may name none of them."""
+        if fact.name in WORDS or fact.name in LISTINGS:
+            items = [item for item in items if item.strip().casefold() != "none"]
+            for item in items:
+                meant = word(fact.name, item) or (end_use(item) if fact.name == "known_end_uses" else item)
+                if meant != item and not self._reference.quotes(fact.name, item):
+                    self.notes.append(f"{fact.name}: {item!r} is {meant or 'none'}.")
+        return items
 
     def _integer(self, fact: Fact, value: Any) -> Any:
-        if isinstance(value, str):
-            if fact.name.endswith("_date") and (day := _DATE.match(value.strip())):
-                return int("".join(day.groups()))
-            value = value.strip().replace(",", "").replace("_", "")
-            value = int(value) if re.fullmatch(r"\d{1,16}", value) else value
-        if isinstance(value, float):
-            # 5.92 is meant in units of its own, 5920 in thousandths.
-            if "thousandths" in fact.meaning and 0 <= value < LARGEST_INTEGER / 1000:
-                thousandths = round(value * 1000)
-                self.notes.append(f"{fact.name} is {thousandths} thousandths, for {value}.")
-                return thousandths
-            value = int(value) if value.is_integer() else value
-        return value
+        read, note = integer(fact, value)
+        if note:
+            self.notes.append(note)
+        return read
 
-    def _places(self, fact: Fact, items: list[str]) -> list[str]:
-        return [place for item in items if (place := self._place(fact, item)) is not None]
+    def _places(self, fact: Fact, items: list[str]) -> list[str] | None:
+        """Where one of them is not known, it may be any, and so nothing is known of the list."""
+        places = [self._place(fact, item) for item in items]
+        return None if None in places else [place for place in places if place is not None]
 
     def _place(self, fact: Fact, text: str) -> str | None:
         code = text.strip().upper()
         if self._countries.place(code) is None:
-            named = self._codes.get(_plain(text))
+            named = self._codes.get(plain_name(text)) or THREE_LETTERS.get(code)
             if named is None:
                 self.notes.append(f"{fact.name}: {text!r} is no country that the table has, so it is not known.")
                 return None
@@ -269,13 +274,15 @@ class _Reader:
 
     def _act(self, values: dict[str, Any]) -> None:
         act = values.get("act")
-        if isinstance(act, str) and act.strip().lower() in _MOVEMENTS:
-            values["act"] = "transfer"
-            if "movement" in BASE_FACTS:
-                values.setdefault("movement", _MOVEMENTS[act.strip().lower()])
-            self.notes.append(f"The act {act!r} is a transfer.")
-        elif act is None and values.get("class") in _ACT_OF_CLASS:
-            values["act"] = _ACT_OF_CLASS[values["class"]]
+        if isinstance(act, str) and (meant := word("act", act)) is not None:
+            movement = word("movement", act)
+            if movement in _MOVEMENTS:
+                values.setdefault("movement", movement)
+            if meant != act:
+                self.notes.append(f"The act {act!r} is a {meant}.")
+            values["act"] = meant
+        elif act is None and (follows := _ACT_OF_CLASS.get(str(values.get("class")))) is not None:
+            values["act"] = follows
 
     def _item(self, values: dict[str, Any]) -> None:
         if values.get("item_kind") is not None or values.get("act") not in ("transfer", "release", None):
@@ -284,6 +291,8 @@ class _Reader:
         if kind is None and values.get("accelerator_model") is not None:
             return  # `facts_from` knows
         eccn = str(values.get("declared_eccn") or "").upper()
+        if kind is None and ".Z" in eccn:
+            kind = "accelerator"
         kind = kind or next((kind for start, kind in _ITEM_OF_ECCN.items() if eccn.startswith(start.upper())), None)
         kind = kind or next((kind for name, kind in _ITEM_OF_FACT.items() if values.get(name) is not None), None)
         if kind is not None:
@@ -314,11 +323,8 @@ def _exaoperations(key: str, value: Any) -> Any:
     """Units of 10^18, rounded down."""
     if value is None:
         return None
-    try:
-        return int(Decimal(str(value)).scaleb(-18))
-    except (InvalidOperation, OverflowError, ValueError):
-        raise AuditSpanError(f"{key!r} is {value!r}.", remedy="Give a number such as 1.2e26.") from None
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z]+", "", name.casefold())
+    # Bounded as what emitters declare is: 1e999999999 would have a billion digits.
+    units = None if isinstance(value, bool) else exaoperations(str(value)[:_LONGEST_NUMBER])
+    if units is None:
+        raise AuditSpanError(f"{key!r} is {str(value)[:64]!r}.", remedy="Give a number such as 1.2e26.")
+    return units

@@ -14,6 +14,7 @@ from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
 
 from .activation import Activation
+from .artifacts_kept import kept
 from .reference import Reference
 
 __all__ = ["EpochNotKept", "StoredEpochs", "reference_of"]
@@ -135,5 +136,5 @@ class StoredEpochs:
         raise AuditSpanError("The store has no control log.", remedy="Name the data directory of a service.")
 
     def _artifact(self, digest: str) -> bytes | None:
-        path = self._folder / digest if self._folder is not None else None
-        return path.read_bytes() if path is not None and path.is_file() else self._store.artifact(digest)
+        content = kept(self._folder, digest) if self._folder is not None else None
+        return self._store.artifact(digest) if content is None else content

@@ -47,6 +47,7 @@ _EXAMPLES: Final = {
     "boolean": "true or false",
     "list": "a text such as 'us-ear.744.6'",
 }
+_HOW: Final = "Write, for example: flagged = true and class = 'model.access'"
 _GRAMMAR: Final = r"""
 ?start: expression
 ?expression: term (_OR term)*                       -> any_of
@@ -243,7 +244,7 @@ class _Compile(Transformer[Token, _Node]):
             raise self._error(literal, f"{name} takes {_EXAMPLES[kind]}.") from None
 
     def _error(self, token: Token, message: str) -> QueryInvalid:
-        return QueryInvalid(f"{_pointer(self._text, token.start_pos or 0)}\n{message}")
+        return QueryInvalid(f"{_pointer(self._text, token.start_pos or 0)}\n{message}", remedy=_HOW)
 
 
 def _types() -> dict[str, pa.DataType]:
@@ -302,4 +303,4 @@ def _syntax_error(text: str, error: UnexpectedInput) -> QueryInvalid:
     else:
         allowed = set()
     names = sorted({_ALLOWED.get(name, name.strip("_").lower()) for name in allowed})
-    return QueryInvalid(f"{_pointer(text, place)}\nAllowed here: {', '.join(names)}.")
+    return QueryInvalid(f"{_pointer(text, place)}\nAllowed here: {', '.join(names)}.", remedy=_HOW)

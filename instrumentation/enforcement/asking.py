@@ -131,7 +131,7 @@ def _post(settings: InstrumentationSettings, body: bytes) -> tuple[int, bytes]:
         head.append(f"Authorization: Bearer {settings.token}")
     request = "\r\n".join([*head, "", ""]).encode() + body
     try:
-        with socket.create_connection((host, port), timeout=_left(deadline)) as plain:
+        with _connected(host, port, deadline) as plain:
             connection = plain
             if secure:
                 connection = ssl.create_default_context().wrap_socket(plain, server_hostname=host)
@@ -146,6 +146,28 @@ def _post(settings: InstrumentationSettings, body: bytes) -> tuple[int, bytes]:
         raise NoDecision("timeout", f"no answer within {settings.enforcement.timeout:g} s") from error
     except (OSError, http.client.HTTPException) as error:
         raise NoDecision("unreachable", f"the service cannot be asked ({type(error).__name__})") from error
+
+
+def _connected(host: str, port: int, deadline: float) -> socket.socket:
+    """A connection to the first address of ``host`` that takes one, all of them together before ``deadline``.
+
+    Not ``socket.create_connection``, which gives each address the whole time. One that does not answer leaves the
+    others their share.
+    """
+    refused: OSError | None = None
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for position, (family, kind, protocol, _, address) in enumerate(addresses):
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.settimeout(_left(deadline) / (len(addresses) - position))
+            connection.connect(address)
+            connection.settimeout(_left(deadline))
+        except OSError as error:
+            connection.close()
+            refused = error
+        else:
+            return connection
+    raise refused or OSError(f"{host} has no address")
 
 
 def _received(connection: socket.socket, deadline: float) -> bytes:

@@ -58,7 +58,9 @@ class EnforcementSettings:
     """With ``process``: the data directory whose reference epoch decides."""
 
     timeout: float = 1.0
-    """Seconds for the service's whole answer."""
+    """Seconds for the service's whole answer, all addresses of its name together. A decision in this process waits for
+    nobody, and is not cut off.
+    """
 
     largest_age: float = 3600.0
     """Seconds since the epoch was last known to be in force, beyond which it counts as stale; 0: no matter how old."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from auditspan.policy.artifacts_kept import kept
 from auditspan.policy.stored_epochs import EpochNotKept, reference_of
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
@@ -48,8 +49,8 @@ class Epochs:
         bodies = [body for leaf in leaves if (body := _activated(leaf)) is not None]
 
         def artifact(digest: str) -> bytes | None:
-            path = folder / digest
-            return path.read_bytes() if path.is_file() else store.artifact(digest)
+            content = kept(folder, digest)
+            return store.artifact(digest) if content is None else content
 
         return cls(effective(bodies), artifact)
 

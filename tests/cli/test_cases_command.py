@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from auditspan.processors.control_entries import ControlLog
 from command_line import auditspan, fails, gives
 from conftest import HOSTILE, Running, start
 from running_service import Service
 from sent_spans import an_access, request_of, resource
 from waiting import until
+
+import auditspan.cli.cases as cases_command
+from auditspan.policy.reference import Reference
+from auditspan.semconv import EventClass
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "processors"))
+
+from sealing_deployment import artifacts
+from sealing_deployment import running as sealing
 
 STRANGER = "actor:sha256:9f86d081"
 
@@ -72,6 +84,19 @@ def test_a_table_shows_strange_text_and_obeys_none_of_it(running: Running) -> No
 def test_a_case_that_there_is_not_is_an_error(running: Running) -> None:
     assert "cases list" in fails("cases", "show", "ffffffffffffffff0", "--data", running.data)
     assert "Several cases" in fails("cases", "show", "", "--data", running.data)
+
+
+def test_of_two_epochs_with_one_number_the_registry_of_the_first_answers(tmp_path: Path) -> None:
+    registry, empty = b"parties: [{id: acme, name: Acme}]\n", b"parties: []\n"
+    with sealing(tmp_path, artifacts={**artifacts(), "parties.yaml": registry}) as deployment:
+        first, late = (Reference.load({**artifacts(), "parties.yaml": text}, 1) for text in (registry, empty))
+        deployment.store.keep_artifacts([artifact.content for one in (first, late) for artifact in one.artifacts])
+        control = ControlLog(deployment.journal, time.time_ns)
+        control.append(EventClass.REFERENCE_ACTIVATED, "somebody", late.to_control_body())
+        leaves = f"SELECT 1 FROM auditspan.events WHERE class = '{EventClass.REFERENCE_ACTIVATED}'"
+        until(lambda: deployment.store.query(leaves).num_rows == 2, "both are sealed")
+        parties = cases_command._registry(deployment.store)
+        assert parties is not None and parties.by_id("acme") is not None
 
 
 def test_a_registry_that_knows_the_actor_answers_the_case(stopped: Path) -> None:

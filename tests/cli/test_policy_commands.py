@@ -93,6 +93,14 @@ def test_golden_cases_of_the_shipped_packs_and_of_ones_own(pack: Path, tmp_path:
 # explain
 
 
+def test_the_letter_of_the_officers_page_is_sound_and_says_what_its_cases_say() -> None:
+    folder = Path(__file__).parents[2] / "examples" / "directive"
+    pack = folder / "directive-acme.yaml"
+    assert gives("policy", "lint", pack, folder / "parties.yaml")["ok"]
+    report = gives("policy", "test", folder / "directive-acme-cases.yaml", "--pack", pack, "--coverage")
+    assert report["cases"] == 3, report
+
+
 def test_facts_are_explained_to_a_person_and_to_a_program() -> None:
     said = gives("policy", "explain", "--facts", H100, "--at", "2026-11-01")
     assert said.keys() >= KEYS
@@ -226,6 +234,11 @@ def test_an_altered_determination_fails_and_is_named(stopped: Path) -> None:
 def test_packs_that_are_gone_leave_a_recheck_incomplete(stopped: Path) -> None:
     for kept in (stopped / "reference").iterdir():
         kept.write_bytes(b"altered")
+    # The store has a good copy of each.
+    assert gives("policy", "recheck", "--data", stopped)["events"] == 3
+    store = ClickHouseStore.embedded(stopped / "store")
+    store.command("TRUNCATE TABLE auditspan.reference_artifacts")
+    store.close()
     report = gives("policy", "recheck", "--data", stopped, status=2)
     assert (report["verdict"], report["not_recomputed"][0]["events"]) == ("incomplete", 3)
     assert auditspan("policy", "recheck", "--data", stopped).status == 2
@@ -234,6 +247,11 @@ def test_packs_that_are_gone_leave_a_recheck_incomplete(stopped: Path) -> None:
 def test_what_is_wrong_with_the_command(stopped: Path, tmp_path: Path) -> None:
     assert "no directory" in fails("policy", "recheck", "--data", tmp_path / "nowhere", status=3)
     assert "no time" in fails("policy", "recheck", "--data", stopped, "--since", "yesterday", status=3)
+    reversed_ = ("2026-12-01", "2026-11-01")
+    for command, first, last, status in (("recheck", "--since", "--until", 3), ("diff", "--from", "--to", 1)):
+        at = ("--at", "2027-01-01") if command == "diff" else ()
+        limits = (first, reversed_[0], last, reversed_[1])
+        assert "later than" in fails("policy", command, "--data", stopped, *limits, *at, status=status)
     assert "--pack" in fails("policy", "diff", "--data", stopped)
     assert "--model" in fails("policy", "reach", "--data", stopped)
     assert "--data" in fails("policy", "reach", "--model", "a")

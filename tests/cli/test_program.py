@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,13 @@ def test_an_unknown_option_is_a_usage_error(path: tuple[str, ...]) -> None:
     assert "banana" in fails(*path, "--banana", status=status)
 
 
+def test_without_the_pipeline_the_program_says_what_it_needs() -> None:
+    program = "import sys; sys.modules['typer'] = None; from auditspan.cli.entry import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr and "pip install 'auditspan[pipeline]'" in done.stderr
+
+
 def test_an_error_is_the_same_to_persons_and_to_programs(tmp_path: Path) -> None:
     command = ("token", "list", "--data", tmp_path / "typo")
     spoken, document = auditspan(*command), auditspan(*command, "--json")
@@ -124,8 +133,13 @@ def test_a_place_that_cannot_be_written_is_explained(command: tuple[str, ...]) -
 def test_a_directory_that_is_a_file_is_a_usage_error(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    for command in (("status",), ("events",), ("doctor",), ("up",), ("keys", "init"), ("token", "list")):
+    commands = (("status",), ("events",), ("doctor",), ("up",), ("keys", "init"), ("token", "list"), ("config", "show"))
+    for command in commands:
         assert "is a file" in fails(*command, "--data", file, status=2)
+
+
+def test_settings_of_a_directory_that_is_not_there_are_no_defaults(tmp_path: Path) -> None:
+    assert "There is no directory" in fails("config", "show", "--data", tmp_path / "typo")
 
 
 def test_a_damaged_registry_of_tokens_is_explained(tmp_path: Path) -> None:

@@ -95,6 +95,15 @@ def test_a_table_shows_strange_text_and_obeys_none_of_it(running: Running, colum
     assert "15 CFR" in done.out
 
 
+def test_the_table_names_the_record_that_explain_asks_for(running: Running) -> None:
+    records = [row["record_id"] for row in gives("events", "--data", running.data)]
+    shown = auditspan("events", "--data", running.data, env={"COLUMNS": "400"}).out
+    # An id is folded to the width of its column.
+    cells = "".join(line.split("│")[1].strip() for line in shown.splitlines() if line.startswith("│"))
+    assert records
+    assert all(record in cells for record in records)
+
+
 def test_an_endpoint_elsewhere_is_read_by_url(running: Running) -> None:
     url = running.sql.replace("//", f"//any:{running.read_token}@")
     document = gives("status", "--url", url)

@@ -68,6 +68,12 @@ def test_a_wrong_password_and_a_store_that_is_not_there(processor: Path) -> None
     assert "store.url" in fails("store", "check", "--data", processor)
 
 
+def test_a_check_makes_no_store(tmp_path: Path) -> None:
+    assert "There is no directory" in fails("store", "check", "--data", tmp_path / "typo")
+    assert "holds no store" in fails("store", "check", "--data", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_address_that_is_taken_and_an_empty_token(service: StoreProcess, tmp_path: Path) -> None:
     assert "cannot listen" in fails("store", "serve", "--data", str(tmp_path / "other"), "--listen", service.listen)
     (tmp_path / "third").mkdir()

@@ -56,6 +56,25 @@ def test_its_json_has_the_named_keys_and_says_what_the_engine_says(reference: Re
         assert rule["citations"] and rule["effective"]["from"] and rule["explanation"] and rule["status"]
 
 
+def test_what_lifts_is_no_reason_of_a_refusal(reference: Reference) -> None:
+    lifting = "us-ear/diffusion-not-enforced"
+    refused = argued(reference, "2026-07-24", act="transfer", accelerator_model="H100", destination="CN")
+    assert refused.determination.rule_ids[0] == "us-ear/3A090.a-d145"
+    assert lifting not in refused.determination.rule_ids
+    assert "BIS statement of 2025-05-13" not in refused.citations
+    (beside,) = [rule for rule in refused.to_json()["rules"] if rule["id"] == lifting]
+    assert (beside["governs"], beside["lifts"]) == (False, ["us-ear/3A090.a-worldwide"])
+    assert "Sets aside us-ear/3A090.a-worldwide" in answers(refused, 5)
+    # Where the text asks for more than is enforced, the reason is quoted; where nothing else asks, it governs.
+    party = {"end_user_country": "DE", "end_user_listings": []}
+    open_parent = argued(reference, "2026-07-24", act="transfer", accelerator_model="H100", destination="DE", **party)
+    assert open_parent.determination.rule_ids == ("us-ear/headquarters",)
+    assert "BIS statement of 2025-05-13" in open_parent.citations
+    party["end_user_parent_country"] = "DE"
+    free = argued(reference, "2026-07-24", act="transfer", accelerator_model="H100", destination="DE", **party)
+    assert free.determination.rule_ids == (lifting,)
+
+
 def test_what_is_unknown_is_named(reference: Reference) -> None:
     argument = argued(reference, "2026-11-01", act="transfer", accelerator_model="H100", destination="SG")
     assert {"end_user_country", "end_user_parent_country"} <= set(argument.missing_facts)

@@ -186,7 +186,12 @@ def test_the_epoch_in_force_decides_and_says_how_old_that_knowledge_is(folder: P
     assert snapshot.refresh() is False
     old = snapshot.decide(H200_FOR_ORCHID).age
     assert old is not None and old > 490
-    confirm(folder)
+    other = Reference.packaged(PARTIES, 4).digest
+    assert confirm(folder, other) is False, "another epoch is in force: this one grows older"
+    snapshot.refresh()
+    older = snapshot.decide(H200_FOR_ORCHID).age
+    assert older is not None and older > 490
+    assert confirm(folder, reference.digest) is True
     snapshot.refresh()
     young = snapshot.decide(H200_FOR_ORCHID).age
     assert young is not None and young < 30
@@ -302,6 +307,65 @@ os.waitpid(pid, 0)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["license_required"] * 2
+
+
+def test_a_child_that_is_forked_while_another_thread_decides_or_loads_decides_too(folder: Path) -> None:
+    """The child has neither the thread nor what it had half done: its numbers must not mean other values there."""
+    put_in_force(folder)
+    script = f"""
+import os, signal, sys, threading
+from pathlib import Path
+from auditspan.policy.snapshot import Snapshot
+from auditspan.policy.resolve import Aspect
+
+snapshot = Snapshot(Path({str(folder)!r}))
+record = {H200_FOR_ORCHID!r}
+expected = snapshot.decide(record).document
+decider = snapshot._decider
+inside, go_on = threading.Event(), threading.Event()
+which = sys.argv[1]
+
+class Numbers(dict):
+    def setdefault(self, key, value):
+        found = super().setdefault(key, value)
+        if key == "half done":
+            inside.set()
+            go_on.wait(60)
+        return found
+
+if which == "deciding":
+    aspect = next(a for a in decider._resolver.aspects if a.column == "cloud.provider")
+    aspect._numbers = Numbers(aspect._numbers)
+    work = lambda: snapshot.decide({{**record, "cloud.provider": "half done"}})
+else:
+    load = Snapshot._follow
+    def slowly(self):
+        inside.set()
+        go_on.wait(60)
+        return load(self)
+    Snapshot._follow = slowly
+    work = snapshot.refresh
+thread = threading.Thread(target=work)
+thread.start()
+assert inside.wait(60)
+pid = os.fork()
+if pid == 0:
+    signal.alarm(60)
+    Snapshot._follow = load if which == "loading" else Snapshot._follow
+    snapshot.decide({{**record, "cloud.provider": "gcp"}})
+    same = snapshot.decide(record).document == expected and snapshot.decide(record).governing == "review"
+    print("child", same, snapshot.refresh(), flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+go_on.set()
+thread.join()
+print("parent", snapshot.decide(record).document == expected, flush=True)
+"""
+    for which in ("deciding", "loading"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, which], capture_output=True, text=True, check=True, timeout=120
+        )
+        assert done.stdout.split() == ["child", "True", "False", "parent", "True"], done.stderr
 
 
 def test_cold_and_warm_decisions_are_fast(decider: Decider) -> None:

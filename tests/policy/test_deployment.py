@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from auditspan.policy import PolicyError, Reference
 from auditspan.policy.activation import Activation
 from auditspan.policy.adoptions import adopted_packs, check_adopters, with_adoption
+from auditspan.policy.decision import Decider
 from auditspan.policy.deployment import DEPLOYMENT
 
 PARTIES = "parties: [{id: “acme” é, name: Acme}]\n".encode()
@@ -27,6 +30,51 @@ def test_the_exporter_is_read_from_the_artifact_and_from_nothing_else() -> None:
         with pytest.raises(PolicyError, match=says) as caught:
             Reference.load({**artifacts, DEPLOYMENT: text}, 1)
         assert caught.value.remedy
+
+
+LETTER = b"""pack: directive-acme
+version: "1"
+title: A letter
+source: the letter
+rules:
+  - id: directive-acme/weights
+    title: Weights need a licence
+    citations: ["letter of 1 December"]
+    authority: directive
+    status: verified
+    addressee: acme
+    effective: {from: 2020-01-01}
+    when: [act == 'transfer', item_kind == 'model_weights', destination_country == 'JP']
+    outcome: license_required
+    explanation: "a letter binds {exporter}"
+"""
+WEIGHTS = {"audit.event.class": "model.transfer", "export_control.destination.country": "JP"}
+FACTS = {"act": "transfer", "item_kind": "model_weights", "destination_country": "JP"}
+
+
+@pytest.mark.parametrize("asked", [WEIGHTS, FACTS])
+@pytest.mark.parametrize(
+    ("more", "registry", "exporter", "says"),
+    [
+        # The same letter in a pack of one's own, and reported of others in the one that ships.
+        ("directive-acme.yaml", b"parties: []", None, "review"),
+        ("directives.yaml", b"parties: []", None, ""),
+        ("directives.yaml", b"parties: [{id: acme, name: Acme}]", None, "review"),
+        ("directive-acme.yaml", b"parties: [{id: acme, name: Acme}]", "acme", "license_required"),
+        ("directive-acme.yaml", b"parties: [{id: other, name: Other}]", "other", ""),
+    ],
+)
+def test_a_letter_never_vanishes_where_nobody_says_who_runs_the_deployment(
+    asked: dict[str, str], more: str, registry: bytes, exporter: str | None, says: str
+) -> None:
+    pack = LETTER.replace(b"directive-acme", more.removesuffix(".yaml").encode())
+    reference = Reference.load({**Reference.packaged_artifacts(registry, exporter), more: pack}, 1)
+    document = json.loads(Decider(reference).decide(asked, "2026-11-01").document)
+    rules = {rule["id"]: rule["outcome"] for rule in document["rules"]}
+    assert rules.get(f"{more.removesuffix('.yaml')}/weights", "") == says
+    if says == "review":
+        (rule,) = (rule for rule in reference.packs.rules if rule.addressee == "acme")
+        assert "exporter" in reference.missing_facts().among(document["facts"]).of_rule(rule)
 
 
 def test_an_epoch_says_which_officer_answers_for_what() -> None:

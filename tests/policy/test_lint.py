@@ -239,6 +239,7 @@ def test_a_table_that_no_longer_has_what_another_names() -> None:
         ("what.yaml", b"a: b\n", "neither a pack"),
         ("list.yaml", b"- a\n", "neither a pack"),
         ("parties.yaml", b"parties: [{id: a, name: A, country: EU}]\n", "'EU' is no country"),
+        ("parties.yaml", b"parties: [{id: a, name: A, listings: [entity-lists]}]\n", "there is no list 'entity-lists'"),
         ("adoptions.yaml", b"adopted: [{pack: nobody, by: me, reason: because}]\n", "no pack 'nobody'"),
         ("cases.yaml", b"cases: [{name: a case}]\n", "required"),
         ("bytes.yaml", b"\xff\xfe", "not UTF-8"),

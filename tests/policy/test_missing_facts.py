@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditspan.policy import Reference
+from auditspan.policy.argument import argue
 from auditspan.policy.cases import answered, next_step, question_text, registry, subject_text
 from auditspan.policy.engine import Determination
 from auditspan.policy.facts import BASE_FACTS
@@ -143,3 +145,37 @@ def test_every_question_has_words_and_a_next_step() -> None:
     step = next_step("party:lion", "parent_country")
     assert step.startswith("add the country of the ultimate parent of lion to the party registry")
     assert subject_text("emitter:gateway", 2995) == "2,995 unknown actors at gateway"
+
+
+def _terms(number: int, reads: int, rules: int = 1) -> Reference:
+    """Terms that each build on the ``reads`` before it, and ``rules`` that read the last one."""
+    lines = ['pack: house\nversion: "1"\ntitle: Terms upon terms\nsource: its board\ndefinitions:']
+    common = "citations: [none], status: verified, effective: {from: 1970-01-01}"
+    for k in range(number):
+        before = [f"term_{j}" for j in range(max(0, k - reads), k)]
+        when = f"[{{any: [{', '.join(before)}]}}]" if k >= reads else "[us_origin]"
+        lines.append(f"  - {{id: house/term-{k}, fact: term_{k}, title: term {k}, {common}, when: {when}}}")
+    lines.append("rules:")
+    for k in range(rules):
+        lines.append(f"  - {{id: house/rule-{k}, title: rule {k}, {common}, authority: company_policy,")
+        lines.append(f"     when: [term_{number - 1}], outcome: prohibited, explanation: it holds}}")
+    return Reference.load({**Reference.packaged_artifacts(), "house.yaml": "\n".join(lines).encode()}, 1)
+
+
+@pytest.mark.parametrize(
+    ("terms", "reads", "rules"),
+    [(60, 2, 1), (1_000, 1, 1), (1_000, 8, 500)],
+    ids=["each reads two", "a long chain", "many rules read the last"],
+)
+def test_what_is_missing_is_found_however_terms_build_upon_each_other(terms: int, reads: int, rules: int) -> None:
+    reference = _terms(terms, reads, rules)
+    facts = facts_from(reference, COMPLETE)
+    began = time.thread_time()
+    found = reference.engine().determine([facts], parse_instant("2026-11-24"))
+    assert found.verdict.governing == "review"
+    assert reference.missing_facts().of(found) == ("us_origin",)
+    assert f"rule {rules - 1} (unknown: us origin)" in reference.explainer().why(found)
+    argument = argue(reference, found)
+    assert argument.missing_facts == ("us_origin",)
+    # Without its memory the first takes hours, and the last as long as its rules are many.
+    assert time.thread_time() - began < 5.0

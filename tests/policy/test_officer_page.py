@@ -11,9 +11,12 @@ import yaml
 
 from auditspan.policy import Reference
 from auditspan.policy.countries import Countries
+from auditspan.policy.decision import Decider
 from auditspan.policy.parties import Parties
 
-PAGE = (Path(__file__).parents[2] / "docs" / "export-control-officer.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "export-control-officer.md").read_text()
+EXAMPLE = DOCS.parent / "examples" / "directive"
 
 
 def blocks(language: str) -> list[str]:
@@ -37,3 +40,14 @@ def test_the_rule_on_the_page_is_the_rule_of_the_pack(reference: Reference) -> N
 def test_the_registry_on_the_page_loads(reference: Reference) -> None:
     countries: Countries = reference.countries
     assert Parties(blocks("yaml")[1].encode(), "parties.yaml", countries).named("lion") is not None
+
+
+def test_the_letter_on_the_page_binds_the_company_that_it_is_addressed_to() -> None:
+    letter, registry = ((EXAMPLE / name).read_bytes() for name in ("directive-acme.yaml", "parties.yaml"))
+    artifacts = {**Reference.packaged_artifacts(registry, "acme"), "directive-acme.yaml": letter}
+    asked = {"act": "access", "model": "frontier-7", "actor_country": "JP"}
+    decider = Decider(Reference.load(artifacts, 1))
+    decision = decider.decide(asked, "2026-12-01T17:00")
+    assert (decision.governing, decision.flagged) == ("license_required", True)
+    assert "directive-acme/frontier-7-access" in decision.rule_ids
+    assert "directive-acme/frontier-7-access" not in decider.decide(asked, "2026-12-01T16:59").rule_ids

@@ -54,6 +54,14 @@ def test_one_meaning_in_many_spellings(reference: Reference, given: dict[str, An
     assert values(reference, **given)[name] == value
 
 
+def test_one_country_of_several_that_is_none_leaves_them_all_unknown(reference: Reference) -> None:
+    for countries in (["Atlantis"], ["JP", "Atlantis"]):
+        stated = state(reference, {"act": "transfer", "transit_countries": countries})
+        assert "transit_countries" not in stated.facts.values
+        assert any("'Atlantis' is no country" in note for note in stated.notes)
+    assert values(reference, transit_countries=[])["transit_countries"] == ()
+
+
 def test_what_is_not_known_stays_unknown_and_is_said(reference: Reference) -> None:
     stated = state(reference, {"act": "transfer", "destination_country": "EU", "actor_country": "unknown", "tpp": None})
     assert not {"destination_country", "actor_country", "tpp_low"} & stated.facts.values.keys()
@@ -79,6 +87,15 @@ def test_what_is_not_known_stays_unknown_and_is_said(reference: Reference) -> No
         ({"tpp": [1, 2, 3]}, "[least, greatest]"),
         ({"tpp": [5, 4]}, "above the greatest"),
         ({"training_operations": "lots"}, "1.2e26"),
+        ({"training_operations": "1e999999999"}, "1.2e26"),
+        ({"training_operations": "1e60"}, "1.2e26"),
+        ({"training_operations": 10**4000}, "1.2e26"),
+        ({"training_operations": True}, "1.2e26"),
+        ({"class": ["x"]}, "text"),
+        ({"act": ["transfer"]}, "text"),
+        ({"tpp": ["about 4800", 5000]}, "integer from 0"),
+        ({"tpp": {"low": "x", "high": 3}}, "integer from 0"),
+        ({"tpp": [[1], {}]}, "integer from 0"),
         ({"destination": "CN", "destination_country": "US"}, "given twice"),
     ],
 )

@@ -157,6 +157,20 @@ def test_an_interval_is_of_arrival_times(store: ClickHouseStore, sealed: Path) -
     assert rechecked(store, sealed / "reference", since=NOW, until=NOW + 1).events == len(EVENTS)
 
 
+def test_a_judged_event_whose_facts_are_gone_is_named(altered: ClickHouseStore, sealed: Path) -> None:
+    alter(altered, "facts = '' WHERE record_id = 'record-3'")
+    (differing,) = differing_in(altered, sealed)
+    assert (differing.record_id, [name for name, *_ in differing.fields]) == (
+        "record-3",
+        ["facts", "header.determination"],
+    )
+    # Also where it is the only one, and outside of the interval not at all.
+    alter(altered, "facts = '' WHERE facts != ''")
+    report = rechecked(altered, sealed / "reference")
+    assert (report.exit_code, report.events, report.differing_events) == (1, 0, len(EVENTS))
+    assert rechecked(altered, sealed / "reference", until=NOW - SECOND).differing_events == 0
+
+
 @pytest.mark.parametrize(
     ("record", "old", "new", "field"),
     [
@@ -214,10 +228,12 @@ def test_an_epoch_whose_packs_are_gone_is_incomplete(store: ClickHouseStore, tmp
     assert kept, "artifacts are in the store as well"
     assert recheck(store, epochs, Interval()).exit_code == 0
     (tmp_path / epochs._bodies[1]["artifacts"][0]["sha256"]).write_bytes(b"altered")
+    assert rechecked(store, tmp_path).exit_code == 0, "the store has a good copy"
+    store.command("TRUNCATE TABLE auditspan.reference_artifacts")
     report = rechecked(store, tmp_path)
     assert (report.verdict, report.exit_code, report.events) == ("incomplete", 2, 0)
     assert report.not_recomputed[0]["events"] == len(EVENTS)
-    assert "altered" in report.not_recomputed[0]["reason"]
+    assert "of epoch 1 is not kept" in report.not_recomputed[0]["reason"]
     with pytest.raises(EpochNotKept, match="no epoch 7"):
         epochs.reference(7)
 

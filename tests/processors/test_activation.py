@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from auditspan.exporters.evidence.export import export_package
 from auditspan.exporters.evidence.verify import verify_package
 from auditspan.processors import activation
-from auditspan.processors.activation import Activated, Activator, Change, NotActivated
+from auditspan.processors.activation import Activated, ActivationUncertain, Activator, Change, NotActivated
 from auditspan.processors.references import References, epoch_of
 from scripted_assignment import Scripted
 from sealing_deployment import Deployment, artifacts, running
@@ -24,6 +25,7 @@ from waiting import until
 from auditspan.ledger.keys import Trust
 from auditspan.policy.errors import PolicyError
 from auditspan.policy.reference import Reference
+from auditspan.policy.snapshot import IN_FORCE
 from auditspan.semconv import EventClass
 
 HOUSE = b"""pack: house
@@ -142,7 +144,17 @@ BROKEN: list[tuple[dict[str, bytes], str]] = [
         {"house": HOUSE.replace(b"act == 'access'", b"destination_country == 'EU'")},
         r"house\.yaml:12.*'EU' is no country",
     ),
+    ({"directives": HOUSE}, r"directives\.yaml:1: this pack is house\.yaml"),
+    ({"house": HOUSE.replace(b"'access'", b"'export'")}, r"house\.yaml:12.*'export' is no word that act has"),
+    (
+        {"parties": b"parties:\n  - {id: a, name: A, listings: [SDN List]}\n  - {id: b, name: B, listings: [x]}\n"},
+        r"parties\.yaml:3: there is no list 'x'",
+    ),
     ({"us-ear": b""}, "us-ear"),
+    (
+        {"house": HOUSE.replace(b"company_policy", b"directive\n    addressee: acme")},
+        r"house\.yaml:10: the letter house/no-access binds 'acme', and nothing says which company",
+    ),
     ({"second": HOUSE.replace(b"house", b"us-ear")}, "given twice"),
     ({"parties": b"parties: 3\n"}, r"parties\.yaml"),
     ({"adoptions": b'adopted: [{pack: us-ear, by: somebody, reason: "so"}]\n'}, r"adoptions\.yaml:1.*'somebody'"),
@@ -168,6 +180,17 @@ def test_what_is_broken_is_not_journaled_and_the_good_one_stays(deployment: Depl
     assert judged_by_their_batch(data_leaves(deployment)) == {1: {"review"}}
 
 
+def test_what_is_journaled_is_never_called_refused(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(deployment.journal, "wait", lambda *_: False)  # as a journal whose reader lags far behind
+        with pytest.raises(ActivationUncertain, match="is journaled at") as caught:
+            deployment.pipeline.activate(change(house=HOUSE))
+    assert "policy show" in caught.value.remedy
+    until(lambda: len(control_entries(deployment.store, "audit.reference.activated")) == 2)
+    again = deployment.pipeline.activate(change(house=HOUSE))
+    assert (again.changes, number_of(again)) == (False, 2)
+
+
 def test_what_makes_no_sense_is_refused_and_what_changes_nothing_changes_nothing(deployment: Deployment) -> None:
     pipeline = deployment.pipeline
     for wrong in (
@@ -175,6 +198,7 @@ def test_what_makes_no_sense_is_refused_and_what_changes_nothing_changes_nothing
         Change("m.berger", "x" * 1001, {"house.yaml": HOUSE}),
         Change("m.berger", "nothing at all"),
         Change("m.berger", "not an officer's", withdrawn=["us-ear.yaml"]),
+        Change("m.berger", "nothing in it to adopt", adopted="us-ear"),
         Change("m.berger", "too many", {f"countries{n}.yaml": HOUSE for n in range(200)}),
     ):
         with pytest.raises(NotActivated) as caught:
@@ -198,7 +222,8 @@ def test_an_adoption_governs_and_a_withdrawal_ends_it(deployment: Deployment) ->
     assert reference.adopted == {"controlled-ai-assets"}
     assert not deployment.pipeline.activate(adopt).changes
     # Another officer may add an adoption, and leaves that of the first as it is.
-    both = Change("l.ito", "mine too", {"house.yaml": HOUSE}, adopted="house")
+    proposed = HOUSE.replace(b"authority: company_policy", b"authority: proposal")
+    both = Change("l.ito", "mine too", {"house.yaml": proposed}, adopted="house")
     assert number_of(deployment.pipeline.activate(both)) == 3
     with pytest.raises(PolicyError, match="no pack 'house'"):
         deployment.pipeline.activate(Change("l.ito", "away", withdrawn=["house.yaml"]))
@@ -207,6 +232,43 @@ def test_an_adoption_governs_and_a_withdrawal_ends_it(deployment: Deployment) ->
         a.name: a.sha256 for a in Reference.packaged().artifacts
     }
     assert not [a for a in ended.body["artifacts"] if "officer" in a]
+
+
+def test_a_withdrawal_from_elsewhere_brings_back_what_the_deployment_had(
+    tmp_path: Path, deployment: Deployment
+) -> None:
+    """A workstation with another version and no registry: nothing of its own comes into force."""
+    workstation = {**artifacts(), "parties.yaml": b"parties: []\n# none here\n"}
+    workstation["us-ear.yaml"] += b"# an older law\n"
+    references = References(workstation, tmp_path / "workstation")
+    references.folder.mkdir()
+    officer = Activator(deployment.journal, deployment.store.reader, references, elsewhere=True)
+    first = officer.activate(
+        change(**{"us-ear": artifacts()["us-ear.yaml"] + b"# corrected\n", "parties": REGISTRY, "house": HOUSE}),
+        within=60,
+    )
+    again = officer.activate(change(parties=REGISTRY + b"# and again\n"), within=60)
+    assert (number_of(first), number_of(again)) == (2, 3)
+    names = ["us-ear.yaml", "parties.yaml", "house.yaml"]
+    ended = officer.activate(Change("l.ito", "away", withdrawn=names), within=60)
+    assert {a["name"]: a["sha256"] for a in ended.body["artifacts"]} == {
+        a.name: a.sha256 for a in Reference.packaged().artifacts
+    }
+    assert not [a for a in ended.body["artifacts"] if "officer" in a]
+
+
+def test_a_withdrawal_from_elsewhere_is_refused_where_nothing_was_in_force_before(
+    tmp_path: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    references = References(artifacts(), tmp_path / "reference")
+    officer = Activator(deployment.journal, deployment.store.reader, references, elsewhere=True)
+    officer.activate(change(parties=REGISTRY), within=60)
+    known = activation.journaled_epochs
+    # As if the control log began with an epoch in which officers held it.
+    monkeypatch.setattr(activation, "journaled_epochs", lambda *given: known(*given)[1:])
+    with pytest.raises(NotActivated, match="nothing says what would take its place") as caught:
+        officer.activate(Change("m.berger", "away", withdrawn=["parties.yaml"]))
+    assert "Activate the parties.yaml" in caught.value.remedy
 
 
 def test_two_at_once_come_one_after_the_other_and_both_are_sealed(deployment: Deployment) -> None:
@@ -341,6 +403,31 @@ def test_without_a_service_what_a_start_would_bring_comes_first(tmp_path: Path) 
         stopped.journal.close()
     with running(tmp_path, artifacts=upgraded) as deployment:
         assert control_entries(deployment.store, "audit.reference.activated")[1:] == [done.before, done.body]
+
+
+def test_what_cannot_be_announced_is_sealed_and_announced_later_and_the_one_before_grows_old(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("auditspan.processors.control_role._ANNOUNCE_AGAIN", 0.1)
+    folder = deployment.root / "reference"
+    in_force = folder / IN_FORCE
+    until(in_force.is_file)
+    in_the_way = folder / f"{IN_FORCE}.{os.getpid()}.tmp"
+    in_the_way.mkdir()
+    assert deployment.pipeline.activate(change(house=HOUSE)).sealed
+    until(lambda: "cannot be announced" in caplog.text)
+    os.utime(in_force, (1_000, 1_000))
+    tried = caplog.text.count("cannot be announced")
+    until(lambda: caplog.text.count("cannot be announced") >= tried + 2)
+    assert in_force.stat().st_mtime == 1_000
+    assert json.loads(in_force.read_bytes())["number"] == 1
+    deployment.append("events-0", [request(access(0))], NOW)
+    until(lambda: any(leaf.get("sequence") == 0 for leaf in data_leaves(deployment)))
+    until(lambda: signed_everything(deployment))
+    in_the_way.rmdir()
+    until(lambda: json.loads(in_force.read_bytes())["number"] == 2)
+    os.utime(in_force, (1_000, 1_000))
+    until(lambda: in_force.stat().st_mtime > 1_000)
 
 
 def test_roles_in_another_process_judge_under_what_was_activated_here(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from auditspan.canonical import canonical_json
 from auditspan.otlp.columns import DECLARED
 from auditspan.otlp.values import run_of
 from auditspan.policy import BASE_FACTS, Reference
+from auditspan.policy.facts import OWNED_FACTS
 from auditspan.policy.rule_time import parse_instant
 
 REGISTRY = b"""
@@ -131,7 +132,7 @@ def test_the_document_is_that_of_the_evidence_format() -> None:
     }
     assert document.keys() == expected
     defined = {definition.fact for definition in REFERENCE.packs.definitions}
-    assert document["facts"].keys() == BASE_FACTS.keys() | defined
+    assert document["facts"].keys() == (BASE_FACTS.keys() - OWNED_FACTS.keys()) | defined
     assert document["known_by"].keys() == {name for name, value in document["facts"].items() if value is not None}
     ids = [entry["id"] for entry in document["rules"]]
     assert ids == sorted(ids)
@@ -301,6 +302,27 @@ def test_a_declared_nationality_does_not_undo_the_one_of_the_registry(registered
     row = judge(event, Reference.packaged(registry.encode()))
     assert (row["governing"], row["flagged"]) == ("review", True)
     assert "us-ear/weights-controlled-recipient" in row["rule_ids"]
+
+
+def test_relations_that_cannot_be_read_do_not_undo_those_of_the_registry() -> None:
+    registry = b"""parties: [{id: p, name: P, country: SG, ultimate_parent: self, credentials: ["sha256:a"],
+        relations: [{kind: supplier, country: CN}]}]"""
+    pack = b"""{pack: own, version: "1", title: own, source: the board, rules: [{id: own/relations,
+        title: tied to China, citations: [the board], authority: company_policy, status: verified,
+        effective: {from: 2020-01-01}, when: [size(chinese_relations) > 0],
+        outcome: license_required, flag: true, explanation: tied}]}"""
+    reference = Reference.load({**Reference.packaged_artifacts(registry), "own.yaml": pack}, 1)
+    unreadable = {semconv.CHINESE_RELATIONS: AnyValue(int_value=5)}
+    for more in ({}, unreadable):
+        row = judge(weights(**more), reference)
+        assert (row["governing"], row["flagged"]) == ("license_required", True)
+        assert "own/relations" in row["rule_ids"]
+    # Where the registry names none, what is declared may be one.
+    nobody = Reference.load(
+        {**Reference.packaged_artifacts(registry.split(b"relations:")[0] + b"}]"), "own.yaml": pack}, 1
+    )
+    assert judge(weights(), nobody)["governing"] == "no_license_required"
+    assert judge(weights(**unreadable), nobody)["governing"] == "review"
 
 
 def test_two_models_of_which_one_is_named_in_a_letter_leave_the_model_unknown() -> None:

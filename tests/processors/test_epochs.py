@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
-from auditspan.processors.epochs import activate, effective, keep_artifacts
+from auditspan.processors.epochs import activate, announce_epoch, effective, keep_artifacts
 from auditspan.processors.references import EpochUnavailable, References, epoch_of
 from sealing_deployment import artifacts
 from waiting import until
@@ -60,6 +61,41 @@ def test_an_artifact_that_was_altered_is_not_used(tmp_path: Path, newer: dict) -
         References(artifacts(), tmp_path).of(newer, Lying())  # type: ignore[arg-type]
 
 
+def test_a_damaged_file_does_not_stand_before_a_good_copy(
+    tmp_path: Path, store: ClickHouseStore, newer: dict, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a crash leaves it on a disk that does not keep its promises: at every start the epoch must be had."""
+    (content,) = CHANGED.values()
+    damaged = tmp_path / hashlib.sha256(content).hexdigest()
+    for left in (content[:7], b"", content + b"\n"):
+        damaged.write_bytes(left)
+        with pytest.raises(EpochUnavailable):
+            References(artifacts(), tmp_path).of(newer, EMPTY)
+        store.keep_artifacts([content])
+        references = References(artifacts(), tmp_path)
+        assert references.of(newer, store).digest == epoch_of(newer).digest
+        assert str(damaged) in caplog.text and "damaged" in caplog.text
+        assert damaged.read_bytes() == left
+        # Who keeps it again puts it right, and leaves no file beside it.
+        assert announce_epoch(references, newer, store)
+        assert damaged.read_bytes() == content
+        assert References(artifacts(), tmp_path).of(newer, EMPTY).digest == epoch_of(newer).digest
+    assert not [*tmp_path.glob("*.tmp")]
+
+
+def test_an_artifact_that_cannot_be_written_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space"):
+            keep_artifacts(tmp_path, CHANGED)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_the_store_keeps_an_artifact_byte_for_byte(store: ClickHouseStore) -> None:
     content = bytes(range(256)) * 4096
     store.keep_artifacts([content])
@@ -83,6 +119,22 @@ def test_an_epoch_that_was_replaced_comes_back_only_where_it_may(tmp_path: Path,
     back = activate([first, newer], references, EMPTY, append)
     assert said == [first, back]
     assert back == {**first, "number": 3}
+
+
+def test_a_registry_with_a_list_that_nothing_knows_comes_not_into_force_with_a_start(tmp_path: Path) -> None:
+    said: list[dict] = []
+
+    def start(listing: str, sealed: list[dict]) -> dict:
+        text = f"parties:\n  - {{id: a, name: A, listings: [{listing}]}}\n".encode()
+        own = {**artifacts(), "parties.yaml": text}
+        return activate(sealed, References(own, tmp_path), EMPTY, lambda _, body: said.append(body))
+
+    with pytest.raises(PolicyError, match=r"parties\.yaml:2: there is no list 'entity lists of 2026'"):
+        start("entity lists of 2026", [])
+    assert not said
+    good = start("Entity List", [])
+    assert start("entity lists of 2026", [good]) == good
+    assert said == [good]
 
 
 def test_a_start_leaves_in_force_what_an_officer_activated_and_brings_the_rest(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import threading
 import time
 
@@ -231,6 +233,37 @@ def test_a_service_that_does_not_decide_in_time_or_at_all(make, records, name):
         assert {record["export_control.decision.failure"] for record in records()} == {failure}
         make(endpoint=endpoint, timeout=0.4, without_decision=WithoutDecision.CLOSED)
         assert [error.failure for error in refusals("provision", **h200())] == [failure] * 2
+
+
+def test_all_addresses_of_a_name_share_the_time(make, records, monkeypatch):
+    """None of them takes the connection, as behind a firewall that drops packets: the time is that of one."""
+    answered = socket.getaddrinfo
+
+    def several(host, *given, **named):
+        return answered(host, *given, **named) * 4 if host == "127.0.0.1" else answered(host, *given, **named)
+
+    with full_listener() as port:
+        monkeypatch.setattr(socket, "getaddrinfo", several)
+        make(endpoint=f"http://127.0.0.1:{port}", timeout=1.0)
+        began = time.monotonic()
+        with audit.provision(**h200()):
+            pass
+        assert 0.9 < time.monotonic() - began < 2.5
+    assert {record["export_control.decision.failure"] for record in records()} == {"timeout"}
+
+
+@contextlib.contextmanager
+def full_listener():
+    """The port of a listener whose queue is full, so that it takes no further connection."""
+    with contextlib.ExitStack() as opened:
+        listener = opened.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(16):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
 
 
 def test_nobody_listens_and_the_wrong_token(make, service, records):
