@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from screening_data import EXTRACT
 
 from auditspan.screening.lists import import_list
 from auditspan.screening.screener import Screener, open_screener, write_index
-
-DATA = Path(__file__).parent / "data"
-EXTRACT = DATA / "csl_extract.json"
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import DATA
 from rapidfuzz import fuzz, utils
+from screening_data import DATA
 
 from auditspan.screening.errors import ListError
 from auditspan.screening.evaluation import Judged, Pair, evaluate, judge, read_pairs

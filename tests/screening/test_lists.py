@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from conftest import EXTRACT
+from screening_data import EXTRACT
 
 from auditspan.screening import index_columns
 from auditspan.screening.errors import ListError, ScreeningError
