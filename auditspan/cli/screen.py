@@ -80,7 +80,7 @@ def name_(
 
     \b
     auditspan screen "Huawei Technologies" --data ./data
-    auditspan screen "Cambricon Hong Kong" --country CN --data ./data --json
+    auditspan screen name "Cambricon Hong Kong" --country CN --data ./data --json
     """
     from auditspan.screening.screener import Party, open_screener
 
