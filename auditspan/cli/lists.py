@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from auditspan.cli.output import JsonOption, console, errors, print_json, print_table, reports_errors
+from auditspan.cli.screening_extra import require_screening
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
 
@@ -51,6 +52,7 @@ def import_(
     auditspan lists import consolidated.json --data ./data
     auditspan lists import consolidated.csv.gz --date 2026-11-20 --data ./data
     """
+    require_screening()
     from auditspan.screening.lists import import_list
     from auditspan.screening.screener import write_index
 

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from auditspan.cli.evidence import progress_bar
 from auditspan.cli.output import JsonOption, console, errors, plain, print_json, print_table, reports_errors
+from auditspan.cli.screening_extra import require_screening
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
 
@@ -82,6 +83,7 @@ def name_(
     auditspan screen "Huawei Technologies" --data ./data
     auditspan screen name "Cambricon Hong Kong" --country CN --data ./data --json
     """
+    require_screening()
     from auditspan.screening.screener import Party, open_screener
 
     screener = open_screener(DataDirectory(data).screening)
@@ -112,6 +114,7 @@ def batch(
     auditspan screen batch customers.csv --data ./data
     auditspan screen batch customers.csv --data ./data --json
     """
+    require_screening()
     from auditspan.screening.batch import count_rows, screen_rows
     from auditspan.screening.screener import open_screener
 
@@ -160,6 +163,7 @@ def evaluate(
     auditspan screen evaluate labelled.csv
     auditspan screen evaluate labelled.csv --threshold 0.8 --json
     """
+    require_screening()
     from auditspan.screening.evaluation import evaluate as quality_of
     from auditspan.screening.evaluation import judge, read_pairs
     from auditspan.screening.policies import kind_thresholds

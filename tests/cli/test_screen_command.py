@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from command_line import auditspan, fails, gives
 
+pytestmark = pytest.mark.usefixtures("screening_here")
+
 EXTRACT = Path(__file__).parents[1] / "screening" / "data" / "csl_extract.json"
 LABELLED = EXTRACT.with_name("labelled.csv")
 

@@ -3,18 +3,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from screening_data import EXTRACT
 
-from auditspan.screening.lists import import_list
-from auditspan.screening.screener import Screener, open_screener, write_index
+if TYPE_CHECKING:
+    from auditspan.screening.screener import Screener
 
 
 @pytest.fixture(scope="session")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the extract as its current list."""
+    # Here, so that this file is there also where screening is not installed.
+    from screening_data import EXTRACT
+
+    from auditspan.screening.lists import import_list
+    from auditspan.screening.screener import write_index
+
     folder = tmp_path_factory.mktemp("screening")
     import_list(EXTRACT, folder, prepare=write_index)
     return folder
@@ -22,6 +27,8 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def screener(kept: Path) -> Screener:
+    from auditspan.screening.screener import open_screener
+
     return open_screener(kept)
 
 

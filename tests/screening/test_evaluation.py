@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import needs_screening  # noqa: F401 - skips where it is not installed
 import pytest
 from rapidfuzz import fuzz, utils
 from screening_data import DATA

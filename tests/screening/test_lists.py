@@ -9,6 +9,7 @@ import json
 import stat
 from pathlib import Path
 
+import needs_screening  # noqa: F401 - skips where it is not installed
 import pytest
 from screening_data import EXTRACT
 
