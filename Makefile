@@ -20,6 +20,8 @@ $(DEMO_INSTALLED): pyproject.toml | $(BIN)/python
 
 $(TEST_INSTALLED): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[screening]' || \
+		echo 'Without screening, whose tests are skipped: PyICU needs g++, pkg-config and the headers of ICU (libicu-dev).'
 	@touch $@ $(DEMO_INSTALLED)
 
 demo: $(DEMO_INSTALLED)  ## the whole way on this machine: call, kill, flag, export, verify, tamper, verify

@@ -99,6 +99,11 @@ class DataDirectory:
         return self.root / "parties.yaml"
 
     @property
+    def screening(self) -> Path:
+        """Lists of restricted parties that were imported, by digest."""
+        return self.root / "screening"
+
+    @property
     def settings(self) -> Path:
         """The configuration file that is read when no other is named."""
         return self.root / "auditspan.toml"

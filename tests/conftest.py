@@ -15,7 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent / "faults"))
 from broker import JOURNAL_KEY, Kafka, missing, running
 from full_disk import Impossible, RefusedWrites, SmallDisk, fillable
 
+from auditspan.cli.screening_extra import require_screening
 from auditspan.config import KafkaSettings
+from auditspan.errors import AuditSpanError
 
 _numbers = itertools.count()
 
@@ -68,6 +70,17 @@ def kafka_here():
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI must test on Kafka, but {reason}")
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def screening_here():
+    """Skip where the extra ``screening`` could not be installed; with ``CI=true`` fail."""
+    try:
+        require_screening()
+    except AuditSpanError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must test screening: {error}")
+        pytest.skip(str(error))
 
 
 @pytest.fixture

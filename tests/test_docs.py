@@ -64,6 +64,8 @@ def parse(words: list[str]) -> None:
     while hasattr(command, "commands"):
         if not words or words[0] in ("--help", "--version"):
             return
+        if words[0] not in command.commands and hasattr(command, "default"):
+            words = [command.default, *words]
         name, *words = words
         assert name in command.commands, f"there is no command {name}"
         command = command.commands[name]

@@ -49,7 +49,7 @@ def test_the_wheel_holds_every_module_under_the_one_name(wheel: Path) -> None:
 
 def test_the_wheel_holds_its_data(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for folder in ("auditspan/policy/data", "auditspan/store/migrations"):
+    for folder in ("auditspan/policy/data", "auditspan/screening/data", "auditspan/store/migrations"):
         data = {str(path.relative_to(ROOT)) for path in (ROOT / folder).iterdir() if path.is_file()}
         assert data <= names
     assert "auditspan/py.typed" in names

@@ -2,8 +2,8 @@
 
 Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``process`` adds 3:
 another processor owns its log. What verifies (``evidence verify``, ``replay --verify``, ``policy lint``, ``test`` and
-``recheck``) has its own: 0 valid, 1 invalid, 2 incomplete, 3 usage. ``inventory classify`` adds 3: some rows were
-rejected.
+``recheck``) has its own: 0 valid, 1 invalid, 2 incomplete, 3 usage. ``inventory classify`` and ``screen batch``
+add 3: some rows were rejected.
 
 Modules that load pyarrow, ClickHouse or a server are imported by the commands that need them, when they run.
 """
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from auditspan import __version__
-from auditspan.cli import cases, config, evidence, inventory, kafka, keys, policy, spool, store, token
+from auditspan.cli import cases, config, evidence, inventory, kafka, keys, lists, policy, screen, spool, store, token
 from auditspan.cli.collect import collect
 from auditspan.cli.doctor import doctor
 from auditspan.cli.events import events
@@ -51,6 +51,8 @@ app.add_typer(token.app, name="token")
 app.add_typer(spool.app, name="spool")
 app.add_typer(evidence.app, name="evidence")
 app.add_typer(inventory.app, name="inventory")
+app.add_typer(lists.app, name="lists")
+app.add_typer(screen.app, name="screen")
 app.add_typer(store.app, name="store")
 app.add_typer(cases.app, name="cases")
 app.add_typer(policy.app, name="policy")

@@ -67,6 +67,11 @@ def test_the_commands_that_scripts_lean_on_are_there() -> None:
         ("inventory", "classify"),
         ("cases", "list"),
         ("cases", "show"),
+        ("lists", "import"),
+        ("lists", "show"),
+        ("screen", "name"),
+        ("screen", "batch"),
+        ("screen", "evaluate"),
     }
 
 
