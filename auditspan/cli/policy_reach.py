@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from auditspan.cli.moments import nanoseconds, rfc3339
-from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors
+from auditspan.cli.output import JsonOption, console, plain, print_json, print_table, reports_errors
 from auditspan.cli.reading import DataOption, UrlOption, open_reader
 from auditspan.errors import AuditSpanError
 
@@ -40,6 +40,7 @@ def reach(
 
     One row for each actor: the party of the registry, or the credential where the registry knew none. Those whose
     nationality was not known when their events were sealed come first. The counts are of all, whatever --limit shows.
+    A name that no event of any time has is said to be so: it may be mistyped.
 
     Exit status: 0 done, whoever was reached; 1 it could not be done; 2 the command line is wrong.
 
@@ -60,6 +61,9 @@ def reach(
         for actor in found:
             actors, events = actors + 1, events + actor.events
             unknown += not actor.nationality_known
+        # Nobody reached reads like good news, and is none where a name was mistyped.
+        unseen = [name for name in model or [] if next(reached(reading.store, [name], [], 0), None) is None]
+        unseen += [name for name in rule or [] if next(reached(reading.store, [], [name], 0), None) is None]
     if as_json:
         print_json(
             {
@@ -67,6 +71,7 @@ def reach(
                 "events": events,
                 "nationality_unknown": unknown,
                 "shown": len(shown),
+                "named_by_no_event": unseen,
                 "by_actor": [_json(actor) for actor in shown],
             }
         )
@@ -77,6 +82,8 @@ def reach(
     console.print(
         f"{actors:,} actors in {events:,} events; of {unknown:,} the nationality is not known.{more}", soft_wrap=True
     )
+    for name in unseen:
+        console.print(plain(f"No event of any time names {name!r}: is it written as events write it?"), soft_wrap=True)
 
 
 def _json(actor: Actor) -> dict[str, Any]:

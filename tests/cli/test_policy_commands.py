@@ -214,6 +214,11 @@ def test_without_a_service_the_store_is_opened(stopped: Path, pack: Path) -> Non
     assert "\x1b[31m" not in spoken.out  # what a stranger sent does not colour the screen
     limited = gives("policy", "reach", "--model", "frontier-7", "--limit", "1", "--data", stopped)
     assert (limited["shown"], limited["actors"], limited["events"]) == (1, 2, 3)
+    assert limited["named_by_no_event"] == []
+    asked = ("policy", "reach", "--model", "frontier-7", "--model", "frontier7", "--since", "2030-01-01")
+    assert gives(*asked, "--data", stopped)["named_by_no_event"] == ["frontier7"]
+    spoken = auditspan("policy", "reach", "--rule", "us-ear/no-such-rule", "--data", stopped)
+    assert (spoken.status, "'us-ear/no-such-rule': is it written" in " ".join(spoken.out.split())) == (0, True)
 
 
 def test_an_altered_determination_fails_and_is_named(stopped: Path) -> None:
