@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from auditspan.semconv import DETERMINED
 from auditspan.store.contract import Store
 
 from .recompute import Recomputer, UnreadableFacts, stated_in
@@ -30,7 +31,8 @@ _WITHOUT_FACTS: Final = """
 SELECT log_id, reference_epoch AS epoch, count() AS events, min(leaf_index) AS leaf,
        argMin(record_id, leaf_index) AS record, argMin(determination, leaf_index) AS determined
 FROM auditspan.events
-WHERE facts = '' AND determination != '' AND events.arrival_time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
+WHERE facts = '' AND determination != '' AND class IN {classes:Array(String)}
+  AND events.arrival_time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
   AND events.arrival_time < fromUnixTimestamp64Nano({until:Int64}, 'UTC')
 GROUP BY log_id, epoch ORDER BY log_id, epoch
 """
@@ -152,8 +154,12 @@ def recheck(
 
 
 def _without_facts(store: Store, interval: Interval, report: RecheckReport) -> None:
-    """What was judged always has its facts: where they are gone, the determination rests on nothing."""
-    for row in store.query(_WITHOUT_FACTS, interval.parameters()).to_pylist():
+    """What was judged always has its facts: where they are gone, the determination rests on nothing.
+
+    A span in quarantine or of an unknown class is to be reviewed and was not judged (evidence format, section 6).
+    """
+    classes = sorted(map(str, DETERMINED))
+    for row in store.query(_WITHOUT_FACTS, {**interval.parameters(), "classes": classes}).to_pylist():
         fields = (("facts", None, "the facts document"), ("header.determination", row["determined"], None))
         report.differing_events += row["events"]
         if len(report.differing) < _MOST_KEPT:

@@ -171,6 +171,12 @@ def test_a_judged_event_whose_facts_are_gone_is_named(altered: ClickHouseStore, 
     assert rechecked(altered, sealed / "reference", until=NOW - SECOND).differing_events == 0
 
 
+def test_a_span_in_quarantine_is_to_be_reviewed_and_does_not_differ(altered: ClickHouseStore, sealed: Path) -> None:
+    alter(altered, "facts = '', class = 'audit.quarantined' WHERE record_id = 'record-3'")
+    report = rechecked(altered, sealed / "reference")
+    assert (report.exit_code, report.events, report.differing_events) == (0, len(EVENTS) - 1, 0)
+
+
 @pytest.mark.parametrize(
     ("record", "old", "new", "field"),
     [
