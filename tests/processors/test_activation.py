@@ -15,6 +15,7 @@ from auditspan.exporters.evidence.verify import verify_package
 from auditspan.processors import activation
 from auditspan.processors.activation import Activated, ActivationUncertain, Activator, Change, NotActivated
 from auditspan.processors.references import References, epoch_of
+from house_rules import HOUSE
 from scripted_assignment import Scripted
 from sealing_deployment import Deployment, artifacts, running
 from sealing_inputs import NOW, access, request
@@ -28,22 +29,6 @@ from auditspan.policy.reference import Reference
 from auditspan.policy.snapshot import IN_FORCE
 from auditspan.semconv import EventClass
 
-HOUSE = b"""pack: house
-version: "1"
-title: Rules of the house
-source: the board
-rules:
-  - id: house/no-access
-    title: Nobody uses a model
-    citations: ["board 2026-11-20"]
-    authority: company_policy
-    status: verified
-    effective: {from: 2020-01-01}
-    when: [act == 'access']
-    outcome: prohibited
-    flag: true
-    explanation: "the board forbids it"
-"""
 REGISTRY = b"parties: []\n# reviewed\n"
 
 

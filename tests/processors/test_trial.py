@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 from auditspan.processors.trial import try_out
+from house_rules import HOUSE
 
 from auditspan.errors import AuditSpanError
 from auditspan.policy.errors import PolicyError
@@ -13,23 +14,7 @@ from auditspan.policy.reference import Reference
 from auditspan.policy.rule_time import parse_instant
 
 NOW = parse_instant("2026-11-26")
-RULE = b"""pack: house
-version: "1"
-title: Rules of the house
-source: the board
-rules:
-  - id: house/no-access
-    title: Nobody uses a model
-    citations: ["board 2026-11-20"]
-    authority: company_policy
-    status: verified
-    effective: {from: 2020-01-01}
-    when: [act == 'access']
-    outcome: prohibited
-    flag: true
-    explanation: "the board forbids it"
-"""
-BREAK_GLASS = RULE.replace(b"house/", b"company-policy/").replace(b"pack: house", b"pack: company-policy")
+BREAK_GLASS = HOUSE.replace(b"house/", b"company-policy/").replace(b"pack: house", b"pack: company-policy")
 
 
 def tried(files: Mapping[str, bytes], concerned: Mapping[str, bytes] | None = None) -> None:
@@ -39,15 +24,19 @@ def tried(files: Mapping[str, bytes], concerned: Mapping[str, bytes] | None = No
 
 def test_what_ships_and_a_sound_pack_pass() -> None:
     tried({})
-    tried({"house.yaml": RULE})
+    tried({"house.yaml": HOUSE})
 
 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("directives.yaml", RULE, r"directives\.yaml:1.*house\.yaml"),
-        ("house.yaml", RULE.replace(b"act == 'access'", b"destination_country == 'EU'"), r"house\.yaml:12.*'EU' is no"),
-        ("house.yaml", RULE.replace(b"act == 'access'", b"\"'Z:9' in destination_groups\""), r"house\.yaml:12.*'Z:9'"),
+        ("directives.yaml", HOUSE, r"directives\.yaml:1.*house\.yaml"),
+        (
+            "house.yaml",
+            HOUSE.replace(b"act == 'access'", b"destination_country == 'EU'"),
+            r"house\.yaml:12.*'EU' is no",
+        ),
+        ("house.yaml", HOUSE.replace(b"act == 'access'", b"\"'Z:9' in destination_groups\""), r"house\.yaml:12.*'Z:9'"),
     ],
 )
 def test_what_a_pack_is_called_and_asks_for_must_exist(name: str, content: bytes, says: str) -> None:
@@ -64,7 +53,7 @@ def test_an_action_against_enforcement_must_stay_flagged() -> None:
 
 
 def test_an_end_that_no_determination_can_hold_is_refused_where_it_is_written() -> None:
-    endless = RULE.replace(b"{from: 2020-01-01}", b"{from: 2020-01-01, to: 9999-12-31}")
+    endless = HOUSE.replace(b"{from: 2020-01-01}", b"{from: 2020-01-01, to: 9999-12-31}")
     with pytest.raises(PolicyError, match=r"house\.yaml:11.*after April 2262"):
         tried({"house.yaml": endless})
 
