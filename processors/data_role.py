@@ -90,8 +90,11 @@ class DataRole(Role):
             return
         control = logs.control.log_id
         epoch = self.wait_for(partial(last_epoch, store, control), "no reference epoch is sealed")
+        self._waits_for = f"reference epoch {epoch['number']} is being loaded"
         context = self.insist(partial(self._context, store, logs, epoch))
+        self._waits_for = "its log is being read back"
         processor = self.insist(partial(self._take_over, store, context))
+        self._waits_for = "its last flagged events are being told again"
         self.insist(partial(self._republish, store, processor))
         self.processor = processor
         self._running.set()

@@ -214,6 +214,7 @@ class Pipeline:
         with self._guard:
             found = [role.trouble for role in self._roles.values()]
             missing = sorted(self._owned - self._roles.keys())
+            missing += sorted(name for name, role in self._roles.items() if name in self._owned and role.stopped)
         waiting = (f"{partition} is not taken over yet" for partition in missing)
         return [*waiting, *filter(None, [*found, self._journal_trouble])]
 
@@ -295,7 +296,8 @@ class Pipeline:
     def _all_running(self) -> bool:
         with self._guard:
             return self._owned is not None and all(
-                name in self._roles and self._roles[name].running for name in self._owned
+                name in self._roles and self._roles[name].running and not self._roles[name].stopped
+                for name in self._owned
             )
 
     def _first_failure(self) -> tuple[str, BaseException] | None:
@@ -338,10 +340,10 @@ class Pipeline:
         for partition in before - owned - roles.keys():
             assignment.released(partition)
         for partition, role in roles.items():
-            if partition in owned:
-                continue
-            role.stop()
-            if not role.alive:
+            if partition not in owned:
+                role.stop()
+            # One that came back while its role was still ending begins anew: a role that was stopped stays stopped.
+            if role.stopped and not role.alive:
                 self._forget(role)
                 assignment.released(partition)
         self._failure = self._first_failure()

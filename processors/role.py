@@ -98,6 +98,11 @@ class Role:
         return self._thread.is_alive()
 
     @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop: it ends, and does not begin again."""
+        return self._stop.is_set()
+
+    @property
     def running(self) -> bool:
         """Whether it has taken over its partition and works."""
         return self._running.is_set() and self.failure is None

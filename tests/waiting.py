@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 
-def until(holds: Callable[[], Any], what: str = "it to hold", seconds: float = 60.0) -> Any:
-    """What ``holds`` gives as soon as it is true."""
+def until(holds: Callable[[], Any], what: str = "it to hold", seconds: float = 60.0, pause: float = 0.01) -> Any:
+    """What ``holds`` gives as soon as it is true; asked every ``pause`` seconds, which spares whoever has to answer."""
     deadline = time.monotonic() + seconds
     while not (found := holds()):
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
-        time.sleep(0.01)
+        time.sleep(pause)
     return found

@@ -16,10 +16,10 @@ from typing import Any, Final
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from auditspan.config import KafkaSettings
 from auditspan.errors import AuditSpanError
+from auditspan.journal.kafka_assignor import HeldPartitionsAssignor
 from auditspan.journal.kafka_connection import explained, unreachable
 
 __all__ = ["KafkaAssignment"]
@@ -52,11 +52,12 @@ class KafkaAssignment:
         self._asked_at = self._alive_at = time.monotonic()
         self._refused: AuditSpanError | None = None
         self._closed = False
+        assignor = HeldPartitionsAssignor()
         try:
             self._consumer = KafkaConsumer(
                 **options,
                 group_id=settings.group,
-                partition_assignment_strategy=(CooperativeStickyAssignor,),
+                partition_assignment_strategy=(assignor,),
                 enable_auto_commit=False,
                 # Nothing is read, so it does not matter where; it must only not be an error.
                 auto_offset_reset="latest",
@@ -69,6 +70,7 @@ class KafkaAssignment:
             )
         except (kafka_errors.KafkaError, OSError) as error:
             raise unreachable(url, settings, error) from error
+        assignor.holds = self._consumer._subscription.assigned_partitions
         self._join()
         self._thread = threading.Thread(target=self._keep, name="auditspan-kafka-group", daemon=True)
         self._thread.start()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from balancer import Balancer
 from delivered import Delivered, Diary, read_diaries
-from final_checks import SealedLog, Witness, prove, settle
+from final_checks import SealedLog, Witness, catch_up, prove
 from members import Supervisor
 from schedule import Fault, Kind
 from tcp_proxy import Fault as WayFault
@@ -250,7 +250,7 @@ def run_matrix(
             struck = more(topology, load, supervisor, witness)
             supervisor.all_ready()
             load.finish()
-            settle(topology, settle_seconds)
+            catch_up(topology, settle_seconds)
         unexpected = {end for end in supervisor.ends if end[1] not in topology.fences}
         assert not unexpected, f"ended by themselves: {unexpected}"
         logs = prove(topology, witness)

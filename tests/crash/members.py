@@ -38,6 +38,7 @@ class Member:
         self._health = health
         self._log = folder / f"{name}.log"
         self._environment = dict(environment)
+        self._unready = "never asked"
 
     def start(self) -> None:
         assert self.process is None
@@ -56,7 +57,8 @@ class Member:
         try:
             with urllib.request.urlopen(self._health, timeout=10) as answer:
                 return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
+        except (urllib.error.URLError, OSError) as error:
+            self._unready = error.read().decode() if isinstance(error, urllib.error.HTTPError) else str(error)
             return False
 
     def kill(self) -> None:
@@ -90,7 +92,7 @@ class Member:
         return process.wait(seconds)
 
     def said(self) -> str:
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-40:])
+        return f"{self._unready}\n" + "\n".join(self._log.read_text(errors="replace").splitlines()[-40:])
 
     def close(self) -> None:
         if self.process is not None:
@@ -156,7 +158,10 @@ class Supervisor:
 
     def all_ready(self, seconds: float = 120.0) -> None:
         for name, member in self._members.items():
-            until(member.ready, f"{name} to be ready", seconds)
+            try:
+                until(member.ready, f"{name} to be ready", seconds)
+            except AssertionError as error:
+                raise AssertionError(f"{error}; it said last:\n{member.said()}") from None
 
     def _watch(self) -> None:
         while not self._enough.wait(0.2):

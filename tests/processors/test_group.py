@@ -190,6 +190,27 @@ def test_an_owner_that_was_stopped_while_another_took_over_is_fenced_and_ends(wo
         prove(world.store)
 
 
+def test_a_partition_that_comes_back_while_its_role_still_ends_begins_anew(world: World) -> None:
+    assignment = Scripted(*ALL)
+    with held(world) as (factory, reached, go_on):
+        process = world.process(assignment, store_factory=factory)
+        until(lambda: running_roles(process, *ALL))
+        world.send(0, 0)
+        assert reached.wait(20)
+        ending = process._roles["events-0"]
+        assignment.give("control", "events-1")
+        until(lambda: ending.stopped)
+        assert process.healthy() == (True, "")
+        assignment.give(*ALL)
+        until(lambda: process.troubles() == ["events-0 is not taken over yet"])
+        go_on.set()
+        until(lambda: running_roles(process, *ALL))
+    assert assignment.released_ == ["events-0"]
+    world.send(0, 1)
+    until(lambda: world.settled() and signed_all(world))
+    prove(world.store)
+
+
 def test_two_signers_never_contradict_and_one_of_them_ends(world: World) -> None:
     first = world.process(Scripted(*ALL))
     until(lambda: running_roles(first, *ALL))

@@ -113,23 +113,54 @@ class Witness:
             self.look()
 
 
+_LOOK = 0.1
+"""Seconds between two questions to a store that has better things to do."""
+
+
 def settle(service: Checked, seconds: float = 90) -> None:
-    """Wait until everything in the journal is sealed and signed."""
+    """Wait until everything in the journal is sealed and signed, and nothing more comes."""
 
     def settled() -> bool:
         ends = service.journal_ends()
-        logs = service.rows(
-            "SELECT log_id, max(leaf_index) + 1 AS leaves, argMax(header, leaf_index) AS header, "
-            "argMax(class, leaf_index) AS class FROM auditspan.events GROUP BY log_id"
-        )
-        signed = service.rows("SELECT log_id, max(size) AS size FROM auditspan.checkpoints GROUP BY log_id")
-        sizes = {row["log_id"]: row["size"] for row in signed}
-        if len(logs) != len(ends) or any(sizes.get(log["log_id"]) != log["leaves"] for log in logs):
+        logs, signed = _sealed(service)
+        if len(logs) != len(ends) or any(signed.get(log["log_id"]) != log["leaves"] for log in logs):
             return False
-        assert all(log["class"] == "audit.batch" for log in logs)
-        return sorted(json.loads(log["header"])["body"]["to"] for log in logs) == sorted(ends.values())
+        return sorted(log["to"] for log in logs) == sorted(ends.values())
 
-    until(settled, "everything to be sealed and signed", seconds)
+    until(settled, "everything to be sealed and signed", seconds, _LOOK)
+
+
+def catch_up(service: Checked, seconds: float = 90) -> None:
+    """Wait until everything that the journal holds now is sealed and signed. Heartbeats may follow all the while."""
+    ends = service.journal_ends()
+    places = {partition: log.log_id for partition, log in opened_logs(service.entries("control")).items()}
+    assert ends.keys() == places.keys()
+
+    def sealed() -> dict[str, int] | None:
+        found = {log["log_id"]: log for log in _sealed(service)[0]}
+        whole = all(places[name] in found and found[places[name]]["to"] >= end for name, end in ends.items())
+        return {log_id: log["leaves"] for log_id, log in found.items()} if whole else None
+
+    leaves = until(sealed, "everything to be sealed", seconds, _LOOK)
+
+    def signed() -> bool:
+        sizes = _sealed(service)[1]
+        return all(sizes.get(log_id, 0) >= count for log_id, count in leaves.items())
+
+    until(signed, "everything to be signed", seconds, _LOOK)
+
+
+def _sealed(service: Checked) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Every log with its leaves and the offset to which it is sealed; the greatest signed size by log."""
+    logs = service.rows(
+        "SELECT log_id, max(leaf_index) + 1 AS leaves, argMax(header, leaf_index) AS header, "
+        "argMax(class, leaf_index) AS class FROM auditspan.events GROUP BY log_id"
+    )
+    assert all(log["class"] == "audit.batch" for log in logs)
+    for log in logs:
+        log["to"] = json.loads(log["header"])["body"]["to"]
+    signed = service.rows("SELECT log_id, max(size) AS size FROM auditspan.checkpoints GROUP BY log_id")
+    return logs, {row["log_id"]: row["size"] for row in signed}
 
 
 def prove(service: Checked, witness: Witness | None = None) -> dict[str, SealedLog]:
