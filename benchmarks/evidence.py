@@ -164,6 +164,7 @@ def event_rows(first_leaf: int, offset: int, count: int) -> Any:
         "payload": body_array,
         "salt": pa.array(salts, pa.binary()),
         "facts": pa.array(documents, pa.binary()).dictionary_encode(),
+        "missing_facts": pa.array([[]] * count, pa.list_(pa.string())),
     }
     typed = {
         name: table[name]
