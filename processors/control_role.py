@@ -17,7 +17,7 @@ from auditspan.canonical import JsonValue
 from auditspan.journal.contract import CONTROL_PARTITION, JournalUnavailable
 from auditspan.ledger.signer import Signer
 from auditspan.policy.errors import PolicyError
-from auditspan.policy.reference import software
+from auditspan.policy.reference import Reference, software
 from auditspan.policy.snapshot import confirm
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store, StoreUnavailable
@@ -28,6 +28,7 @@ from .control import Logs, open_logs, open_next_generation
 from .control_entries import ACTOR, ControlLog, heartbeat
 from .data_role import take_over
 from .epochs import activate, announce_epoch, epochs, keep_artifacts, last_epoch
+from .followers import Follower, Following, MakeFollower
 from .processor import LogProcessor
 from .references import EpochUnavailable, epoch_of
 from .role import Parts, Role
@@ -57,6 +58,7 @@ class ControlDuties:
         checkpoint_seconds: at most this long after a leaf was sealed, a checkpoint over it is signed.
         heartbeat_seconds: a partition to which nothing came for this long gets a heartbeat.
         may_return: see `auditspan.processors.epochs.activate`.
+        followers: what else it works out of sealed events, in this order.
     """
 
     signers: Signers
@@ -64,6 +66,7 @@ class ControlDuties:
     checkpoint_seconds: float
     heartbeat_seconds: float
     may_return: bool
+    followers: Sequence[MakeFollower] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,8 @@ class ControlRole(Role):
         self._entries = ControlLog(parts.journal, parts.clock)
         self._data: Sequence[_DataLog] = ()
         self._checkpointer: Checkpointer | None = None
+        self._followers: Sequence[Follower] = ()
+        self._in_force: Mapping[str, Any] | None = None
         self._beats: dict[str, tuple[int, float]] = {}
         self._put_off = ""
         self._looked = 0.0
@@ -182,6 +187,13 @@ class ControlRole(Role):
         ]
         last = self.insist(partial(store.last_checkpoint, logs.control.log_id))
         self._checkpointer = Checkpointer(store, signer, self._entries, processor, self._data, parts.clock, last)
+        following = Following(
+            self._entries,
+            logs.control.log_id,
+            sorted(opening.log_id for opening in logs.data),
+            partial(self._reference, store),
+        )
+        self._followers = [self.insist(partial(make, following)) for make in duties.followers]
         self.insist(partial(self._beat, at_once=True))
         return logs
 
@@ -231,6 +243,7 @@ class ControlRole(Role):
             # An officer's, or another owner's, may stand before it in the control partition: what is sealed counts.
         references.announce(int(body["number"]))
         self._sealed_epoch = epoch_of(body).digest
+        self._in_force = body
         self.insist(partial(self._announce, body, store))
 
     def _epoch(self, store: Store, sealed: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -259,6 +272,7 @@ class ControlRole(Role):
         if not self._loaded(body):
             return
         self._announce(body, store)
+        self._in_force = body
         control.context = replace(control.context, epoch=epoch_of(body))
         self._looked = now
         _log.info("control: reference epoch %d is in force.", int(body["number"]))
@@ -291,6 +305,15 @@ class ControlRole(Role):
         except (EpochUnavailable, PolicyError):
             return True
 
+    def _reference(self, store: Store) -> Reference | None:
+        """The snapshot in force; None where this process cannot get it."""
+        if self._in_force is None:
+            return None
+        try:
+            return self.parts.references.of(self._in_force, store)
+        except (EpochUnavailable, PolicyError):
+            return None
+
     def _drain(self, control: LogProcessor) -> None:
         while self.insist(partial(control.run_once, 0)):
             pass
@@ -306,6 +329,8 @@ class ControlRole(Role):
                 self._beat()
                 self._checkpointer.run_once()
                 self._put_off = ""
+                for follower in self._followers:
+                    follower.run_once(store)
                 self._follow_epoch(store, self.processor)
                 self._confirm(store)
                 if not self._finishing.is_set() and self._open_next(store, logs):

@@ -10,7 +10,7 @@ import base64
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -30,6 +30,7 @@ from .control_entries import ControlLog
 from .control_role import ControlDuties, ControlRole
 from .data_role import DataRole
 from .flagged import FlaggedPublisher
+from .followers import MakeFollower
 from .metrics import ProcessorMetrics
 from .positions import LogStatus, log_status
 from .processor import BatchLimits, LogProcessor
@@ -50,6 +51,9 @@ _MEASURE_EVERY: Final = 1.0
 _PROBE_WITHIN: Final = 10.0
 _TRIM_EVERY: Final = 60.0
 _ABANDON_WITHIN: Final = 5.0
+
+_FOLLOWERS: Final[Sequence[MakeFollower]] = ()
+"""What the owner of the control log works out of sealed events."""
 
 
 class Pipeline:
@@ -120,6 +124,7 @@ class Pipeline:
             heartbeat_seconds=heartbeat_seconds,
             # Alone, artifacts that come back are the operator's will; in a group, an older version's.
             may_return=self._alone,
+            followers=_FOLLOWERS,
         )
         self._control_log = ControlLog(journal, clock)
         self._activator = Activator(journal, store_factory, self._parts.references, clock)
