@@ -37,6 +37,13 @@ assert encodings.idna
 _log = logging.getLogger(__name__)
 _RETRY_STATUS: Final = frozenset({401, 403, 404, 405, 407, 408, 415, 421, 423, 425, 426, 429, 431, 451})
 """4xx that speak of credentials, routes or load, not of the spans: the records wait until somebody puts that right."""
+_CREDENTIAL: Final = "the collector does not accept the token: correct AUDITSPAN_TOKEN or AUDITSPAN_TOKEN_FILE"
+_WHAT_TO_CORRECT: Final[dict[int, str]] = {
+    401: _CREDENTIAL,
+    403: _CREDENTIAL,
+    404: "AUDITSPAN_ENDPOINT does not lead to a collector of OTLP over HTTP",
+    405: "AUDITSPAN_ENDPOINT does not lead to a collector of OTLP over HTTP",
+}
 _LONGEST_RETRY_AFTER: Final = 300.0
 _LARGEST_ANSWER: Final = 1024 * 1024
 _PROTOBUF: Final = "application/x-protobuf"
@@ -111,7 +118,8 @@ def read_answer(status: int, content_type: str, retry_after: str | None, body: b
         return Answer(Verdict.TOO_LARGE, None, "status 413")
     if 400 <= status < 500 and status not in _RETRY_STATUS:
         return Answer(Verdict.REJECTED, None, f"status {status}")
-    return Answer(Verdict.RETRY, _retry_after(retry_after), f"status {status}")
+    correct = _WHAT_TO_CORRECT.get(status)
+    return Answer(Verdict.RETRY, _retry_after(retry_after), f"status {status}" + (f": {correct}" if correct else ""))
 
 
 class Client:

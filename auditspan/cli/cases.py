@@ -94,7 +94,7 @@ def list_(
         }
         for one in map(_row, rows)
     ]
-    title = f"{len(rows)} {'' if everything else 'open '}cases"
+    title = f"{len(rows)} {'' if everything else 'open '}case{'' if len(rows) == 1 else 's'}"
     print_table(title, ["case", "about, missing", "what to do"], shown, prose="what to do")
     if len(found) == limit:
         console.print(f"There may be more: these are the newest {limit}.")

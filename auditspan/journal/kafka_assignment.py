@@ -18,7 +18,6 @@ from kafka import errors as kafka_errors
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 
 from auditspan.config import KafkaSettings
-from auditspan.errors import AuditSpanError
 from auditspan.journal.kafka_assignor import HeldPartitionsAssignor
 from auditspan.journal.kafka_connection import explained, unreachable
 
@@ -50,7 +49,7 @@ class KafkaAssignment:
         self._releasing: set[str] = set()
         self._confirmed: dict[str, int] = {}
         self._asked_at = self._alive_at = time.monotonic()
-        self._refused: AuditSpanError | None = None
+        self._refused: BaseException | None = None
         self._closed = False
         assignor = HeldPartitionsAssignor()
         try:
@@ -82,6 +81,7 @@ class KafkaAssignment:
 
         Raises:
             KafkaRefused: an ACL denies the group.
+            BaseException: whatever ended the membership; there is no other that it comes back with.
         """
         with self._changed:
             self._asked_at = time.monotonic()
@@ -127,6 +127,14 @@ class KafkaAssignment:
         return self._owned
 
     def _keep(self) -> None:
+        try:
+            self._follow()
+        except BaseException as error:  # unseen, it would be a member for ever that owns nothing and looks healthy
+            with self._changed:
+                self._refused = error
+                self._changed.notify_all()
+
+    def _follow(self) -> None:
         """Keep the membership alive for as long as `poll` is called: what is stuck must not stay an owner."""
         committed_at = time.monotonic()
         member = True
@@ -147,10 +155,7 @@ class KafkaAssignment:
                     with self._changed:
                         self._changed.wait(_PAUSE)
             except kafka_errors.AuthorizationError as error:
-                with self._changed:
-                    self._refused = explained(error, "Joining the consumer group")
-                    self._changed.notify_all()
-                return
+                raise explained(error, "Joining the consumer group") from error
             except kafka_errors.KafkaError as error:
                 _log.warning("The consumer group cannot be reached: %s", error)
                 time.sleep(_PAUSE)

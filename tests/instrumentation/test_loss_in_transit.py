@@ -47,6 +47,17 @@ def test_no_status_that_may_pass_loses_a_record(collector, recorder, access, sta
     assert collector.actions() == names(3)
 
 
+@pytest.mark.parametrize(
+    ("status", "setting"), [(401, "AUDITSPAN_TOKEN"), (403, "AUDITSPAN_TOKEN"), (404, "AUDITSPAN_ENDPOINT")]
+)
+def test_what_somebody_must_correct_is_named_in_the_log(collector, recorder, access, caplog, status, setting):
+    collector.script.extend([Script(status)] * 3)
+    record_all(recorder, access, 1)
+    assert recorder.flush(30)
+    assert f"status {status}" in caplog.text
+    assert setting in caplog.text
+
+
 def test_a_page_with_status_200_is_no_acknowledgement(collector, recorder, access):
     collector.script.extend(
         [

@@ -127,3 +127,16 @@ def test_confirmed_offsets_are_committed_for_those_who_watch_the_lag(kafka, memb
     assert watcher.committed(TopicPartition(member.settings.topic, 2)) == 42
     assert watcher.committed(TopicPartition(member.settings.control_topic, 0)) == 7
     watcher.close()
+
+
+def test_whatever_ends_the_membership_is_told_to_who_asks(member, monkeypatch):
+    one = member()
+    until(lambda owned: owned == ALL, Member(one))
+
+    def broken():
+        raise RuntimeError("a fault of the client library")
+
+    monkeypatch.setattr(one, "_finish_joining", broken)
+    with pytest.raises(RuntimeError, match="a fault of the client library"):
+        while True:
+            one.poll(1.0)
