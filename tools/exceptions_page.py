@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the lines of a page are as long as its paragraphs
 """The licence exceptions of the shipped law as a table: ``docs/license-exceptions.md``, made from the pack."""
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Considered:
         if self.applies and self.lifts:
             return f"{symbol} applies: it is relied on, and every condition is met. It sets aside {_and(self.lifts)}."
         if self.applies:
-            return f"{symbol} is relied on and its conditions are met, but nothing asks for a licence that it would lift."
+            return f"{symbol} is relied on and its conditions are met, but nothing asks for a licence that it lifts."
         if self.relied_on is not False:
             told = (
                 f"{symbol} is relied on"

@@ -137,7 +137,7 @@ def _exceptions(rules: Sequence[Rule], judged: Sequence[_Judged]) -> Iterator[Mi
             if len(not_met) == 1 and not_met[0][1] is False:
                 alone.add(("" if not_met[0][0].general else rule.id, not_met[0][0].says))
         if not is_open:
-            yield Missing(rule.id, "unknown", "a case in which it is relied on, and it cannot be told whether it applies")
+            yield Missing(rule.id, "unknown", "a case in which it is relied on and cannot be told")
         for requirement in rule.requirements:
             if not requirement.general and (rule.id, requirement.says) not in alone:
                 yield Missing(rule.id, "requirement", f"a case in which alone this fails: {requirement.says}")

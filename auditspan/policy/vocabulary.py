@@ -156,7 +156,7 @@ def end_use(text: str) -> str | None:
 
 
 def license_exception(text: str) -> str | None:
-    """The symbol of the licence exception that ``text`` names, as in ``License Exception NAC``; None when it is none."""
+    """The symbol of the exception that ``text`` names, as in ``License Exception NAC``; None when it is none."""
     return _EXCEPTIONS.get(_BEFORE_EXCEPTION.sub("", _plain(text)))
 
 
