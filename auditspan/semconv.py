@@ -373,7 +373,13 @@ ECCN: Final = _define(
     _OURS,
     example="4E091",
 )
-LICENSE: Final = _define("export_control.license", "string", "opt-in", "Licence number or exception relied on.", _OURS)
+LICENSE: Final = _define(
+    "export_control.license",
+    "string",
+    "opt-in",
+    "Licence number, or the symbol of the licence exception relied on, such as `NAC`.",
+    _OURS,
+)
 APPROVING_AUTHORITY: Final = _define("export_control.approving_authority", "string", "opt-in", "Who approved.", _OURS)
 FINAL_RECIPIENT: Final = _define(
     "export_control.final_recipient", "string", "opt-in", "Who holds it in the end.", _OURS
@@ -631,6 +637,30 @@ CERTIFICATIONS: Final = _define(
     "`know_your_customer`, `laboratory_test`.",
     _OURS,
 )
+EXCEPTION_CONDITIONS: Final = _define(
+    "export_control.exception.conditions",
+    "string[]",
+    "opt-in",
+    "What the exporter states so as to rely on the licence exception in `export_control.license` (15 CFR 740), such as "
+    "`purchase_order` for NAC; all words: docs/license-exceptions.md.",
+    _OURS,
+)
+EXCEPTION_NOTICE_TIME: Final = _define(
+    "export_control.exception.notice_time",
+    "string",
+    "opt-in",
+    "Day or time, ISO 8601, at which BIS was notified of the export (15 CFR 740.8).",
+    _OURS,
+)
+RED_FLAGS: Final = _define(
+    "export_control.red_flags",
+    "string[]",
+    "opt-in",
+    "Red flags for advanced integrated circuits that nobody has cleared up: `first_orders_after_2022`, "
+    "`vague_address`, `little_web_presence`, `no_business_case`, `infrastructure_not_confirmed`, "
+    "`unusual_intermediary` (15 CFR 732 Supplement 3).",
+    _OURS,
+)
 
 READ_FROM_SPAN: Final[dict[str, Type]] = {
     name: ATTRIBUTES[name].type
@@ -705,6 +735,9 @@ READ_FOR_FACTS: Final[tuple[str, ...]] = (
     KNOWN_END_USES,
     KNOWN_VIOLATION,
     CERTIFICATIONS,
+    EXCEPTION_CONDITIONS,
+    EXCEPTION_NOTICE_TIME,
+    RED_FLAGS,
     BREAK_GLASS_REASON,
 )
 """Attributes of a span that are read for the determination alone, whatever their type: one that cannot be read makes

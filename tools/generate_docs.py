@@ -16,6 +16,7 @@ import typer.main
 from auditspan import semconv
 from auditspan.cli.main import app
 from tools.clickhouse_ddl import cluster_schema, server_schema
+from tools.exceptions_page import exceptions_page
 from tools.explanations import explanations
 from tools.golden_tables import determinations
 
@@ -96,6 +97,7 @@ PAGES = {
     "cli.md": command_reference,
     "determinations.md": determinations,
     "explanations.md": explanations,
+    "license-exceptions.md": exceptions_page,
     "../deploy/clickhouse/schema.sql": server_schema,
     "../deploy/clickhouse/schema-cluster.sql": cluster_schema,
 }

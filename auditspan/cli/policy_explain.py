@@ -21,6 +21,7 @@ from auditspan.errors import AuditSpanError
 
 if TYPE_CHECKING:
     from auditspan.policy.argument import Argument
+    from auditspan.policy.exceptions import Considered
     from auditspan.policy.reference import Reference
     from auditspan.policy.stored_event import StoredEvent
     from auditspan.store.contract import Store
@@ -241,6 +242,7 @@ def show(argument: Argument, notes: list[str]) -> None:
         for answer in step.answers:
             _bullet(answer)
     for title, lines in (
+        ("Exceptions considered", [_considered(one) for one in argument.exceptions]),
         ("Not known, and it matters", [name.replace("_", " ") for name in argument.missing_facts]),
         ("Sources that are not verified", argument.statuses),
         ("Taken to be meant", notes),
@@ -251,6 +253,11 @@ def show(argument: Argument, notes: list[str]) -> None:
             console.print(Text(title, style="bold"))
             for line in lines:
                 _bullet(line)
+
+
+def _considered(one: Considered) -> str:
+    status = "" if one.rule.status == "verified" else f"; {one.rule.status}"
+    return f"{one.why} [{one.rule.id}: {'; '.join(one.rule.citations)}{status}]"
 
 
 def _bullet(text: str) -> None:

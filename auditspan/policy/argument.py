@@ -6,7 +6,6 @@ and for what, does a list name a party, does an exception or an exclusion apply,
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ from typing import Any, Final
 from auditspan.canonical import JsonValue
 
 from .engine import Determination, Entry
+from .exceptions import Considered, considered
 from .explain import Explainer
 from .facts import BASE_FACTS, INTERVALS, UNDECLARED, FactValue
 from .missing_facts import Unknown
 from .ownership_words import AMOUNTS, PARENTS
 from .packs import Outcome, Question, Window
 from .reference import Reference
-from .rule_time import WASHINGTON
+from .rule_time import washington
 
 __all__ = ["QUESTIONS", "Argument", "Step", "argue", "washington"]
 
@@ -96,6 +96,7 @@ class Argument:
         missing_facts: facts that are not known, and leave open whether a rule applies; sorted.
         possible_eccns: those that cannot be excluded.
         statuses: what of it is not verified at its source.
+        exceptions: the licence exceptions considered, each with why it applies or does not.
         why: the paragraph that the log keeps.
     """
 
@@ -107,6 +108,7 @@ class Argument:
     missing_facts: tuple[str, ...]
     possible_eccns: tuple[str, ...]
     statuses: tuple[str, ...]
+    exceptions: tuple[Considered, ...]
     why: str
 
     def to_json(self) -> dict[str, Any]:
@@ -134,16 +136,9 @@ class Argument:
                 {"question": step.question, "answers": list(step.answers), "rule_ids": list(step.rule_ids)}
                 for step in self.steps
             ],
+            "exceptions": [one.to_json() for one in self.exceptions],
             "why": self.why,
         }
-
-
-def washington(instant: int) -> str:
-    """A rule time as it is written in packs: to the minute, in Washington; a date alone at midnight."""
-    moment = datetime.datetime.fromtimestamp(instant // 10**9, WASHINGTON)
-    if (moment.hour, moment.minute, moment.second) == (0, 0, 0):
-        return moment.strftime("%Y-%m-%d")
-    return moment.strftime("%Y-%m-%dT%H:%M" if not moment.second else "%Y-%m-%dT%H:%M:%S")
 
 
 def argue(reference: Reference, determination: Determination) -> Argument:
@@ -229,6 +224,7 @@ class _Arguing:
             tuple(sorted(missing)),
             tuple(self._possible_eccns()),
             tuple(self._statuses()),
+            considered(self._reference.packs, self._determination, self._unknown),
             self._reference.explainer().why(self._determination),
         )
 

@@ -35,6 +35,14 @@ def atoms(document: Document) -> Iterator[tuple[Path, str]]:
         for index, entry in enumerate(entries if isinstance(entries, list) else ()):
             if isinstance(entry, dict):
                 yield from _atoms(entry.get("when"), (kind, index, "when"))
+                yield from _of_requirements(entry.get("requirements"), (kind, index, "requirements"))
+    yield from _of_requirements(document.data.get("exception_requirements"), ("exception_requirements",))
+
+
+def _of_requirements(entries: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if isinstance(entry, dict):
+            yield from _atoms(entry.get("when"), (*path, index, "when"))
 
 
 def _atoms(node: Any, path: Path) -> Iterator[tuple[Path, str]]:

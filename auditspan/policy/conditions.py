@@ -20,7 +20,7 @@ from .facts import INTERVALS, FactType, FactValue
 from .memory import weigh
 from .yaml_text import Document, Path
 
-__all__ = ["Compiler", "Condition", "PacksTooLarge", "Truth"]
+__all__ = ["Compiled", "Compiler", "Condition", "PacksTooLarge", "Truth", "together"]
 
 Truth = bool | None
 """``None`` is unknown."""
@@ -210,6 +210,11 @@ def _remembering(expression: Any, names: tuple[str, ...], memory: _Memory) -> Co
         return truth
 
     return evaluate
+
+
+def together(parts: Sequence[Compiled]) -> Compiled:
+    """The condition that holds when all of ``parts`` do."""
+    return _all(parts)
 
 
 def _reads(parts: Sequence[Compiled]) -> frozenset[str]:

@@ -21,7 +21,7 @@ from .facts import UNDECLARED, FactSet, FactValue
 from .rule_time import WASHINGTON
 from .vocabulary import OTHER_END_USE, end_use, word
 
-__all__ = ["DECLARATIONS", "NOT_DECLARED", "complete", "day", "declared", "exaoperations", "movement"]
+__all__ = ["DECLARATIONS", "NOT_DECLARED", "complete", "day", "declared", "exaoperations", "movement", "notice_days"]
 
 _MOST_ENTRIES: Final = 64
 _DAY: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:[T ](.+))?$")
@@ -82,6 +82,21 @@ def day(text: str) -> int | None:
     return int(date.strftime("%Y%m%d")) if date.year >= 1000 else None
 
 
+def notice_days(notice: FactValue, lading: FactValue) -> int | None:
+    """Calendar days from one day to the other, both as YYYYMMDD; 0 where the first is not before; None where either
+    is unknown or no day.
+
+    The emitter's own time of the event is not asked: it says when something was recorded, not when goods went.
+    """
+    if not isinstance(notice, int) or not isinstance(lading, int):
+        return None
+    try:
+        first, last = (datetime.datetime.strptime(f"{number:08}", "%Y%m%d").date() for number in (notice, lading))
+    except ValueError:
+        return None
+    return max((last - first).days, 0)
+
+
 def movement(origin: FactValue, destination: FactValue) -> str | None:
     """What kind of movement the countries of origin and destination make (15 CFR 734.13, 734.14, 734.16)."""
     if origin is None or destination is None:
@@ -92,7 +107,7 @@ def movement(origin: FactValue, destination: FactValue) -> str | None:
 
 
 def complete(facts: FactSet) -> None:
-    """Adds the facts that follow from others: ``movement`` and ``total_bandwidth``, where they are not given."""
+    """Adds what follows from other facts and is not given: ``movement``, ``total_bandwidth`` and ``notice_days``."""
     values = facts.values
     if "movement" not in values:
         facts.put(
@@ -101,6 +116,10 @@ def complete(facts: FactSet) -> None:
     memory, interconnect = values.get("dram_bandwidth"), values.get("interconnect_bandwidth")
     if "total_bandwidth" not in values and isinstance(memory, int) and isinstance(interconnect, int):
         facts.put("total_bandwidth", memory + interconnect, "dram_bandwidth, interconnect_bandwidth")
+    notice = values.get("exception_notice_date", 0)
+    if "notice_days" not in values and notice != 0:
+        days = notice_days(notice, values.get("lading_date"))
+        facts.put("notice_days", days, "exception_notice_date, lading_date")
 
 
 Read = Callable[[Any, Countries], FactValue]
@@ -177,7 +196,7 @@ def _countries(value: Any, countries: Countries) -> FactValue:
     return tuple(sorted({place.country for place in places if place})) if all(places) else None
 
 
-def _lading(value: Any, _: Countries) -> FactValue:
+def _day(value: Any, _: Countries) -> FactValue:
     return day(value) if isinstance(value, str) else None
 
 
@@ -191,7 +210,7 @@ DECLARATIONS: Final[Mapping[str, Declaration]] = {
         (semconv.MOVEMENT, "movement", _word_of("movement")),
         (semconv.ORIGIN_COUNTRY, "origin_country", _country),
         (semconv.TRANSIT_COUNTRIES, "transit_countries", _countries),
-        (semconv.LADING_TIME, "lading_date", _lading),
+        (semconv.LADING_TIME, "lading_date", _day),
         (semconv.US_ORIGIN, "us_origin", _boolean),
         (semconv.US_CONTENT, "us_content", _integer),
         (semconv.FOREIGN_DIRECT_PRODUCT, "foreign_direct_product", _boolean),
@@ -214,6 +233,9 @@ DECLARATIONS: Final[Mapping[str, Declaration]] = {
         (semconv.KNOWN_END_USES, "known_end_uses", _end_uses),
         (semconv.KNOWN_VIOLATION, "known_violation", _boolean),
         (semconv.CERTIFICATIONS, "certifications", _words_of("certifications")),
+        (semconv.EXCEPTION_CONDITIONS, "exception_conditions", _words_of("exception_conditions")),
+        (semconv.EXCEPTION_NOTICE_TIME, "exception_notice_date", _day),
+        (semconv.RED_FLAGS, "red_flags", _words_of("red_flags")),
         (semconv.BREAK_GLASS_REASON, "break_glass", _stated),
     )
 }

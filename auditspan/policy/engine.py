@@ -21,7 +21,7 @@ from auditspan.canonical import JsonValue, canonical_json
 
 from .conditions import Truth
 from .countries import Countries
-from .facts import BASE_FACTS, GROUP_FACTS, OWNED_FACTS, UNDECLARED, FactSet, FactValue
+from .facts import BASE_FACTS, GROUP_FACTS, SELDOM_FACTS, UNDECLARED, FactSet, FactValue
 from .memory import Memory, weigh
 from .packs import OUTCOMES, REVIEW_POLICIES, Definition, Outcome, Packs, ReviewPolicy, Rule
 
@@ -109,7 +109,7 @@ class Determination:
         verdict = self.verdict
         unsaid = {
             name
-            for name, usual in OWNED_FACTS.items()
+            for name, usual in SELDOM_FACTS.items()
             if self.facts.values.get(name) == usual and name not in self.facts.known_by
         }
         values: dict[str, JsonValue] = {name: self.facts.values.get(name) for name in BASE_FACTS if name not in unsaid}
@@ -218,7 +218,7 @@ class Engine:
     def _completed(self, candidate: FactSet, index: int) -> FactSet:
         """With what follows from the rule time, and what holds where nothing is said."""
         facts = candidate.copy()
-        for name, usual in OWNED_FACTS.items():
+        for name, usual in SELDOM_FACTS.items():
             facts.values.setdefault(name, usual)
         for name, country_name in GROUP_FACTS.items():
             countries = facts.values.get(country_name)

@@ -8,6 +8,7 @@ from typing import Final
 
 from .countries import Countries
 from .engine import Determination, Entry
+from .exceptions import considered, relied_on
 from .facts import GROUP_FACTS, INTERVALS, FactValue
 from .missing_facts import MissingFacts, Unknown
 from .owned_parties import Ownership
@@ -52,6 +53,7 @@ class Explainer:
         self._parties = parties
         self._owners = None if ownership is None else OwnershipWords(ownership, self._country)
         self._missing = MissingFacts(packs)
+        self._packs = packs
         self._terms: dict[str, frozenset[str]] = {}
         """What each defined term rests on, other terms resolved."""
         readers: tuple[Rule | Definition, ...] = (*packs.rules, *packs.definitions)
@@ -78,6 +80,9 @@ class Explainer:
         if verdict.text != verdict.governing:
             sentences.append(f"By text: {_OUTCOMES[verdict.text]}; as enforced: {_OUTCOMES[verdict.enforced]}.")
         sentences += [self._beside(entry, values, among) for entry in beside]
+        for one in relied_on(considered(self._packs, determination, among)):
+            if not (one.applies and one.lifts):  # where it applies, its rule has spoken
+                sentences.append(f"Licence exception {one.why} [{one.rule.id}: {'; '.join(one.rule.citations)}]")
         sentences += self.owners(determination)
         if (
             any(self._rests_on_groups(entry) for entry in deciding)

@@ -15,6 +15,7 @@ __all__ = [
     "GROUP_FACTS",
     "INTERVALS",
     "OWNED_FACTS",
+    "SELDOM_FACTS",
     "UNDECLARED",
     "Fact",
     "FactSet",
@@ -62,6 +63,31 @@ _PARTY_FACTS: Final = tuple(
             "export_control.nationality, party registry",
         ),
     )
+)
+
+_EXCEPTION_FACTS: Final = (
+    Fact(
+        "exception_conditions",
+        "strings",
+        "what the exporter states so as to rely on a licence exception: `purchase_order`, `notice_authorized`, "
+        "`inspection_test_calibration_repair`, `return_within_year`, `one_for_one_replacement`, "
+        "`serviced_and_returned`, `lawfully_exported_original`, `us_government`, `operation_technology`, "
+        "`software_update`, `direct_purchase`, `packaging_site`, `manufacturing`, `yearly_limit`",
+        "export_control.exception.conditions",
+    ),
+    Fact(
+        "exception_notice_date",
+        "int",
+        "day on which BIS was notified of the export, as YYYYMMDD in Washington; 0 = no notice declared",
+        "export_control.exception.notice_time",
+    ),
+    Fact(
+        "notice_days",
+        "int",
+        "calendar days from the notice to BIS until the day of lading; 0 = no notice declared, or none before it; "
+        "not known while the day of lading is not",
+        "exception_notice_date, lading_date",
+    ),
 )
 
 _FACTS: Final = (
@@ -179,7 +205,12 @@ _FACTS: Final = (
         "instance types table",
     ),
     Fact("declared_eccn", "string", "ECCN as the emitter declares it; `undeclared`", "export_control.eccn"),
-    Fact("declared_license", "string", "licence or exception relied on; `undeclared`", "export_control.license"),
+    Fact(
+        "declared_license",
+        "string",
+        "licence relied on, or the symbol of a licence exception, such as `NAC`; `undeclared`",
+        "export_control.license",
+    ),
     Fact(
         "available_in_us",
         "bool",
@@ -309,6 +340,15 @@ _FACTS: Final = (
         "`know_your_customer`, `laboratory_test`",
         "export_control.certifications",
     ),
+    *_EXCEPTION_FACTS,
+    Fact(
+        "red_flags",
+        "strings",
+        "red flags for advanced integrated circuits that nobody has cleared up: `first_orders_after_2022`, "
+        "`vague_address`, `little_web_presence`, `no_business_case`, `infrastructure_not_confirmed`, "
+        "`unusual_intermediary`",
+        "party registry, export_control.red_flags",
+    ),
 )
 
 GROUP_FACTS: Final[dict[str, str]] = {
@@ -335,6 +375,18 @@ OWNED_FACTS: Final[dict[str, FactValue]] = {"end_user_blocked_ownership": 0, "ac
 """Facts that only parties have whose owners the registry names, with what holds for all others.
 
 A facts document has them only where the registry says something of them, null where it cannot be told.
+"""
+
+SELDOM_FACTS: Final[dict[str, FactValue]] = {
+    **OWNED_FACTS,
+    "exception_conditions": (),
+    "exception_notice_date": 0,
+    "notice_days": 0,
+    "red_flags": (),
+}
+"""Facts that few events say anything of, with what holds for all others, those of `OWNED_FACTS` among them.
+
+A facts document has them only where something is said of them, null where that cannot be told.
 """
 
 _ENFORCEMENT_FACTS: Final = (
@@ -365,8 +417,8 @@ class FactSet:
         if value is not None:
             self.values[name] = value
             self.known_by[name] = known_by
-        elif name in OWNED_FACTS:
-            self.values[name] = None  # not the value that holds for parties without owners
+        elif name in SELDOM_FACTS:
+            self.values[name] = None  # not the value that holds where nothing is said
 
     def copy(self) -> FactSet:
         """An independent copy."""

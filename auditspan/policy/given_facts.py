@@ -13,7 +13,7 @@ from .accelerators import Accelerator
 from .declarations import NO_PERSON, NOT_DECLARED, complete, day
 from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, UNDECLARED, FactSet, FactValue
 from .reference import Reference
-from .vocabulary import LISTINGS, WORDS, eccn, end_use, word
+from .vocabulary import LISTINGS, WORDS, eccn, end_use, license_exception, word
 
 __all__ = ["facts_from"]
 
@@ -24,7 +24,7 @@ _LONGEST_TEXT: Final = 1_024
 _MOST_ENTRIES: Final = 256
 """Of one list; there are fewer countries."""
 _SHOWN: Final = 100
-_DATES: Final = frozenset({"lading_date"})
+_DATES: Final = frozenset({"lading_date", "exception_notice_date"})
 _ECCN: Final = re.compile(r"[0-9][A-E][0-9]{3}(?:\.[0-9a-z.]{1,16})?|EAR99")
 _OF_AN_ACCELERATOR: Final = ("accelerator_model", "tpp_low", "tpp_high")
 _NO_ACCELERATOR: Final = frozenset({"memory", "model_weights", "other"})
@@ -94,6 +94,8 @@ def _meant(reference: Reference, name: str, value: Any) -> Any:
     """``value`` in the words that rules compare; what is none of a fact's words would match nothing, and clear."""
     if name == "declared_eccn" and isinstance(value, str):
         return _eccn(value)
+    if name == "declared_license" and isinstance(value, str):
+        return license_exception(value) or value
     if name not in WORDS and name not in LISTINGS:
         return value
     if isinstance(value, str) and BASE_FACTS[name].type == "string":

@@ -3,7 +3,8 @@
 For every rule there is a case in which it surely applies, and one of the same act, while it is in force, in which it
 surely does not. For every number in a condition there is a case at it and one right beside it. For every day on which
 a rule begins or ends there is a case on the first day and one on the day before; what has held since 1970-01-01 has
-no first day.
+no first day. For every licence exception there is a case in which it is relied on and cannot be told, and for each
+requirement of its own one in which nothing but this fails; for what all exceptions ask for, one with any of them.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Missing:
     """A case that is not there: of which rule or definition, and what it would have to be."""
 
     id: str
-    kind: Literal["applies", "does not apply", "number", "first day", "day before"]
+    kind: Literal["applies", "does not apply", "number", "first day", "day before", "requirement", "unknown"]
     wanted: str
 
 
@@ -96,6 +97,7 @@ def coverage(
             missing += _days(item, judged)
         for name, operator, number in comparisons.get(item.id, ()):
             missing += _number(item.id, name, operator, number, in_force, adjacent)
+    missing += _exceptions([rule for rule in reference.packs.rules if rule.pack in wanted], judged)
     return sorted(set(missing))
 
 
@@ -117,6 +119,32 @@ def _rule(rule: Rule, in_force: Sequence[_Judged]) -> Iterator[Missing]:
     acts = {one.fact("act") for one in held}
     if not any(rule.id not in one.possible and (not held or one.fact("act") in acts) for one in in_force):
         yield Missing(rule.id, "does not apply", "a case of the same act in which it surely does not apply")
+
+
+def _exceptions(rules: Sequence[Rule], judged: Sequence[_Judged]) -> Iterator[Missing]:
+    """Of each exception every requirement fails once alone, and it is open once."""
+    failing: dict[str, set[tuple[str, str]]] = {}
+    for rule in (rule for rule in rules if rule.exception is not None):
+        alone = failing.setdefault(rule.pack, set())
+        is_open = False
+        for one in judged:
+            if not rule.window.covers(one.case.instant) or one.fact("declared_license") != rule.exception:
+                continue
+            values = {**one.determination.facts.values, **one.determination.verdict.defined}
+            is_open = is_open or rule.when(values) is None
+            truths = [(requirement, requirement.when(values)) for requirement in rule.requirements]
+            not_met = [(requirement, truth) for requirement, truth in truths if truth is not True]
+            if len(not_met) == 1 and not_met[0][1] is False:
+                alone.add(("" if not_met[0][0].general else rule.id, not_met[0][0].says))
+        if not is_open:
+            yield Missing(rule.id, "unknown", "a case in which it is relied on and cannot be told")
+        for requirement in rule.requirements:
+            if not requirement.general and (rule.id, requirement.says) not in alone:
+                yield Missing(rule.id, "requirement", f"a case in which alone this fails: {requirement.says}")
+    for pack, alone in failing.items():
+        general = {one.says for rule in rules if rule.pack == pack for one in rule.requirements if one.general}
+        for says in sorted(says for says in general if ("", says) not in alone):
+            yield Missing(pack, "requirement", f"a case with an exception in which alone this fails: {says}")
 
 
 def _days(rule: Rule, judged: Sequence[_Judged]) -> Iterator[Missing]:
@@ -172,8 +200,6 @@ def _comparisons(reference: Reference, packs: set[str]) -> dict[str, list[tuple[
         if document is None or document.data["pack"] not in packs:
             continue
         for path, text in atoms(document):
-            kind, index = path[0], path[1]
-            identifier = document.data[kind][index]["id"]
             if match := _COMPARISON.match(text):
                 name, operator, number = match.groups()
             elif match := _TURNED.match(text):
@@ -181,6 +207,8 @@ def _comparisons(reference: Reference, packs: set[str]) -> dict[str, list[tuple[
                 operator = _MIRROR[turned]
             else:
                 continue
+            kind, index = path[0], path[1]
+            identifier = document.data[kind][index].get("id", document.data["pack"])
             found.setdefault(identifier, []).append((name, operator, int(number)))
     return found
 

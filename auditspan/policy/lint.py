@@ -285,6 +285,8 @@ def _is_entry(path: Path) -> bool:
 
 def _mended(data: Any, path: Path, lost: set[str], number: int) -> Any:
     """The pack with the fault at ``path`` taken out; ``lost`` gets the names that go with it. None: it cannot be."""
+    if path[:1] == ("exception_requirements",) and len(path) > 1:
+        return replaced(data, (*path[:2], "when"), [_PLAIN_WHEN])
     if not _is_entry(path):
         return None
     entry, inside = path[:2], path[2:3]
@@ -299,7 +301,8 @@ def _mended(data: Any, path: Path, lost: set[str], number: int) -> Any:
             lost.add(str(value_at(data, path)))
         return replaced(data, path, f"{data['pack']}/mended.{number}")
     found = value_at(data, entry)
-    if inside in (("lifts",), ("reviews",)) and found.get("authority") != "enforcement_policy":
+    must_lift = found.get("authority") == "enforcement_policy" or "exception" in found
+    if inside in (("lifts",), ("reviews",)) and not must_lift:
         return replaced(data, entry, {key: value for key, value in found.items() if key != inside[0]})
     if inside == ("fact",):
         return replaced(data, path, f"mended_{number}")

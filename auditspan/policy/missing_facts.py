@@ -101,8 +101,12 @@ class Unknown:
         Empty where every fact is known and yet nothing can be told: a number within limits on both sides of a line.
         """
         letter = {"exporter"} if rule.addressee is not None else frozenset[str]()
+        return self.of(rule.reads | letter)
+
+    def of(self, reads: Iterable[str]) -> frozenset[str]:
+        """The declared facts that are not known of those that a condition reads, or that its terms rest on."""
         found: set[str] = set()
-        for name in self._read(rule.reads | letter):
+        for name in self._read(reads):
             country = GROUP_FACTS.get(name)
             if self._values.get(name) is None:
                 found.add(name if country is None or self._values.get(country) is not None else country)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from .codes import compared
-from .conditions import Compiler, Condition
+from .conditions import Compiled, Compiler, Condition, together
 from .errors import PolicyError
 from .facts import BASE_FACTS, FactType
 from .parties import validate
@@ -31,6 +31,7 @@ __all__ = [
     "Outcome",
     "Packs",
     "Question",
+    "Requirement",
     "ReviewPolicy",
     "Rule",
     "Window",
@@ -95,8 +96,34 @@ class Definition:
 
 
 @dataclass(frozen=True, slots=True)
+class Requirement:
+    """One condition of a licence exception.
+
+    Attributes:
+        says: the condition in words, as what must be so.
+        scope: whether it says for which items and places the exception is, rather than what using it takes.
+        general: whether every licence exception asks for it (15 CFR 740.2).
+    """
+
+    says: str
+    citations: tuple[str, ...]
+    status: str
+    when: Condition
+    reads: frozenset[str]
+    scope: bool
+    general: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule with everything that its determination quotes."""
+    """A rule with everything that its determination quotes.
+
+    Attributes:
+        exception: the symbol of the licence exception that it is, such as ``NAC``: it applies where that is relied on
+            and every requirement holds.
+        considered_when: of an exception, for which acts it is at all.
+        requirements: of an exception, its own and then the general ones.
+    """
 
     id: str
     pack: str
@@ -116,6 +143,9 @@ class Rule:
     question: Question
     review_policy: ReviewPolicy | None
     explanation: str
+    exception: str | None = None
+    considered_when: Condition | None = None
+    requirements: tuple[Requirement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +276,7 @@ def _rules(documents: Sequence[Document], compiler: Compiler, placeholders: set[
     seen: set[str] = set()
     lifting: list[tuple[Document, Path, str]] = []
     for document in documents:
+        general = _requirements(document, compiler, ("exception_requirements",), document.data, general=True)
         for index, entry in enumerate(document.data["rules"]):
             path: Path = ("rules", index)
             _check_id(document, path, entry["id"], seen)
@@ -262,7 +293,10 @@ def _rules(documents: Sequence[Document], compiler: Compiler, placeholders: set[
                 raise _fault(document, path, "an enforcement policy lifts nothing", "Name the rules under `lifts:`.")
             if entry["authority"] in ("proposal", "company_policy") and entry.get("lifts"):
                 raise _fault(document, path, f"a {entry['authority']} cannot lift a rule", "Remove `lifts:`.")
-            rules.append(_rule(document, path, entry, compiled.evaluate, compiled.reads))
+            if entry.get("exception") or entry.get("requirements"):
+                rules.append(_exception(document, path, entry, compiler, compiled, general))
+            else:
+                rules.append(_rule(document, path, entry, compiled.evaluate, compiled.reads))
     for document, path, lifted in lifting:
         if lifted not in seen:
             raise _fault(document, path, f"no such rule: {lifted}", "Name a rule of these packs.")
@@ -289,6 +323,54 @@ def _rule(document: Document, path: Path, entry: dict[str, Any], when: Condition
         question=entry.get("question", "destination"),
         review_policy=entry.get("review_policy"),
         explanation=entry["explanation"],
+    )
+
+
+def _requirements(
+    document: Document, compiler: Compiler, path: Path, entry: Mapping[str, Any], *, general: bool = False
+) -> tuple[Requirement, ...]:
+    found: list[Requirement] = []
+    for index, each in enumerate(entry.get(str(path[-1])) or ()):
+        compiled = compiler.compile(document, (*path, index, "when"), each["when"])
+        found.append(
+            Requirement(
+                each["says"],
+                tuple(each["citations"]),
+                each["status"],
+                compiled.evaluate,
+                compiled.reads,
+                each.get("scope", False),
+                general,
+            )
+        )
+    return tuple(found)
+
+
+def _exception(
+    document: Document,
+    path: Path,
+    entry: dict[str, Any],
+    compiler: Compiler,
+    when: Compiled,
+    general: tuple[Requirement, ...],
+) -> Rule:
+    """A rule that is a licence exception: it holds when it is relied on, and all its requirements do."""
+    own = _requirements(document, compiler, (*path, "requirements"), entry)
+    if not (entry.get("exception") and own):
+        raise _fault(document, path, "a licence exception has a symbol and requirements", "Give both, or neither.")
+    if (entry["outcome"], entry["authority"]) != ("exception", "law") or not entry.get("lifts"):
+        raise _fault(
+            document,
+            path,
+            f"the licence exception {entry['exception']} does not lift rules by law",
+            "Write `outcome: exception`, `authority: law`, and the rules under `lifts:`.",
+        )
+    relied_on = compiler.compile(document, (*path, "exception"), f"declared_license == '{entry['exception']}'")
+    requirements = (*own, *general)
+    whole = together([when, relied_on, *(Compiled(one.when, one.reads) for one in requirements)])
+    rule = _rule(document, path, entry, whole.evaluate, whole.reads)
+    return replace(
+        rule, exception=entry["exception"], considered_when=when.evaluate, requirements=requirements
     )
 
 

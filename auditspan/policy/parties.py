@@ -43,6 +43,7 @@ class Party:
         relations: kinds of relation in its supply chain, with the country of each.
         exempt: a directive exempts it by name.
         owners: who owned and owns it, with dates; empty where the registry does not say.
+        red_flags: what of it nobody has cleared up.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Party:
     relations: tuple[tuple[str, str], ...] = ()
     exempt: bool = False
     owners: tuple[Owner, ...] = ()
+    red_flags: tuple[str, ...] = ()
 
     @property
     def chinese_relations(self) -> tuple[str, ...]:
@@ -77,6 +79,8 @@ def party_facts(role: str, party: Party) -> dict[str, FactValue]:
         facts[f"{role}_nationality"] = party.nationality
     if role == "actor":
         return {**facts, "actor_exempt": party.exempt}
+    if party.red_flags:
+        facts["red_flags"] = party.red_flags
     return {
         **facts,
         "end_user_government_affiliated": party.government_affiliated,
@@ -171,6 +175,7 @@ def _party(
         tuple(sorted((kind, country) for kind, country in relations if country)),
         entry.get("exempt", False),
         owners,
+        tuple(sorted(entry.get("red_flags") or ())),
     )
 
 

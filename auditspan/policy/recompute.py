@@ -16,7 +16,7 @@ from auditspan.canonical import canonical_json
 from auditspan.errors import AuditSpanError
 
 from .engine import Determination, Engine, more_restrictive
-from .facts import GROUP_FACTS, OWNED_FACTS, FactSet
+from .facts import GROUP_FACTS, SELDOM_FACTS, FactSet
 from .packs import Outcome
 from .reference import Reference
 
@@ -169,7 +169,7 @@ def _facts(document: Mapping[str, Any], follows: frozenset[str] | set[str]) -> F
     for name, value in document["facts"].items():
         if name not in follows and value is not None:
             facts.values[name] = tuple(value) if isinstance(value, list) else value
-        elif name in OWNED_FACTS:
+        elif name in SELDOM_FACTS:
             facts.values[name] = None  # not known, unlike one that is not there
     facts.known_by.update({name: how for name, how in document["known_by"].items() if name in facts.values})
     return facts

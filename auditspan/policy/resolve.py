@@ -32,6 +32,7 @@ from .memory import weigh
 from .owned_parties import Ownership
 from .parties import Party
 from .reference import Reference
+from .vocabulary import license_exception
 
 __all__ = ["Aspect", "Codes", "Resolver"]
 
@@ -45,7 +46,7 @@ _PER_VALUE: Final = 250
 _MOST_TYPES: Final = 16
 _DECLARED_ELSEWHERE: Final = frozenset({"declared_eccn", "declared_license", "transfer_direction"})
 _NATIONALITIES: Final = ("actor_nationality", "end_user_nationality")
-_REGISTERED: Final = (*_NATIONALITIES, "chinese_relations")
+_REGISTERED: Final = (*_NATIONALITIES, "chinese_relations", "red_flags")
 """What the registry says and an emitter may declare too."""
 _UNRESOLVED: Final = "unresolved"
 
@@ -145,9 +146,7 @@ class Resolver:
             Aspect(semconv.ACCELERATOR_MODEL, self._model),
             Aspect(semconv.CLIENT_ADDRESS, reference.addresses.country),
             Aspect(semconv.ECCN, _eccn),
-            Aspect(
-                semconv.LICENSE, lambda value: UNDECLARED if value is None else value if _LICENSE.match(value) else None
-            ),
+            Aspect(semconv.LICENSE, _license),
             Aspect(
                 semconv.TRANSFER_DIRECTION,
                 lambda value: UNDECLARED if value is None else value if value in _DIRECTIONS else None,
@@ -385,7 +384,7 @@ def _as_registered(facts: FactSet, registered: Mapping[str, FactValue]) -> list[
     differing = {
         name: value
         for name, value in registered.items()
-        if (name in _NATIONALITIES or name not in facts.values) and facts.values.get(name) != value
+        if (name in _NATIONALITIES or facts.values.get(name) is None) and facts.values.get(name) != value
     }
     if not differing:
         return []
@@ -456,6 +455,13 @@ def _put_hardware(facts: FactSet, hardware: _Hardware) -> None:
     facts.put("data_centre", specification.data_centre, "accelerators table")
     facts.put("dram_bandwidth", specification.dram_bandwidth, "accelerators table")
     facts.put("interconnect_bandwidth", specification.interconnect_bandwidth, "accelerators table")
+
+
+def _license(value: str | None) -> str | None:
+    """A licence exception by its symbol, or a licence number as it is; ``undeclared`` when absent."""
+    if value is None:
+        return UNDECLARED
+    return (license_exception(value) or value) if _LICENSE.match(value) else None
 
 
 def _eccn(value: str | None) -> str | None:

@@ -7,7 +7,7 @@ import re
 from typing import Final
 from zoneinfo import ZoneInfo
 
-__all__ = ["SINCE_EVER", "WASHINGTON", "parse_instant"]
+__all__ = ["SINCE_EVER", "WASHINGTON", "parse_instant", "washington"]
 
 WASHINGTON: Final = ZoneInfo("America/New_York")
 """The zone in which a Federal Register effective date begins."""
@@ -39,3 +39,11 @@ def parse_instant(text: str) -> int:
     if seconds > _LATEST:
         raise ValueError(f"{text!r} is after April 2262: what has no end has no `to`")
     return seconds * 1_000_000_000
+
+
+def washington(instant: int) -> str:
+    """A rule time as it is written in packs: to the minute, in Washington; a date alone at midnight."""
+    moment = datetime.datetime.fromtimestamp(instant // 10**9, WASHINGTON)
+    if (moment.hour, moment.minute, moment.second) == (0, 0, 0):
+        return moment.strftime("%Y-%m-%d")
+    return moment.strftime("%Y-%m-%dT%H:%M" if not moment.second else "%Y-%m-%dT%H:%M:%S")

@@ -16,7 +16,7 @@ from auditspan.errors import AuditSpanError
 
 from .countries import Countries
 from .declarations import exaoperations
-from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, OWNED_FACTS, Fact, FactSet
+from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, SELDOM_FACTS, Fact, FactSet
 from .given_facts import facts_from
 from .place_names import OTHER_NAMES, THREE_LETTERS, plain_name
 from .reference import Reference
@@ -28,8 +28,8 @@ __all__ = ["ALIASES", "ATTRIBUTES", "Stated", "state"]
 _PLACE: Final = re.compile(r"_(?:country|nationality)$|_countries$")
 _ATTRIBUTE: Final = re.compile(r"^[a-z_]+(?:\.[a-z_]+)+$")
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_NULL_IS_SAID: Final = frozenset({*OWNED_FACTS, "listed_ownership"})
-"""Facts of a stored document that, left out, would hold for somebody whom no owners are known of."""
+_NULL_IS_SAID: Final = frozenset({*SELDOM_FACTS, "listed_ownership"})
+"""Facts of a stored document that, left out, would hold for somebody of whom nothing is said."""
 _WORDS: Final = {"true": True, "yes": True, "false": False, "no": False}
 _LONGEST_NUMBER: Final = 128
 _UNKNOWN: Final = frozenset({"unknown", "not known"})
@@ -51,6 +51,10 @@ ALIASES: Final[Mapping[str, str]] = {
     "nationality": "end_user_nationality",
     "origin": "origin_country",
     "lading_time": "lading_date",
+    "notice_date": "exception_notice_date",
+    "notice_time": "exception_notice_date",
+    "license": "declared_license",
+    "license_exception": "declared_license",
     "end_uses": "known_end_uses",
     "dest": "destination_country",
     "ship_to": "destination_country",

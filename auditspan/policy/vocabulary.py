@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["CLOSED", "LISTINGS", "OTHER_END_USE", "WORDS", "eccn", "end_use", "word"]
+__all__ = ["CLOSED", "LISTINGS", "OTHER_END_USE", "WORDS", "eccn", "end_use", "license_exception", "word"]
 
 OTHER_END_USE: Final = "other"
 
@@ -53,6 +53,30 @@ WORDS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "know_your_customer": ("kyc",),
         "laboratory_test": ("lab_test", "third_party_test"),
     },
+    "exception_conditions": {
+        "purchase_order": ("written_purchase_order", "po"),
+        "notice_authorized": ("nac_authorization", "notice_authorised"),
+        "inspection_test_calibration_repair": ("inspection", "test", "calibration", "repair"),
+        "return_within_year": ("return_within_one_year",),
+        "one_for_one_replacement": ("replacement",),
+        "serviced_and_returned": ("servicing",),
+        "lawfully_exported_original": (),
+        "us_government": ("united_states_government",),
+        "operation_technology": ("operation_software",),
+        "software_update": ("software_updates",),
+        "direct_purchase": (),
+        "packaging_site": (),
+        "manufacturing": (),
+        "yearly_limit": (),
+    },
+    "red_flags": {
+        "first_orders_after_2022": ("first_orders_after_october_2022",),
+        "vague_address": ("residential_address", "residential_or_vague_address"),
+        "little_web_presence": ("no_web_presence",),
+        "no_business_case": ("no_business_need",),
+        "infrastructure_not_confirmed": ("data_centre_not_confirmed", "data_center_not_confirmed"),
+        "unusual_intermediary": ("unusual_forwarder", "unusual_reseller"),
+    },
     "chinese_relations": {
         "supplier": (), "reseller": (), "forwarder": ("freight_forwarder",), "financier": (),
         "colocation": ("co_location",),
@@ -91,6 +115,26 @@ _HARMLESS: Final = frozenset({"", "none", "civil", "civilian", "commercial", "no
 _ECCN: Final = re.compile(r"^(?:ECCN)?([0-9][A-E][0-9]{3})(?:\.?([A-Z])((?:\.?[0-9A-Z]+)*))?$")
 
 
+_EXCEPTIONS: Final[Mapping[str, str]] = {
+    spelling: symbol
+    for symbol, spellings in {
+        "NAC": ("nac", "notified_advanced_computing"),
+        "ACA": ("aca", "advanced_computing_authorized"),
+        "TMP": ("tmp", "740_9", "740_9_a_6"),
+        "RPL": ("rpl", "740_10"),
+        "GOV": ("gov", "740_11", "740_11_b"),
+        "TSU": ("tsu", "740_13", "740_13_a", "740_13_c"),
+        "HBM": ("hbm", "740_25"),
+        "AIA": ("aia", "740_27"),
+        "ACM": ("acm", "740_28"),
+        "LPP": ("lpp", "740_29"),
+    }.items()
+    for spelling in spellings
+}
+"""Licence exceptions of 15 CFR 740 by their symbols; 740.8 is two of them, and names neither."""
+_BEFORE_EXCEPTION: Final = re.compile(r"^(?:15_cfr_|licen[cs]e_)?(?:exception_)?(?:15_cfr_)?")
+
+
 def _plain(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.strip().casefold()).strip("_")
 
@@ -109,6 +153,11 @@ def word(fact: str, text: str) -> str | None:
 def end_use(text: str) -> str | None:
     """A known end use: `other` when it is none of the vocabulary, None when it is a civil one."""
     return word("known_end_uses", text) or (None if _plain(text) in _HARMLESS else OTHER_END_USE)
+
+
+def license_exception(text: str) -> str | None:
+    """The symbol of the exception that ``text`` names, as in ``License Exception NAC``; None when it is none."""
+    return _EXCEPTIONS.get(_BEFORE_EXCEPTION.sub("", _plain(text)))
 
 
 def eccn(text: str) -> str:

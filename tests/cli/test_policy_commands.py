@@ -116,6 +116,16 @@ def test_facts_are_explained_to_a_person_and_to_a_program() -> None:
     assert "15 CFR 742.6(a)(6)(iii)(A)" in spoken.out
 
 
+def test_exceptions_that_could_apply_are_said_with_why_they_do_not() -> None:
+    said = gives("policy", "explain", "--facts", H100, "--at", "2026-11-01")
+    assert [(one["exception"], one["applies"]) for one in said["exceptions"]] == [
+        ("TMP", False), ("RPL", False), ("GOV", False),
+    ]  # fmt: skip
+    printed = " ".join(auditspan("policy", "explain", "--facts", H100, "--at", "2026-11-01").out.split())
+    assert "Exceptions considered - TMP is not relied on, and would not apply. Not met: it goes for" in printed
+    assert "[us-ear/exception-gov: 15 CFR 740.11(b); unverified]" in printed
+
+
 def test_facts_come_from_a_file_from_standard_input_or_with_their_date(tmp_path: Path, pack: Path) -> None:
     expected = gives("policy", "explain", "--facts", H100, "--at", "2026-11-01")
     file = tmp_path / "facts.json"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from auditspan import semconv
 from auditspan.policy import BASE_FACTS, FactSet, Reference
-from auditspan.policy.declarations import DECLARATIONS, NOT_DECLARED, complete, day, declared, movement
+from auditspan.policy.declarations import DECLARATIONS, NOT_DECLARED, complete, day, declared, movement, notice_days
 
 _REFERENCE = Reference.packaged()
 
@@ -60,6 +60,12 @@ def test_every_attribute_read_for_facts_states_a_declared_fact() -> None:
         (semconv.ITEM_FORM, "gadget", None),
         (semconv.CERTIFICATIONS, ["parameters", "KYC"], ("know_your_customer", "parameters")),
         (semconv.CERTIFICATIONS, ["parameters", "gold"], None),
+        (semconv.EXCEPTION_CONDITIONS, ["purchase_order", "PO"], ("purchase_order",)),
+        (semconv.EXCEPTION_CONDITIONS, ["purchase_order", "goodwill"], None),
+        (semconv.EXCEPTION_NOTICE_TIME, "2026-09-01T01:00:00Z", 20260831),
+        (semconv.EXCEPTION_NOTICE_TIME, "soon", None),
+        (semconv.RED_FLAGS, ["residential address"], ("vague_address",)),
+        (semconv.RED_FLAGS, ["odd smell"], None),
         (semconv.CHINESE_RELATIONS, ["supplier"], ("supplier",)),
         (semconv.CHINESE_RELATIONS, "supplier, friend", None),
         (semconv.CHINESE_RELATIONS, "", None),
@@ -106,6 +112,37 @@ def test_bandwidths_add_up_only_where_both_are_known() -> None:
     complete(one)
     assert both.values["total_bandwidth"] == 1700
     assert "total_bandwidth" not in one.values
+
+
+@pytest.mark.parametrize(
+    ("notice", "lading", "days"),
+    [
+        (20260906, 20261001, 25),
+        (20260907, 20261001, 24),
+        (20251215, 20260109, 25),
+        (20261001, 20261001, 0),
+        (20261002, 20261001, 0),
+        (20260906, 0, None),
+        (20260906, None, None),
+        (None, 20261001, None),
+        (20260230, 20261001, None),
+    ],
+)
+def test_notice_is_counted_in_calendar_days_to_the_lading(notice: Any, lading: Any, days: int | None) -> None:
+    assert notice_days(notice, lading) == days
+
+
+def test_no_notice_is_not_the_same_as_one_that_cannot_be_read() -> None:
+    none, unread, given_ = FactSet(), FactSet(), FactSet()
+    for facts in (none, unread, given_):
+        facts.put("lading_date", 20261001, "event")
+    unread.put("exception_notice_date", None, "event")
+    given_.put("exception_notice_date", 20260901, "event")
+    for facts in (none, unread, given_):
+        complete(facts)
+    assert "notice_days" not in none.values
+    assert unread.values["notice_days"] is None
+    assert given_.values["notice_days"] == 30
 
 
 def test_a_day_that_does_not_exist_is_none() -> None:

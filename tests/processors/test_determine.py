@@ -18,7 +18,7 @@ from auditspan.canonical import canonical_json
 from auditspan.otlp.columns import DECLARED
 from auditspan.otlp.values import run_of
 from auditspan.policy import BASE_FACTS, Reference
-from auditspan.policy.facts import OWNED_FACTS
+from auditspan.policy.facts import SELDOM_FACTS
 from auditspan.policy.rule_time import parse_instant
 
 REGISTRY = b"""
@@ -132,7 +132,7 @@ def test_the_document_is_that_of_the_evidence_format() -> None:
     }
     assert document.keys() == expected
     defined = {definition.fact for definition in REFERENCE.packs.definitions}
-    assert document["facts"].keys() == (BASE_FACTS.keys() - OWNED_FACTS.keys()) | defined
+    assert document["facts"].keys() == (BASE_FACTS.keys() - SELDOM_FACTS.keys()) | defined
     assert document["known_by"].keys() == {name for name, value in document["facts"].items() if value is not None}
     ids = [entry["id"] for entry in document["rules"]]
     assert ids == sorted(ids)
