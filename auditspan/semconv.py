@@ -55,6 +55,7 @@ class EventClass(StrEnum):
     KEY_ADDED = "audit.key.added"
     KEY_ROTATED = "audit.key.rotated"
     EVIDENCE_EXPORTED = "evidence.exported"
+    SCREENING_RESCREENED = "screening.rescreened"
 
 
 CLASSES: Final[dict[EventClass, str]] = {
@@ -82,6 +83,7 @@ CLASSES: Final[dict[EventClass, str]] = {
     EventClass.KEY_ADDED: "a signing key came into use",
     EventClass.KEY_ROTATED: "a signing key was replaced",
     EventClass.EVIDENCE_EXPORTED: "an evidence package was exported",
+    EventClass.SCREENING_RESCREENED: "a party of stored events is like an entry of a screening list that came later",
 }
 
 DETERMINED: Final = frozenset(

@@ -21,6 +21,7 @@ from auditspan.journal.contract import CONTROL_PARTITION, Journal, JournalUnavai
 from auditspan.policy.activation import Activation
 from auditspan.policy.adoptions import ADOPTIONS, check_adopters, with_adoption
 from auditspan.policy.reference import Reference
+from auditspan.policy.screening_list import SCREENING_LISTS
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store, StoreUnavailable
 
@@ -233,6 +234,10 @@ class Activator:
             )
         if ADOPTIONS in files:
             check_adopters(files[ADOPTIONS], artifacts.get(ADOPTIONS), change.officer)
+        if SCREENING_LISTS & files.keys():
+            # A reference has one list, in whatever format it comes.
+            for name in SCREENING_LISTS & artifacts.keys() - files.keys():
+                del artifacts[name], held[name]
         for name, content in files.items():
             # Activated once more as it is, it stays with who activated it first.
             if name not in held or artifacts.get(name) != content:
@@ -246,7 +251,7 @@ class Activator:
                 remedy="Put rules that belong together into one pack, or withdraw what is not used.",
             )
         activation = Activation(officer=change.officer, reason=change.reason.strip(), held=held)
-        reference = Reference.load(artifacts, int(before["number"]) + 1, activation)
+        reference = Reference.load(artifacts, int(before["number"]) + 1, activation, self._references.folder)
         proposing = {rule.pack for rule in reference.packs.rules if rule.authority == "proposal"}
         if change.adopted is not None and change.adopted not in proposing:
             raise NotActivated(

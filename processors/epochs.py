@@ -101,7 +101,8 @@ def activate(
             return last
     wanted = references.own_with(last, activation.held, store)
     try:
-        reference = Reference.load(wanted, int(last["number"]) + 1 if last else 1, Activation(held=activation.held))
+        number = int(last["number"]) + 1 if last else 1
+        reference = Reference.load(wanted, number, Activation(held=activation.held), references.folder).opened()
         # A party on a list that nothing knows would count as on none.
         if (fault := next(listing_faults(reference.parties, reference.packs.compared), None)) is not None:
             raise fault

@@ -116,7 +116,9 @@ class References:
                 # This version never will: whoever tries again must not load it each time to find that out.
                 raise self._unreadable[1].with_traceback(None)
             try:
-                found = Reference.load(self.contents(body, store), epoch.number, Activation.of(body))
+                found = Reference.load(
+                    self.contents(body, store), epoch.number, Activation.of(body), self.folder
+                ).opened()
             except PolicyError as error:
                 self._unreadable = epoch, error
                 raise

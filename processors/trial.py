@@ -14,13 +14,14 @@ from auditspan.policy.engine import Determination
 from auditspan.policy.errors import PolicyError
 from auditspan.policy.given_facts import facts_from
 from auditspan.policy.reference import ADDRESSES, Reference
+from auditspan.policy.screening_list import SCREENING_LISTS
 
 from .determine import Determiner
 
 __all__ = ["try_out"]
 
 _ACTS: Final = ("access", "transfer", "provision", "inventory")
-_NAMED_APART: Final = frozenset({ADDRESSES, DEPLOYMENT})
+_NAMED_APART: Final = frozenset({ADDRESSES, DEPLOYMENT, *SCREENING_LISTS})
 
 
 def try_out(reference: Reference, changed: Mapping[str, bytes], concerned: Mapping[str, bytes], instant: int) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import http.client
 import json
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ Append = Callable[[str, str, Any], int]
 
 
 def control_app(append: Append, status: Callable[[], Mapping[str, Any]], more: Sequence[BaseRoute] = ()) -> Starlette:
-    """The application behind the socket: ``GET /status``, ``POST /evidence/exported``, and ``more``."""
+    """The application behind the socket: ``GET /status``, what commands have sealed, and ``more``."""
     # Here, so that the commands that only ask load no server.
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse
@@ -40,23 +40,27 @@ def control_app(append: Append, status: Callable[[], Mapping[str, Any]], more: S
     async def say_status(_: Request) -> JSONResponse:
         return JSONResponse(await asyncio.to_thread(status))
 
-    async def evidence_exported(request: Request) -> JSONResponse:
-        said = await request.body()
-        if len(said) > _LARGEST_REQUEST:
-            return JSONResponse({"message": "The request is too large."}, 413)
-        try:
-            document = json.loads(said)
-            offset = await asyncio.to_thread(append, EventClass.EVIDENCE_EXPORTED, document["actor"], document["body"])
-        except (ValueError, KeyError, TypeError) as error:
-            return JSONResponse({"message": f"The request is not understood: {error!r}."}, 400)
-        except AuditSpanError as error:
-            return JSONResponse({"message": str(error)}, 503)
-        return JSONResponse({"offset": offset})
+    def sealing(name: EventClass) -> Callable[[Request], Awaitable[JSONResponse]]:
+        async def seal(request: Request) -> JSONResponse:
+            said = await request.body()
+            if len(said) > _LARGEST_REQUEST:
+                return JSONResponse({"message": "The request is too large."}, 413)
+            try:
+                document = json.loads(said)
+                offset = await asyncio.to_thread(append, name, document["actor"], document["body"])
+            except (ValueError, KeyError, TypeError) as error:
+                return JSONResponse({"message": f"The request is not understood: {error!r}."}, 400)
+            except AuditSpanError as error:
+                return JSONResponse({"message": str(error)}, 503)
+            return JSONResponse({"offset": offset})
+
+        return seal
 
     return Starlette(
         routes=[
             Route("/status", say_status),
-            Route("/evidence/exported", evidence_exported, methods=["POST"]),
+            Route("/evidence/exported", sealing(EventClass.EVIDENCE_EXPORTED), methods=["POST"]),
+            Route("/screening/rescreened", sealing(EventClass.SCREENING_RESCREENED), methods=["POST"]),
             *more,
         ]
     )

@@ -133,17 +133,18 @@ def _record(directory: DataDirectory, running: bool, body: dict[str, Any]) -> No
     if running and not is_kafka(settings):
         from auditspan.cli.control_socket import ask
 
-        ask(directory.control_socket, "POST", "/evidence/exported", {"actor": _actor(), "body": body})
+        ask(directory.control_socket, "POST", "/evidence/exported", {"actor": acting_user(), "body": body})
         return
     from auditspan.cli.journal_writing import journal_to_write
     from auditspan.processors.control_entries import ControlLog
     from auditspan.semconv import EventClass
 
     with journal_to_write(directory, settings) as journal:
-        ControlLog(journal).append(EventClass.EVIDENCE_EXPORTED, _actor(), body)
+        ControlLog(journal).append(EventClass.EVIDENCE_EXPORTED, acting_user(), body)
 
 
-def _actor() -> str:
+def acting_user() -> str:
+    """Who runs this command, as the control log names a person without a credential."""
     try:
         return f"user:{getpass.getuser()}"
     except (KeyError, OSError):  # an account without a name, as in some containers

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from auditspan.cli.officer import TokenFileOption
 from auditspan.cli.output import JsonOption, console, errors, print_json, print_table, reports_errors
+from auditspan.cli.policy_activate import (
+    ConfigOption,
+    DryRunOption,
+    ReasonOption,
+    bring_into_force,
+)
+from auditspan.cli.reading import existing
 from auditspan.cli.screening_extra import require_screening
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
@@ -21,6 +29,8 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Lists of restricted parties: import them, show what is kept.")
 
 _DataOption = Annotated[Path, typer.Option("--data", help="Data directory of the deployment.", file_okay=False)]
+
+_IMPORT_ONE = "Download the Consolidated Screening List and import it: auditspan lists import FILE --data DIR."
 
 
 @app.callback()
@@ -74,6 +84,47 @@ def import_(
 
 @app.command()
 @reports_errors
+def activate(
+    data: _DataOption,
+    reason: ReasonOption,
+    token_file: TokenFileOption = None,
+    dry_run: DryRunOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the current list into force: from now on each event's parties are screened against it.
+
+    It becomes an artifact of the reference epoch, as packs do: what is sealed names it, and says of a party that it is
+    like an entry, by which name, with which score. Every process that judges needs the extra `screening`. Take it back
+    with `auditspan policy withdraw screening_list.json.gz …`, as `policy show` names it.
+
+    Exit status: 0 it is in force, or will be; 1 refused, and nothing has changed unless the message says that it is
+    journaled.
+
+    \b
+    auditspan lists activate --reason "list of 31 July" --data ./data --token-file ./officer.token
+    auditspan lists activate --reason "list of 31 July" --data ./data --dry-run
+    """
+    require_screening()
+    import hashlib
+
+    from auditspan.policy.screening_list import kept_below
+    from auditspan.screening.activated import artifact_of, keep_for_artifact
+    from auditspan.screening.lists import current_list
+
+    directory = existing(data)
+    current = current_list(directory.screening)
+    if current is None:
+        raise AuditSpanError(f"There is no list in {directory.screening}.", remedy=_IMPORT_ONE)
+    with errors.status("Packing …"):
+        name, content = artifact_of(current, directory.screening)
+        digest = hashlib.sha256(content).hexdigest()
+        keep_for_artifact(current, directory.screening, kept_below(directory.reference), digest, name)
+    bring_into_force(data, config, token_file, reason, dry_run, as_json, files={name: content})
+
+
+@app.command()
+@reports_errors
 def show(
     data: _DataOption,
     everything: Annotated[bool, typer.Option("--all", help="Also the lists that were current before.")] = False,
@@ -90,10 +141,7 @@ def show(
     folder = DataDirectory(data).screening
     current = current_list(folder)
     if current is None:
-        raise AuditSpanError(
-            f"There is no list in {folder}.",
-            remedy="Download the Consolidated Screening List and import it: auditspan lists import FILE --data DIR.",
-        )
+        raise AuditSpanError(f"There is no list in {folder}.", remedy=_IMPORT_ONE)
     shown = kept_lists(folder) if everything else [current]
     if as_json:
         print_json([_document(kept, kept.digest == current.digest) for kept in shown])

@@ -23,6 +23,7 @@ from auditspan.cli.events import events
 from auditspan.cli.output import print_json
 from auditspan.cli.process import process
 from auditspan.cli.replay import replay
+from auditspan.cli.rescreen import rescreen
 from auditspan.cli.status import status
 from auditspan.cli.up import up
 
@@ -45,6 +46,7 @@ app.command()(status)
 app.command()(events)
 app.command()(doctor)
 app.command()(replay)
+app.command()(rescreen)
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(keys.app, name="keys")
 app.add_typer(token.app, name="token")

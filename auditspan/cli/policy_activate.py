@@ -16,7 +16,16 @@ from auditspan.errors import AuditSpanError
 if TYPE_CHECKING:
     from auditspan.processors.activation import Activated, Change
 
-__all__ = ["activate", "adopt", "withdraw"]
+__all__ = [
+    "ConfigOption",
+    "DataOption",
+    "DryRunOption",
+    "ReasonOption",
+    "activate",
+    "adopt",
+    "bring_into_force",
+    "withdraw",
+]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\.(yaml|csv)")
 _ADDRESSES: Final = (".mmdb", ".mmdb.gz")
@@ -62,7 +71,7 @@ def activate(
     auditspan policy activate parties.yaml countries.csv --reason "quarterly review" --data ./data --dry-run
     """
     given = _artifacts(files)
-    _change(data, config, token_file, reason, dry_run, as_json, files=given)
+    bring_into_force(data, config, token_file, reason, dry_run, as_json, files=given)
 
 
 @reports_errors
@@ -83,7 +92,7 @@ def adopt(
     \b
     auditspan policy adopt controlled-ai-assets --reason "board of 20 Nov" --data ./data --token-file ./officer.token
     """
-    _change(data, config, token_file, reason, dry_run, as_json, adopted=pack)
+    bring_into_force(data, config, token_file, reason, dry_run, as_json, adopted=pack)
 
 
 @reports_errors
@@ -101,10 +110,10 @@ def withdraw(
     \b
     auditspan policy withdraw us-ear.yaml --reason "the packaged one has it" --data ./data --token-file ./officer.token
     """
-    _change(data, config, token_file, reason, dry_run, as_json, withdrawn=artifacts)
+    bring_into_force(data, config, token_file, reason, dry_run, as_json, withdrawn=artifacts)
 
 
-def _change(
+def bring_into_force(
     data: Path,
     config: Path | None,
     token_file: Path | None,
@@ -116,6 +125,11 @@ def _change(
     withdrawn: Sequence[str] = (),
     adopted: str | None = None,
 ) -> None:
+    """Have an officer's change carried out, by the service or here, and show what came of it.
+
+    Raises:
+        AuditSpanError: it is refused, and nothing has changed unless the message says that it is journaled.
+    """
     token = officer_token(token_file)
     # Here, so that the program and its help stay quick.
     from auditspan.cli.activating import carry_out

@@ -354,6 +354,7 @@ class _Arguing:
             yield f"The end user stands on: {', '.join(listings) or 'no list, as far as is stated'}."
         else:
             yield "On which lists the end user stands is not known."
+        yield from self._explainer.screened(self._determination)
         owned = self._values.get("listed_ownership")
         chains = self._explainer.owners(self._determination, AMOUNTS)
         if owned and not chains:

@@ -15,6 +15,7 @@ from .owned_parties import Ownership
 from .ownership_words import OWNERSHIP_FACTS, OwnershipWords
 from .packs import QUESTIONS, Definition, Packs, Rule
 from .parties import Parties
+from .screened_facts import screening_words
 
 __all__ = ["Explainer"]
 
@@ -84,6 +85,7 @@ class Explainer:
             if not (one.applies and one.lifts):  # where it applies, its rule has spoken
                 sentences.append(f"Licence exception {one.why} [{one.rule.id}: {'; '.join(one.rule.citations)}]")
         sentences += self.owners(determination)
+        sentences += self.screened(determination)
         if (
             any(self._rests_on_groups(entry) for entry in deciding)
             and determination.rule_time < self._countries.verified_from
@@ -98,6 +100,11 @@ class Explainer:
         values = {**determination.facts.values, **determination.verdict.defined}
         read = frozenset().union(*(self._rests_on(entry.rule.reads) for entry in determination.verdict.entries))
         return self._owners.sentences(values, determination.rule_time, read & of)
+
+    def screened(self, determination: Determination) -> list[str]:
+        """Which entries of the screening list rules that matched rest on: by which name, with which score."""
+        read = frozenset().union(*(self._rests_on(entry.rule.reads) for entry in determination.verdict.entries))
+        return screening_words(determination.facts.values, determination.facts.known_by, read)
 
     def citations(self, determination: Determination) -> tuple[str, ...]:
         """The sources of a determination, in order, each once.

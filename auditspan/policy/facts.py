@@ -15,6 +15,7 @@ __all__ = [
     "GROUP_FACTS",
     "INTERVALS",
     "OWNED_FACTS",
+    "SCREENED_FACTS",
     "SELDOM_FACTS",
     "UNDECLARED",
     "Fact",
@@ -280,13 +281,45 @@ _FACTS: Final = (
     *_PARTY_FACTS,
     Fact("actor_known", "bool", "the actor is in the party registry", "party registry"),
     Fact("actor_exempt", "bool", "the actor is one whom a directive exempts by name", "party registry"),
-    Fact("actor_listings", "strings", "lists the actor stands on, as the registry says", "party registry"),
+    Fact(
+        "actor_listings",
+        "strings",
+        "lists the actor stands on, as registry and screening list say",
+        "party registry, screening list",
+    ),
     Fact(
         "end_user_listings",
         "strings",
-        "lists the end user stands on, as the registry says: `denied-persons`, `entity-list`, `military-end-user`, "
-        "`unverified-list`, `sdn`, `cmic`, `ssi`, `uae-740-supplement-8`",
-        "party registry",
+        "lists the end user stands on, as registry and screening list say: `denied-persons`, `entity-list`, "
+        "`military-end-user`, `unverified-list`, `sdn`, `cmic`, `ssi`, `isn`, `dtc`, `plc`, `mbs`, `cap`, `fse`, "
+        "`uae-740-supplement-8`",
+        "party registry, screening list",
+    ),
+    Fact(
+        "consignee_listings",
+        "strings",
+        "lists the consignee stands on, as registry and screening list say; none where no list is in force",
+        "party registry, screening list",
+    ),
+    *(
+        fact
+        for party, who in (("actor", "the actor"), ("end_user", "the end user"), ("consignee", "the consignee"))
+        for fact in (
+            Fact(
+                f"{party}_possible_listings",
+                "strings",
+                f"lists with an entry that {who}, its ultimate parent or an owner is like by name, while nothing else "
+                "settles whether it is that entry; none where no list is in force",
+                "screening list",
+            ),
+            Fact(
+                f"{party}_entry_requirements",
+                "strings",
+                f"which items the entries of {who} on the Entity List are for: `all_items`, `not_ear99` (those of the "
+                "Commerce Control List), `other` (a person must read it); none where no entry is known",
+                "screening list",
+            ),
+        )
     ),
     Fact(
         "end_user_government_affiliated",
@@ -371,10 +404,25 @@ INTERVALS: Final[dict[str, tuple[str, str]]] = {
 }
 """Names that rules compare, with the two facts that bound them."""
 
-OWNED_FACTS: Final[dict[str, FactValue]] = {"end_user_blocked_ownership": 0, "actor_blocked_ownership": 0}
-"""Facts that only parties have whose owners the registry names, with what holds for all others.
+SCREENED_FACTS: Final[dict[str, FactValue]] = {
+    "consignee_listings": (),
+    **{
+        f"{party}_{what}": ()
+        for party in ("actor", "end_user", "consignee")
+        for what in ("possible_listings", "entry_requirements")
+    },
+}
+"""Facts that only a reference with a screening list has, and only of those that it says something of."""
 
-A facts document has them only where the registry says something of them, null where it cannot be told.
+OWNED_FACTS: Final[dict[str, FactValue]] = {
+    "end_user_blocked_ownership": 0,
+    "actor_blocked_ownership": 0,
+    **SCREENED_FACTS,
+}
+"""Facts that only some parties have, with what holds for all others: those whose owners the registry names, and those
+that the screening list says something of.
+
+A facts document has them only where registry or list say something of them, null where it cannot be told.
 """
 
 SELDOM_FACTS: Final[dict[str, FactValue]] = {

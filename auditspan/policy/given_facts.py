@@ -13,6 +13,7 @@ from .accelerators import Accelerator
 from .declarations import NO_PERSON, NOT_DECLARED, complete, day
 from .facts import BASE_FACTS, GROUP_FACTS, INTERVALS, UNDECLARED, FactSet, FactValue
 from .reference import Reference
+from .screened_facts import put_screened
 from .vocabulary import LISTINGS, WORDS, eccn, end_use, license_exception, word
 
 __all__ = ["facts_from"]
@@ -28,6 +29,7 @@ _DATES: Final = frozenset({"lading_date", "exception_notice_date"})
 _ECCN: Final = re.compile(r"[0-9][A-E][0-9]{3}(?:\.[0-9a-z.]{1,16})?|EAR99")
 _OF_AN_ACCELERATOR: Final = ("accelerator_model", "tpp_low", "tpp_high")
 _NO_ACCELERATOR: Final = frozenset({"memory", "model_weights", "other"})
+_OF_LISTS: Final = ("listings", "possible_listings", "entry_requirements")
 # Facts of a party that is not on record here: a person who states facts would have said so.
 _NOT_STATED: Final[Mapping[str, FactValue]] = {
     **NOT_DECLARED,
@@ -71,6 +73,7 @@ def facts_from(reference: Reference, given: Mapping[str, Any], at: int | None = 
         del facts.values["item_kind"], facts.known_by["item_kind"]
     _complete_places(reference, facts, given)
     unknown = _complete_parties(reference, facts, at)
+    _complete_screened(reference, facts, given, at)
     item_kind = _ITEMS.get(str(facts.values.get("act")))
     if "accelerator_model" in facts.values:
         # What is released is technology of it, or its source code: which, is not known.
@@ -230,6 +233,20 @@ def _complete_parties(reference: Reference, facts: FactSet, at: int | None) -> s
     if "actor_known" not in facts.values:
         facts.put("actor_known", facts.values.get("actor_country") is not None, _GIVEN)
     return unknown
+
+
+def _complete_screened(reference: Reference, facts: FactSet, given: Mapping[str, Any], at: int | None) -> None:
+    """Puts what the screening list says of the parties that are named, unless whoever states facts says it."""
+    screening = reference.screening
+    if screening is None:
+        return
+    for role in ("actor", "end_user"):
+        name = facts.values.get(f"{role}_party")
+        if not isinstance(name, str) or any(f"{role}_{what}" in given for what in _OF_LISTS):
+            continue
+        party = reference.parties.named(name)
+        found = screening.of_name(name) if party is None else screening.of_party(party, reference.parties)
+        put_screened(facts, role, found, screening.version, reference.clearances, at)
 
 
 def _complete_hardware(facts: FactSet, accelerator: Accelerator | None) -> None:

@@ -8,6 +8,7 @@ import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
+from pathlib import Path
 from typing import Final
 
 from auditspan.canonical import JsonValue, canonical_json
@@ -28,6 +29,8 @@ from .ownership_rules import OWNERSHIP_RULE_COLUMNS
 from .packs import compile_packs
 from .parties import Parties
 from .regions import REGION_COLUMNS, Regions
+from .screened_facts import Cleared, NothingCleared
+from .screening_list import SCREENING_LISTS, screening_list_of
 from .tables import Table, parse_table
 from .vocabulary import CLOSED, LISTINGS
 
@@ -70,7 +73,7 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {**_TABLES, **_LATER_TABLES}
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """One part of a reference, named by its content: ``kind`` is ``pack``, ``table``, ``parties``,
-    ``addresses``, ``adoptions`` or ``deployment``.
+    ``addresses``, ``adoptions``, ``deployment`` or ``screening_list``.
     """
 
     name: str
@@ -103,12 +106,20 @@ class Reference:
         ownership: what follows from the owners of the parties.
         accelerator_lines, computer_eccns: the lines of 3A090 (``None`` in a reference from before), and 4A090.
         adopted: packs whose proposals bind as company policy.
+        screening: the screening list; None without one.
+        clearances: which likenesses to entries of it officers have cleared.
         exporter: id of the party that runs this deployment; None when the artifacts do not say.
         exporter_fact: what the fact ``exporter`` is where an event does not say it (``deployment.exporter_fact``).
         activation: who brought it into force.
     """
 
-    def __init__(self, artifacts: Mapping[str, bytes], number: int, activation: Activation | None = None) -> None:
+    def __init__(
+        self,
+        artifacts: Mapping[str, bytes],
+        number: int,
+        activation: Activation | None = None,
+        folder: Path | None = None,
+    ) -> None:
         if number < 1:
             raise ValueError(f"an epoch is numbered from 1, not {number}")
         self.number = number
@@ -134,13 +145,15 @@ class Reference:
         self._ownership_rules = tables.get(OWNERSHIP_RULES)
         self.ownership = Ownership(self.parties, self._ownership_rules)
         self.addresses = AddressDatabase(_need(artifacts, ADDRESSES), ADDRESSES)
+        self.screening = screening_list_of(artifacts, self.countries, folder)
+        self.clearances: Cleared = NothingCleared()
         self.exporter = exporter_of(artifacts.get(DEPLOYMENT), self.parties)
         not_packs = {PARTIES, ADOPTIONS, DEPLOYMENT}
         texts = [(name, text) for name, text in artifacts.items() if name.endswith(".yaml") and name not in not_packs]
         self.packs = compile_packs(sorted(texts, key=lambda item: (item[0] != _FIRST_PACK, item[0])))
         self.exporter_fact = exporter_fact(self.exporter, self.packs.rules, self.parties, _PUBLIC_LETTERS)
         self.adopted = adopted_packs(artifacts.get(ADOPTIONS, _NO_ADOPTIONS), self.packs.versions)
-        known = {*_TABLES, *_LATER_TABLES, *not_packs, ADDRESSES, *(name for name, _ in texts)}
+        known = {*_TABLES, *_LATER_TABLES, *not_packs, ADDRESSES, *SCREENING_LISTS, *(name for name, _ in texts)}
         if strange := sorted(set(artifacts) - known):
             raise PolicyError(
                 "nothing here is read from it", file=strange[0], remedy="Packs end in .yaml; leave other files out."
@@ -151,13 +164,26 @@ class Reference:
         self.digest = hashlib.sha256(canonical_json(self.to_control_body())).hexdigest()
 
     @classmethod
-    def load(cls, artifacts: Mapping[str, bytes], number: int, activation: Activation | None = None) -> Reference:
+    def load(
+        cls,
+        artifacts: Mapping[str, bytes],
+        number: int,
+        activation: Activation | None = None,
+        folder: Path | None = None,
+    ) -> Reference:
         """The reference that ``artifacts`` (content by name) are; without ``activation`` a start of this software's.
+
+        Args:
+            artifacts: content by name.
+            number: of the epoch.
+            activation: who brings it into force.
+            folder: where artifacts are kept, and what is read from a screening list beside them. Without one it is
+                read for this one reference.
 
         Raises:
             PolicyError: an artifact is missing, broken or unknown; says which, where, and what to do.
         """
-        return cls(artifacts, number, activation)
+        return cls(artifacts, number, activation, folder)
 
     @classmethod
     def packaged(cls, parties: bytes | None = None, number: int = 1) -> Reference:
@@ -175,6 +201,16 @@ class Reference:
             artifacts[DEPLOYMENT] = deployment_artifact(exporter)
         return artifacts
 
+    def opened(self) -> Reference:
+        """Itself, ready to judge: a screening list is read here, which takes up to 20 seconds the first time.
+
+        Raises:
+            PolicyError: it cannot be read here, or the extra ``screening`` is not installed.
+        """
+        if self.screening is not None:
+            self.screening.open()
+        return self
+
     def with_parties(self, parties: Parties) -> Reference:
         """A copy that judges with another registry, to try it: its artifacts and digest are still those of this one."""
         other = copy.copy(self)
@@ -188,7 +224,8 @@ class Reference:
 
     def engine(self) -> Engine:
         """A new engine over this reference; one for each thread."""
-        return Engine(self.packs, self.countries, adopted=self.adopted, boundaries=self.ownership.boundaries)
+        boundaries = (*self.ownership.boundaries, *self.clearances.boundaries)
+        return Engine(self.packs, self.countries, adopted=self.adopted, boundaries=boundaries)
 
     def explainer(self) -> Explainer:
         """Renders determinations made under this reference."""
@@ -213,6 +250,8 @@ class Reference:
             kind, version = "parties", self.parties.version or digest[:12]
         elif name == ADDRESSES:
             kind, version = "addresses", self.addresses.built_on
+        elif self.screening is not None and name == self.screening.name:
+            kind, version = "screening_list", self.screening.version
         elif name == ADOPTIONS:
             kind, version = "adoptions", digest[:12]
         elif name == DEPLOYMENT:

@@ -32,6 +32,8 @@ from .memory import weigh
 from .owned_parties import Ownership
 from .parties import Party
 from .reference import Reference
+from .screened_facts import put_screened
+from .screening_list import NOBODY, Screened, ScreeningList
 from .vocabulary import license_exception
 
 __all__ = ["Aspect", "Codes", "Resolver"]
@@ -160,6 +162,23 @@ class Resolver:
             Aspect(semconv.GEN_AI_RESPONSE_MODEL, lambda value: value[:_LONGEST_NAME] if value else None),
             Aspect(DECLARED, self._declared),
         )
+        if reference.screening is not None:
+            self.aspects += self._screening_aspects(reference.screening)
+
+    def _screening_aspects(self, screening: ScreeningList) -> tuple[Aspect, ...]:
+        """The columns that name somebody, seen as whom of the screening list that one is like."""
+        screening.open()
+        parties = self._reference.parties
+
+        def named(value: str | None) -> Screened:
+            party = parties.named(value)
+            return screening.of_name(value) if party is None else screening.of_party(party, parties)
+
+        return (
+            Aspect(semconv.AUDIT_ACTOR_ID, lambda value: screening.of_party(parties.of_actor(value), parties)),
+            Aspect(semconv.END_USER, named),
+            Aspect(semconv.CONSIGNEE, lambda value: (getattr(parties.named(value), "listings", ()), named(value))),
+        )
 
     def codes(self, spans: pa.Table) -> list[Codes]:
         """One array of numbers for each aspect."""
@@ -194,6 +213,7 @@ class Resolver:
         _put_declarations(facts, evidence, item_kind)
         end_user, end_user_known_by = _end_user(evidence)
         parent = _put_parties(facts, self._reference.ownership, at, evidence.actor, end_user, end_user_known_by)
+        self._put_screened(facts, evidence, at)
         # Who runs this deployment is the exporter: the sealed reference says who, never the emitter.
         facts.put("exporter", self._reference.exporter_fact, "deployment")
         registered: dict[str, FactValue] = {n: facts.values[n] for n in _REGISTERED if n in facts.values}
@@ -211,6 +231,18 @@ class Resolver:
             for choice in itertools.product(destinations or [(None, "")], hardware or [None], parents)
         ]
         return candidates + [other for one in candidates for other in _as_registered(one, registered)]
+
+    def _put_screened(self, facts: FactSet, evidence: _Evidence, at: int | None) -> None:
+        screening = self._reference.screening
+        if screening is None:
+            return
+        listings, consignee = evidence.consignee_screened
+        if listings:
+            facts.put("consignee_listings", listings, "party registry")
+        # Who uses the item in the end is the actor where nobody else is named.
+        end_user = evidence.actor_screened if evidence.end_user is None else evidence.end_user_screened
+        for role, screened in (("actor", evidence.actor_screened), ("end_user", end_user), ("consignee", consignee)):
+            put_screened(facts, role, screened, screening.version, self._reference.clearances, at)
 
     @staticmethod
     def _candidate(
@@ -330,6 +362,9 @@ class _Evidence:
     model_asked: str | None
     model_answered: str | None
     declared_facts: tuple[tuple[str, FactValue, str], ...]
+    actor_screened: Screened = NOBODY
+    end_user_screened: Screened = NOBODY
+    consignee_screened: tuple[tuple[str, ...], Screened] = ((), NOBODY)
 
 
 def _put_declarations(facts: FactSet, evidence: _Evidence, item_kind: str | None) -> None:

@@ -193,7 +193,7 @@ class Snapshot:
             return False
         number = int(body["number"])
         artifacts = {str(item["name"]): self._artifact(str(item["sha256"])) for item in body["artifacts"]}
-        decider = Decider(Reference.load(artifacts, number), digest)
+        decider = Decider(Reference.load(artifacts, number, folder=self._folder), digest)
         self._decider = decider
         _log.info("decisions are made under reference epoch %d (%s)", number, digest[:12])
         return True

@@ -29,12 +29,15 @@ class EpochNotKept(AuditSpanError):
     """A reference epoch cannot be made again: it was not activated, or an artifact is gone, altered or not readable."""
 
 
-def reference_of(body: Mapping[str, Any], artifact: Callable[[str], bytes | None]) -> Reference:
+def reference_of(
+    body: Mapping[str, Any], artifact: Callable[[str], bytes | None], folder: Path | None = None
+) -> Reference:
     """The reference of the epoch with this control body (evidence format, section 11).
 
     Args:
         body: of ``audit.reference.activated``.
         artifact: gives an artifact by its SHA-256 in hexadecimal, None when it is not kept.
+        folder: where artifacts are kept, and what is read from a screening list.
 
     Raises:
         EpochNotKept: an artifact is not kept, was altered, or cannot be read by this version.
@@ -55,7 +58,7 @@ def reference_of(body: Mapping[str, Any], artifact: Callable[[str], bytes | None
             )
         artifacts[one["name"]] = content
     try:
-        return Reference.load(artifacts, number, Activation.of(body))
+        return Reference.load(artifacts, number, Activation.of(body), folder)
     except (AuditSpanError, ValueError) as error:
         raise EpochNotKept(
             f"this version cannot load epoch {number}: {error}", remedy="Use the version that sealed it."
@@ -105,13 +108,21 @@ class StoredEpochs:
         if number not in self._made:
             self._made = dict([*self._made.items()][-1:])
             try:
-                self._made[number] = reference_of(self._body(number), self._artifact)
+                self._made[number] = reference_of(self._body(number), self._artifact, self._folder)
             except EpochNotKept as error:
                 self._made[number] = error
         made = self._made[number]
         if isinstance(made, EpochNotKept):
             raise made
         return made
+
+    def newest_reference(self) -> Reference:
+        """The reference of the epoch that was activated last.
+
+        Raises:
+            EpochNotKept: see `reference_of`; or the control log activated none.
+        """
+        return self.reference(self.newest)
 
     def digest(self, number: int) -> str:
         """The digest that batches of the epoch name.

@@ -90,6 +90,12 @@ WORDS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "cmic": ("ns_cmic", "ns_cmic_list", "cmic_list"),
         "ssi": ("ssi_list", "sectoral_sanctions"),
         "uae-740-supplement-8": (),
+        "isn": ("nonproliferation_sanctions", "isn_list"),
+        "dtc": ("itar_debarred", "aeca_debarred", "debarred"),
+        "plc": ("palestinian_legislative_council", "plc_list"),
+        "mbs": ("ns_mbs", "menu_based_sanctions", "ns_mbs_list"),
+        "cap": ("capta", "capta_list"),
+        "fse": ("foreign_sanctions_evaders", "fse_list"),
     },
     "known_end_uses": {
         "military": ("military_end_use",),
@@ -102,10 +108,16 @@ WORDS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "model_training_for_listed_use": (),
         OTHER_END_USE: (),
     },
+    **{
+        f"{party}_entry_requirements": {"all_items": (), "not_ear99": (), "other": ()}
+        for party in ("actor", "end_user", "consignee")
+    },
 }  # fmt: skip
 """By fact (``listings`` of either party): each word with other spellings, lower case, ``_`` between."""
 
-LISTINGS: Final = frozenset({"end_user_listings", "actor_listings"})
+LISTINGS: Final = frozenset(
+    f"{party}_{what}" for party in ("end_user", "actor", "consignee") for what in ("listings", "possible_listings")
+)
 """Facts whose words stand under ``listings``."""
 
 CLOSED: Final = frozenset(WORDS.keys() - {"listings", "known_end_uses"})

@@ -76,6 +76,14 @@ class TextSource:
         with self._path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
+    def content(self) -> bytes:
+        """All of it, unpacked.
+
+        Raises:
+            ListError: as `chunks`.
+        """
+        return "".join(self.chunks()).encode()
+
     def start(self) -> str:
         """How it begins, for an importer to recognise.
 

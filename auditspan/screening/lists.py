@@ -24,7 +24,17 @@ from .entries import ENTRIES, Entry, batch
 from .errors import ListError, ScreeningError
 from .importer import LARGEST, Importer, ListHead, TextSource
 
-__all__ = ["IMPORTERS", "KeptList", "current_list", "import_list", "kept_lists", "load_entries"]
+__all__ = [
+    "IMPORTERS",
+    "KeptList",
+    "copy_list",
+    "current_list",
+    "import_list",
+    "kept_list",
+    "kept_lists",
+    "kept_source",
+    "load_entries",
+]
 
 IMPORTERS: Final[tuple[Importer, ...]] = (CslJson(), CslTable())
 _CURRENT: Final = "current.json"
@@ -71,6 +81,7 @@ def import_list(
     *,
     dated: str = "",
     smaller: bool = False,
+    current: bool = True,
     largest: int = LARGEST,
     progress: Callable[[int], None] = lambda _: None,
     prepare: Callable[[pa.Table, Path], None] = lambda entries, folder: None,
@@ -82,6 +93,7 @@ def import_list(
         folder: `auditspan.data_directory.DataDirectory.screening`.
         dated: its date, where the file itself gives none.
         smaller: whether it may have less than four fifths of the current list's entries.
+        current: whether it becomes the current list; else it is kept beside it, and not compared with it.
         largest: bytes, unpacked, that are read at most.
         progress: told how many entries have been read.
         prepare: given the entries and the folder that the list will be kept in, before it takes its place there.
@@ -100,7 +112,7 @@ def import_list(
             for entries in _batched(seen.checked(importer.entries(source, head))):
                 writer.write_batch(batch(entries))
                 progress(len(seen.records))
-        _check_total(head, seen, path.name, current_list(folder), smaller)
+        _check_total(head, seen, path.name, current_list(folder) if current else None, smaller)
         kept = KeptList(
             digest=digest,
             file=path.name,
@@ -116,7 +128,8 @@ def import_list(
         prepare(pa.ipc.open_stream(pa.memory_map(str(work / _ENTRIES))).read_all(), work)
         _write_json(work / _MANIFEST, asdict(kept))
         _take_place(work, folder / digest)
-        _write_json(folder / _CURRENT, {"digest": digest})
+        if current:
+            _write_json(folder / _CURRENT, {"digest": digest})
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return kept
@@ -137,6 +150,57 @@ def current_list(folder: Path) -> KeptList | None:
         raise ScreeningError(
             f"{folder} holds no list that can be read: {error}", remedy="Import the list again: auditspan lists import."
         ) from error
+
+
+def kept_list(folder: Path, digest: str) -> KeptList | None:
+    """The list of this digest; None where it is not kept.
+
+    Raises:
+        ScreeningError: what is there cannot be read.
+    """
+    try:
+        return KeptList(**json.loads((folder / digest / _MANIFEST).read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise ScreeningError(
+            f"{folder / digest} holds no list that can be read: {error}",
+            remedy="Remove it: it is made anew from the artifact.",
+        ) from error
+
+
+def kept_source(folder: Path, digest: str) -> Path:
+    """The file of a kept list, as it was imported."""
+    return folder / digest / _SOURCE
+
+
+def copy_list(kept: KeptList, folder: Path, other: Path, digest: str, file: str) -> None:
+    """Keep what was read from ``kept`` of ``folder`` in ``other`` too, as the list ``digest`` of the same content.
+
+    Nothing is copied where it is there already.
+
+    Raises:
+        OSError: ``other`` cannot be written.
+    """
+    if (other / digest / _MANIFEST).exists():
+        return
+    other.mkdir(mode=0o700, parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".import-", dir=other))
+    try:
+        skipped = shutil.ignore_patterns(_MANIFEST, _SOURCE)
+        shutil.copytree(folder / kept.digest, work, copy_function=_link, ignore=skipped, dirs_exist_ok=True)
+        _write_json(work / _MANIFEST, {**asdict(kept), "digest": digest, "file": file})
+        _take_place(work, other / digest)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _link(source: str, target: str) -> None:
+    """Its content is never changed, only replaced: two names may share it."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def kept_lists(folder: Path) -> list[KeptList]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
 import pyarrow as pa
+
+from auditspan.policy.forked import renew_in_children
 
 from . import index_columns
 from .addresses import address_score
@@ -24,7 +26,7 @@ from .name_score import NameScore, name_score
 from .policies import policy_of
 from .spelling import LONGEST
 
-__all__ = ["Hit", "Party", "Screener", "columns_of", "open_screener", "write_index"]
+__all__ = ["Hit", "Party", "Screener", "columns_of", "has_index", "open_screener", "screener_of", "write_index"]
 
 _MOST_CANDIDATES: Final = 12
 _REMEMBERED: Final = 10_000
@@ -117,13 +119,22 @@ class Screener:
         entries: its entries.
         index: of its names.
         remembered: how many answers are kept; the least recently asked are forgotten.
+        judged_as: the country that a code counts as: those of party and entry agree when they count as one.
 
     Attributes:
         asked, remembered: how many parties were screened, and how many of them from memory.
     """
 
-    def __init__(self, kept: KeptList, entries: pa.Table, index: NameIndex, remembered: int = _REMEMBERED) -> None:
+    def __init__(
+        self,
+        kept: KeptList,
+        entries: pa.Table,
+        index: NameIndex,
+        remembered: int = _REMEMBERED,
+        judged_as: Callable[[str], str] = str.upper,
+    ) -> None:
         self.list = kept
+        self._judged_as = judged_as
         self.asked = self.answered_from_memory = 0
         self._entries = entries
         self._index = index
@@ -134,6 +145,12 @@ class Screener:
         self._kinds = entries["kind"].combine_chunks().dictionary_decode().to_pylist()
         self._by_identifier = _by_identifier(entries["identifiers"])
         self._listed_addresses = [row for row, kind in enumerate(self._kinds) if kind == "address"]
+        renew_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Screen without the thread of the parent that held the lock."""
+        self._lock = threading.Lock()
+        self._answers = OrderedDict()
 
     @property
     def entries(self) -> pa.Table:
@@ -205,7 +222,7 @@ class Screener:
         parts, score = {"name": round(names.score, 4) if names else 0.0}, names.score if names else 0.0
         agreeing: list[str] = []
         if party.country and entry["countries"]:
-            same = party.country.upper() in entry["countries"]
+            same = self._judged_as(party.country) in map(self._judged_as, entry["countries"])
             parts["country"] = _SAME_COUNTRY if same else -_OTHER_COUNTRY
             agreeing += ["country"] * same
         if party.address and any(each["address"] for each in entry["addresses"]):
@@ -309,10 +326,28 @@ def open_screener(folder: Path) -> Screener:
             f"There is no list in {folder}.",
             remedy="Download the Consolidated Screening List and import it: auditspan lists import FILE --data DIR.",
         )
+    return screener_of(kept, folder)
+
+
+def screener_of(kept: KeptList, folder: Path, judged_as: Callable[[str], str] = str.upper) -> Screener:
+    """Screens against one of the lists of ``folder``.
+
+    Raises:
+        ScreeningError: it cannot be read.
+    """
     entries = load_entries(folder, kept.digest)
     # One that another version of the software made is not used; making it anew takes some seconds.
     columns = index_columns.read(folder / kept.digest / _INDEX) or columns_of(entries)
-    return Screener(kept, entries, NameIndex(columns))
+    return Screener(kept, entries, NameIndex(columns), judged_as=judged_as)
+
+
+def has_index(folder: Path, digest: str) -> bool:
+    """Whether the list of this digest is kept in ``folder`` with an index that this version reads.
+
+    Raises:
+        ScreeningError: the index is broken.
+    """
+    return index_columns.read(folder / digest / _INDEX) is not None
 
 
 def _check(party: Party) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from auditspan.policy.artifacts_kept import kept
+from auditspan.policy.errors import PolicyError
 from auditspan.policy.stored_epochs import EpochNotKept, reference_of
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
@@ -35,11 +36,15 @@ class Epochs:
     Args:
         bodies: the bodies of the ``audit.reference.activated`` leaves.
         artifact: gives an artifact by its SHA-256 in hexadecimal, None when it is not kept.
+        folder: where they are kept, and what is read from a screening list.
     """
 
-    def __init__(self, bodies: list[Mapping[str, Any]], artifact: Callable[[str], bytes | None]) -> None:
+    def __init__(
+        self, bodies: list[Mapping[str, Any]], artifact: Callable[[str], bytes | None], folder: Path | None = None
+    ) -> None:
         self._bodies = {epoch_of(body): body for body in bodies}
         self._artifact = artifact
+        self._folder = folder
         self._made: dict[Epoch, Determine | str] = {}
 
     @classmethod
@@ -52,7 +57,7 @@ class Epochs:
             content = kept(folder, digest)
             return store.artifact(digest) if content is None else content
 
-        return cls(effective(bodies), artifact)
+        return cls(effective(bodies), artifact, folder)
 
     @property
     def newest(self) -> Epoch:
@@ -78,8 +83,8 @@ class Epochs:
         if body is None:
             return f"the control log has no epoch {epoch.number} with the digest {epoch.digest[:16]}…"
         try:
-            return Determiner(reference_of(body, self._artifact)).determine
-        except EpochNotKept as error:
+            return Determiner(reference_of(body, self._artifact, self._folder)).determine
+        except (EpochNotKept, PolicyError) as error:
             return error.message
 
 

@@ -1,0 +1,166 @@
+"""Who of the past stands on the list in force now: distinct parties of stored events, screened again.
+
+The store groups events by their facts document and counts them; only the distinct parties are screened. A likeness that
+the events' own documents say already is nothing new.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from auditspan.canonical import JsonValue
+from auditspan.semconv import EventClass, Outcome
+from auditspan.store.contract import Store
+
+from .errors import PolicyError
+from .reference import Reference
+from .screened_facts import is_cleared
+from .screening_list import Likeness, ScreeningList
+
+__all__ = ["TO_STOP", "rescreened", "unsaid"]
+
+TO_STOP: Final = (
+    "sell", "transfer", "finance", "order", "buy", "remove", "conceal", "store", "use", "loan", "dispose", "transport",
+    "forward", "service",
+)  # fmt: skip
+"""What nobody may go on to do with an item of a violation that is known (General Prohibition 10, 736.2(b)(10))."""
+
+_TRANSFERS: Final = [EventClass.MODEL_TRANSFER.value, EventClass.ACCELERATOR_TRANSFER.value]
+
+_PARTIES: Final = """
+SELECT one.1 AS role, one.2 AS party, one.3 AS listings, one.4 AS possible, sum(n) AS events, sum(done) AS transfers,
+       min(first) AS since, argMin(first_record, first) AS first_record,
+       max(last) AS until, argMax(last_record, last) AS last_record
+FROM
+(
+    SELECT facts, count() AS n, countIf(class IN {transfers:Array(String)} AND outcome = {success:String}) AS done,
+           toUnixTimestamp64Nano(min(assumeNotNull(events.arrival_time))) AS first,
+           toUnixTimestamp64Nano(max(assumeNotNull(events.arrival_time))) AS last,
+           argMin(record_id, events.arrival_time) AS first_record, argMax(record_id, events.arrival_time) AS last_record
+    FROM auditspan.events
+    WHERE facts != '' AND events.arrival_time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
+    GROUP BY facts
+)
+ARRAY JOIN [
+    ('actor', simpleJSONExtractString(facts, 'actor_party'), simpleJSONExtractRaw(facts, 'actor_listings'),
+     simpleJSONExtractRaw(facts, 'actor_possible_listings')),
+    ('end_user', simpleJSONExtractString(facts, 'end_user_party'), simpleJSONExtractRaw(facts, 'end_user_listings'),
+     simpleJSONExtractRaw(facts, 'end_user_possible_listings'))
+] AS one
+WHERE party != ''
+GROUP BY role, party, listings, possible
+ORDER BY party, role, listings, possible
+"""
+
+
+def rescreened(store: Store, reference: Reference, since: int, now: int) -> list[dict[str, JsonValue]]:
+    """What the list of ``reference`` says of parties of the registry in events that arrived from ``since`` on.
+
+    Returns:
+        Bodies of ``screening.rescreened`` (evidence format, section 11), one for each party and entry, sorted.
+
+    Raises:
+        PolicyError: no list is in force, or it cannot be read here.
+        StoreUnavailable: the store cannot be read now.
+    """
+    screening = reference.screening
+    if screening is None:
+        raise PolicyError(
+            "no screening list is in force", file="screening_list", remedy="Bring one into force: lists activate."
+        )
+    parameters = {"since": since, "transfers": _TRANSFERS, "success": Outcome.SUCCESS.value}
+    found: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    for row in store.query(_PARTIES, parameters).to_pylist():
+        party = reference.parties.by_id(row["party"])
+        for one in screening.of_party(party, reference.parties) or ():
+            if not one.holds_at(row["until"]) or _is_said(one, row) or is_cleared(one, reference.clearances, now):
+                continue
+            key = (row["party"], one.list, one.entry_id, one.whose)
+            body = found.setdefault(key, _body(row["party"], one, screening))
+            _count(body, row)
+    return [_finished(found[key]) for key in sorted(found)]
+
+
+def unsaid(bodies: Iterable[dict[str, JsonValue]], sealed: Iterable[Mapping[str, Any]]) -> list[dict[str, JsonValue]]:
+    """Those of ``bodies`` that no body sealed before says: of the same party, entry and list, about as many events."""
+    said: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for body in sealed:
+        said.setdefault(_key(body), []).append(body)
+    return [
+        body
+        for body in bodies
+        if not any(
+            int(before["events"]) >= int(str(body["events"])) and before["last"] == body["last"]
+            for before in said.get(_key(body), ())
+        )
+    ]
+
+
+def _key(body: Mapping[str, Any]) -> tuple[str, ...]:
+    entry = body["entry"]
+    return str(body["list"]["sha256"]), str(body["party"]), str(body["whose"]), str(entry["list"]), str(entry["id"])
+
+
+def _is_said(one: Likeness, row: Mapping[str, Any]) -> bool:
+    known = _texts(row["listings"]) | (set() if one.counts else _texts(row["possible"]))
+    return one.word in known
+
+
+def _texts(raw: str) -> set[str]:
+    try:
+        value = json.loads(raw) if raw else None
+    except ValueError:
+        return set()
+    return set(value) if isinstance(value, list) else set()
+
+
+def _body(party: str, one: Likeness, screening: ScreeningList) -> dict[str, Any]:
+    return {
+        "list": {"name": screening.name, "version": screening.version, "sha256": screening.digest},
+        "party": party,
+        "whose": one.whose,
+        "name": one.name,
+        "word": one.word,
+        "counts": one.counts,
+        "entry": {
+            "list": one.list,
+            "id": one.entry_id,
+            "listed_as": one.listed_as,
+            "matched": one.matched,
+            "role": one.role,
+            "score": f"{one.score:.4f}",
+            "parts": one.parts,
+        },
+        "roles": set(),
+        "events": 0,
+        "transfers": 0,
+        "first": None,
+        "last": None,
+    }
+
+
+def _count(body: dict[str, Any], row: Mapping[str, Any]) -> None:
+    body["roles"].add(row["role"])
+    # An event in which somebody acts for itself is one event, in two roles.
+    counted = body.setdefault("_counts", {})
+    counted.setdefault(row["role"], [0, 0])
+    counted[row["role"]][0] += row["events"]
+    counted[row["role"]][1] += row["transfers"]
+    first, last = (row["since"], row["first_record"]), (row["until"], row["last_record"])
+    body["first"] = first if body["first"] is None else min(body["first"], first)
+    body["last"] = last if body["last"] is None else max(body["last"], last)
+
+
+def _finished(body: dict[str, Any]) -> dict[str, JsonValue]:
+    counts = body.pop("_counts").values()
+    body["roles"] = sorted(body["roles"])
+    body["events"] = max(events for events, _ in counts)
+    body["transfers"] = max(transfers for _, transfers in counts)
+    for name in ("first", "last"):
+        instant, record = body[name]
+        body[name] = {"record_id": record, "arrival_time": str(instant)}
+    if body["transfers"]:
+        body["stop"] = list(TO_STOP)
+    return body
