@@ -17,8 +17,9 @@ from .accelerators import ACCELERATOR_COLUMNS, INSTANCE_COLUMNS, NAME_COLUMNS, P
 from .activation import Activation
 from .addresses import AddressDatabase
 from .adoptions import ADOPTIONS, adopted_packs
+from .clearances import CLEARANCES, Clearances
 from .countries import COUNTRY_COLUMNS, GROUP_COLUMNS, Countries
-from .deployment import DEPLOYMENT, deployment_artifact, exporter_fact, exporter_of
+from .deployment import DEPLOYMENT, deployment_artifact, exporter_fact, exporter_of, needs_second_person
 from .engine import Engine
 from .errors import PolicyError
 from .explain import Explainer
@@ -70,7 +71,7 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {**_TABLES, **_LATER_TABLES}
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """One part of a reference, named by its content: ``kind`` is ``pack``, ``table``, ``parties``,
-    ``addresses``, ``adoptions`` or ``deployment``.
+    ``addresses``, ``adoptions``, ``clearances`` or ``deployment``.
     """
 
     name: str
@@ -104,6 +105,8 @@ class Reference:
         accelerator_lines, computer_eccns: the lines of 3A090 (``None`` in a reference from before), and 4A090.
         adopted: packs whose proposals bind as company policy.
         exporter: id of the party that runs this deployment; None when the artifacts do not say.
+        clearance_second_person: whether clearing a hit of a screening takes two officers.
+        clearances: hits that officers cleared.
         exporter_fact: what the fact ``exporter`` is where an event does not say it (``deployment.exporter_fact``).
         activation: who brought it into force.
     """
@@ -135,7 +138,9 @@ class Reference:
         self.ownership = Ownership(self.parties, self._ownership_rules)
         self.addresses = AddressDatabase(_need(artifacts, ADDRESSES), ADDRESSES)
         self.exporter = exporter_of(artifacts.get(DEPLOYMENT), self.parties)
-        not_packs = {PARTIES, ADOPTIONS, DEPLOYMENT}
+        self.clearance_second_person = needs_second_person(artifacts.get(DEPLOYMENT))
+        self.clearances = Clearances.of(artifacts.get(CLEARANCES), second_person=self.clearance_second_person)
+        not_packs = {PARTIES, ADOPTIONS, CLEARANCES, DEPLOYMENT}
         texts = [(name, text) for name, text in artifacts.items() if name.endswith(".yaml") and name not in not_packs]
         self.packs = compile_packs(sorted(texts, key=lambda item: (item[0] != _FIRST_PACK, item[0])))
         self.exporter_fact = exporter_fact(self.exporter, self.packs.rules, self.parties, _PUBLIC_LETTERS)
@@ -165,14 +170,20 @@ class Reference:
         return cls(cls.packaged_artifacts(parties), number)
 
     @staticmethod
-    def packaged_artifacts(parties: bytes | None = None, exporter: str | None = None) -> dict[str, bytes]:
-        """The artifacts, content by name, that `packaged` is made of; ``exporter`` is who runs the deployment."""
+    def packaged_artifacts(
+        parties: bytes | None = None, exporter: str | None = None, clearance_second_person: bool = False
+    ) -> dict[str, bytes]:
+        """The artifacts, content by name, that `packaged` is made of; ``exporter`` is who runs the deployment.
+
+        With ``clearance_second_person`` clearing a hit of a screening takes two officers.
+        """
         folder = resources.files("auditspan.policy.data")
         artifacts = {name: folder.joinpath(name).read_bytes() for name in (*_TABLES, *_LATER_TABLES, *_SHIPPED_PACKS)}
         artifacts[ADDRESSES] = folder.joinpath(_SHIPPED_ADDRESSES).read_bytes()
         artifacts[PARTIES] = _NO_PARTIES if parties is None else parties
-        if exporter is not None:
-            artifacts[DEPLOYMENT] = deployment_artifact(exporter)
+        deployment = deployment_artifact(exporter, clearance_second_person)
+        if deployment is not None:
+            artifacts[DEPLOYMENT] = deployment
         return artifacts
 
     def with_parties(self, parties: Parties) -> Reference:
@@ -188,7 +199,8 @@ class Reference:
 
     def engine(self) -> Engine:
         """A new engine over this reference; one for each thread."""
-        return Engine(self.packs, self.countries, adopted=self.adopted, boundaries=self.ownership.boundaries)
+        boundaries = (*self.ownership.boundaries, *self.clearances.boundaries)
+        return Engine(self.packs, self.countries, adopted=self.adopted, boundaries=boundaries)
 
     def explainer(self) -> Explainer:
         """Renders determinations made under this reference."""
@@ -215,6 +227,8 @@ class Reference:
             kind, version = "addresses", self.addresses.built_on
         elif name == ADOPTIONS:
             kind, version = "adoptions", digest[:12]
+        elif name == CLEARANCES:
+            kind, version = "clearances", digest[:12]
         elif name == DEPLOYMENT:
             kind, version = "deployment", digest[:12]
         else:
