@@ -274,9 +274,7 @@ class Activator:
         text = change.files.get(CLEARANCES, in_force.get(CLEARANCES))
         if change.cleared is not None:
             reason = change.reason.strip()
-            text = with_clearing(
-                text, change.cleared, change.officer, reason, second_person=second_person, today=today
-            )
+            text = with_clearing(text, change.cleared, change.officer, reason, second_person=second_person, today=today)
         assert text is not None
         before = in_force.get(CLEARANCES)
         check_clearers(text, before, change.officer, second_person=second_person, today=today)

@@ -91,6 +91,4 @@ def with_clearances(hits: Iterable[Hit], party: Party, clearances: Clearances) -
 
 
 def _of(artifacts: dict[str, bytes]) -> Clearances:
-    return Clearances.of(
-        artifacts.get(CLEARANCES), second_person=needs_second_person(artifacts.get(DEPLOYMENT))
-    )
+    return Clearances.of(artifacts.get(CLEARANCES), second_person=needs_second_person(artifacts.get(DEPLOYMENT)))

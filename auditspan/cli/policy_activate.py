@@ -46,8 +46,8 @@ def activate(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="Packs (*.yaml), tables (*.csv), parties.yaml, adoptions.yaml, clearances.yaml, deployment.yaml, or an "
-            "address database (*.mmdb, *.mmdb.gz). A file takes the place of the artifact of its name, or is added."
+            help="Packs (*.yaml), tables (*.csv), parties.yaml, adoptions.yaml, clearances.yaml, deployment.yaml, or "
+            "an address database (*.mmdb, *.mmdb.gz). A file takes the place of the artifact of its name, or is added."
         ),
     ],
     data: DataOption,

@@ -1,4 +1,4 @@
-"""``auditspan screen clear``, ``second``, ``unclear`` and ``clearances``: hits that officers found to be somebody else."""
+"""``auditspan screen clear``, ``second``, ``unclear``, ``clearances``: hits that officers found to be somebody else."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def clear(
     before another officer has agreed, with `auditspan screen second`.
 
     \b
-    auditspan screen clear "Acme Trading" --list EL --entry 005407 --until 2027-06-30 --reason "other address and owner" --data ./data --token-file ./officer.token
+    auditspan screen clear "Acme" --list EL --entry 005407 --until 2027-06-30 --reason "other owner" --data ./data
     """
     from auditspan.policy.clearing import Clearing
 
@@ -108,7 +108,7 @@ def second(
     """Agree to a clearance as the second person: from then on it suppresses the hit. Who gave it cannot do that.
 
     \b
-    auditspan screen second "Acme Trading" --list EL --entry 005407 --reason "register seen" --data ./data --token-file ./second.token
+    auditspan screen second "Acme" --list EL --entry 005407 --reason "register seen" --data ./data
     """
     from auditspan.policy.clearing import Clearing
 
@@ -133,7 +133,7 @@ def unclear(
     """End a clearance before its time, whoever gave it: the hit counts for everything that is judged from then on.
 
     \b
-    auditspan screen unclear "Acme Trading" --list EL --entry 005407 --reason "new owner" --data ./data --token-file ./officer.token
+    auditspan screen unclear "Acme" --list EL --entry 005407 --reason "new owner" --data ./data
     """
     from auditspan.policy.clearing import Clearing
 
@@ -184,9 +184,7 @@ def _change(
     from auditspan.cli.activating import carry_out
     from auditspan.processors.activation import Change
 
-    done = carry_out(
-        data, config, token, lambda officer: Change(officer, reason, cleared=wanted), dry_run=dry_run
-    )
+    done = carry_out(data, config, token, lambda officer: Change(officer, reason, cleared=wanted), dry_run=dry_run)
     said = said_of(done, dry_run)
     now = None if dry_run or wanted.act == "end" else _entry_in(DataDirectory(data), done.body, wanted)
     if as_json:
@@ -217,9 +215,7 @@ def _entry_in(directory: DataDirectory, body: Mapping[str, Any], wanted: Clearin
     from auditspan.policy.deployment import DEPLOYMENT, needs_second_person
 
     digests = {one["name"]: str(one["sha256"]) for one in body["artifacts"]}
-    content = {
-        name: kept(directory.reference, digests[name]) for name in (CLEARANCES, DEPLOYMENT) if name in digests
-    }
+    content = {name: kept(directory.reference, digests[name]) for name in (CLEARANCES, DEPLOYMENT) if name in digests}
     second_person = needs_second_person(content.get(DEPLOYMENT))
     known = Clearances.of(content.get(CLEARANCES), second_person=second_person)
     found = [one for one in known if is_meant(wanted, one)]
@@ -247,7 +243,8 @@ def _listed_name(directory: DataDirectory, name: str, country: str, list_code: s
         if (hit.list, hit.entry_id) == (list_code, entry):
             return hit.listed_as
     entries = screener.entries
-    there = entries.filter(pc.and_(pc.equal(entries["list"].cast("string"), list_code), pc.equal(entries["entry_id"], entry)))
+    of_list = pc.equal(entries["list"].cast("string"), list_code)
+    there = entries.filter(pc.and_(of_list, pc.equal(entries["entry_id"], entry)))
     if not len(there):
         raise AuditSpanError(
             f"{list_code} has no entry {entry!r} on the list {version}.",
@@ -255,8 +252,8 @@ def _listed_name(directory: DataDirectory, name: str, country: str, list_code: s
         )
     others = ", ".join(f"{hit.list} {hit.entry_id}" for hit in hits)
     raise AuditSpanError(
-        f"{name!r}{_in(country)} is no hit on {list_code} {entry}, {there['listed_as'][0].as_py()}: there is nothing to "
-        "clear.",
+        f"{name!r}{_in(country)} is no hit on {list_code} {entry}, {there['listed_as'][0].as_py()}: there is nothing "
+        "to clear.",
         remedy=f"Its hits: {others or 'none'}. Give name and --country as they were screened.",
     )
 
@@ -303,9 +300,7 @@ def _check_days(start: datetime.date, until: datetime.date) -> None:
 def _country(text: str) -> str:
     country = text.upper()
     if country and not _COUNTRY.fullmatch(country):
-        raise AuditSpanError(
-            f"--country {text!r} is no country.", remedy="Use an ISO 3166-1 alpha-2 code, such as DE."
-        )
+        raise AuditSpanError(f"--country {text!r} is no country.", remedy="Use an ISO 3166-1 alpha-2 code, such as DE.")
     return country
 
 

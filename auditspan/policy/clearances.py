@@ -9,6 +9,7 @@ nothing. What officers may change is `clearing`'s to say.
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ LONGEST_DAYS: Final = 366
 """Days that a clearance holds at most: lists change, and so do the parties behind a name."""
 
 LISTS: Final = ("DPL", "EL", "UVL", "MEU", "SDN", "CMIC", "SSI", "ISN", "DTC", "PLC", "MBS", "CAP", "FSE")
-"""Codes of the lists whose hits can be cleared: those that ``auditspan/screening/data/lists.csv`` says the effect of."""
+"""Codes of the lists whose hits can be cleared: those whose effect ``auditspan/screening/data/lists.csv`` says."""
 
 State = Literal["in force", "waiting", "begins later", "expired"]
 """Of a clearance at a moment; ``waiting`` is one that lacks its second person."""
@@ -162,7 +163,9 @@ class Clearances:
 
         Args:
             name: of the party, as it was screened.
-            list_code, entry_id, listed_name: of the hit, as the list in force has them.
+            list_code: of the hit, such as EL.
+            entry_id: of the hit, as the list in force has it.
+            listed_name: what the list in force calls that entry.
             country: of the party, as it was screened, ISO 3166-1 alpha-2; None or empty where it is not known.
             at: rule time in nanoseconds. Without one nothing is cleared.
         """
@@ -257,14 +260,14 @@ def _check_together(document: Document, found: list[Clearance]) -> None:
             document,
             ("clearances",),
             f"there are {len(days):,} different days",
-            f"Keep them below {MOST_DATES:,}: remove what expired long ago, between any two days events are judged apart.",
+            f"Remove what expired long ago: between any two of at most {MOST_DATES:,} days, events are judged apart.",
         )
     by_pair: dict[_Pair, list[tuple[Clearance, int]]] = {}
     for index, one in enumerate(found):
         by_pair.setdefault(one.pair, []).append((one, index))
     for several in by_pair.values():
         several.sort(key=lambda item: item[0].start)
-        for (before, _), (after, index) in zip(several, several[1:], strict=False):
+        for (before, _), (after, index) in itertools.pairwise(several):
             if after.start < before.until:
                 raise _fault(
                     document,

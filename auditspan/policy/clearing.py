@@ -50,6 +50,9 @@ def with_clearing(
     """The artifact ``text`` (None: there is none) with what ``officer`` wants.
 
     Args:
+        text: the clearances in force.
+        clearing: what is wanted.
+        officer: whose credential it is.
         reason: the officer's; it stands in a new entry.
         second_person: whether a new clearance needs a second person.
         today: UTC. Nothing that has expired is ended.

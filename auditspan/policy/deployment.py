@@ -1,4 +1,4 @@
-"""Whose deployment this is, and what it asks of its officers. Directives bind an addressee: the company that exports."""
+"""Whose deployment this is, and what it asks of its officers. Directives bind an addressee: the exporter."""
 
 from __future__ import annotations
 

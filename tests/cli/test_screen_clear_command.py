@@ -105,9 +105,7 @@ def test_two_officers_clear_a_hit_it_is_shown_as_cleared_and_one_ends_it(plant: 
     assert (shown["officer"], shown["reason"]) == ("l.ito", "register seen")
     assert [one["kind"] for one in shown["artifacts"] if one["name"] == "clearances.yaml"] == ["clearances"]
 
-    assert "is cleared already, by m.berger" in fails(
-        "screen", "clear", *HIT, "--until", UNTIL, *plant.by("l.ito")
-    )
+    assert "is cleared already, by m.berger" in fails("screen", "clear", *HIT, "--until", UNTIL, *plant.by("l.ito"))
     ended = auditspan("screen", "unclear", *HIT, *plant.by("l.ito", "new owner"))
     assert ended.status == 0 and "is a hit on EL 005407 again." in ended.out
     assert [hit["cleared"] for hit in plant.hits()] == [None]
@@ -176,8 +174,9 @@ def test_reason_and_credential_are_asked_for(plant: Plant, tmp_path: Path) -> No
         assert auditspan("screen", word, NAME, *plant.by("m.berger")).status == 2
     assert "auditspan up" in fails("screen", "clear", *HIT, "--until", UNTIL, "--data", tmp_path / "none",
                                    "--token-file", plant.tokens["m.berger"], "--reason", "so")  # fmt: skip
-    assert "There is no list" in fails("screen", "clear", *HIT, "--until", UNTIL, "--data", without_a_list(plant, tmp_path),
-                                       "--token-file", plant.tokens["m.berger"], "--reason", "so")  # fmt: skip
+    said = fails("screen", "clear", *HIT, "--until", UNTIL, "--data", without_a_list(plant, tmp_path),
+                 "--token-file", plant.tokens["m.berger"], "--reason", "so")  # fmt: skip
+    assert "There is no list" in said
     assert plant.clearances() == []
 
 

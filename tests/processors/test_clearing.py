@@ -112,7 +112,7 @@ def test_anybody_ends_it_and_the_hit_is_back(tmp_path: Path) -> None:
     with running(tmp_path) as deployment:
         deployment.pipeline.activate(wanted("m.berger", "clear"))
         assert cleared(deployment) is not None
-        with pytest.raises(PolicyError, match="is cleared already, by m.berger"):
+        with pytest.raises(PolicyError, match=r"is cleared already, by m\.berger"):
             deployment.pipeline.activate(wanted("l.ito", "clear"))
         ended = deployment.pipeline.activate(wanted("l.ito", "end", "it is them after all", listed_name="", until=""))
         assert ended.sealed and cleared(deployment) is None
@@ -138,9 +138,7 @@ def test_two_officers_at_once_on_two_machines_both_count(tmp_path: Path) -> None
         done["m.berger"] = deployment.pipeline.activate(wanted("m.berger", "clear"))
         answers = [old]
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(
-                activation, "journaled_epochs", lambda *given: answers.pop() if answers else known(*given)
-            )
+            patched.setattr(activation, "journaled_epochs", lambda *given: answers.pop() if answers else known(*given))
             done["l.ito"] = elsewhere.activate(wanted("l.ito", "clear", name="Another Name"), within=60)
         assert [number_of(done[name]) for name in ("m.berger", "l.ito")] == [2, 3]
         assert [one.by for one in sealed_reference(deployment).clearances] == ["m.berger", "l.ito"]
