@@ -233,7 +233,8 @@ def test_at_the_right_line() -> None:
 
 def test_one_hit_is_not_cleared_twice_at_a_time() -> None:
     again = {**ENTRY, "name": "CAMBRIAN HONG KONG", "from": "2027-06-29", "until": "2027-07-30", "by": "l.ito"}
-    with pytest.raises(PolicyError, match=r"is cleared already, by m\.berger from 2026-12-01 until 2027-06-30") as caught:
+    said = r"is cleared already, by m\.berger from 2026-12-01 until 2027-06-30"
+    with pytest.raises(PolicyError, match=said) as caught:
         of(ENTRY, again)
     assert "2027-06-30" in caught.value.remedy
     renewed = of(ENTRY, {**again, "from": "2027-06-30"})
