@@ -251,6 +251,9 @@ class PolicySettings(_Section):
         pattern=r"^[^\x00-\x1f\x7f]{1,128}$",
         description="party id, in the registry, of the company that runs this deployment",
     )
+    clearance_second_person: bool = Field(
+        default=False, description="whether clearing a hit of a screening takes a second officer"
+    )
 
 
 class StoreSettings(_Section):

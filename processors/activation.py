@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from auditspan.canonical import JsonValue
@@ -20,6 +21,9 @@ from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import CONTROL_PARTITION, Journal, JournalUnavailable
 from auditspan.policy.activation import Activation
 from auditspan.policy.adoptions import ADOPTIONS, check_adopters, with_adoption
+from auditspan.policy.clearances import CLEARANCES
+from auditspan.policy.clearing import Clearing, check_clearers, with_clearing
+from auditspan.policy.deployment import DEPLOYMENT, needs_second_person
 from auditspan.policy.reference import Reference
 from auditspan.policy.screening_list import SCREENING_LISTS
 from auditspan.semconv import EventClass
@@ -63,6 +67,7 @@ class Change:
             deployment's start takes their place, if anything does. An activation from elsewhere takes what was in
             force before an officer's was.
         adopted: id of a pack whose proposals become company policy.
+        cleared: a hit of a screening to be cleared, or a clearance to be seconded or ended.
     """
 
     officer: str
@@ -70,6 +75,7 @@ class Change:
     files: Mapping[str, bytes] = field(default_factory=dict)
     withdrawn: Sequence[str] = ()
     adopted: str | None = None
+    cleared: Clearing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +244,8 @@ class Activator:
             # A reference has one list, in whatever format it comes.
             for name in SCREENING_LISTS & artifacts.keys() - files.keys():
                 del artifacts[name], held[name]
+        if change.cleared is not None or CLEARANCES in files:
+            files[CLEARANCES] = self._clearances(change, in_force[0])
         for name, content in files.items():
             # Activated once more as it is, it stays with who activated it first.
             if name not in held or artifacts.get(name) != content:
@@ -250,6 +258,7 @@ class Activator:
                 f"A reference may have {_MOST_ARTIFACTS} artifacts, and this one would have {len(artifacts)}.",
                 remedy="Put rules that belong together into one pack, or withdraw what is not used.",
             )
+        _check_second_person(in_force[0], artifacts)
         activation = Activation(officer=change.officer, reason=change.reason.strip(), held=held)
         reference = Reference.load(artifacts, int(before["number"]) + 1, activation, self._references.folder)
         proposing = {rule.pack for rule in reference.packs.rules if rule.authority == "proposal"}
@@ -262,6 +271,19 @@ class Activator:
         concerned = artifacts if _PLACES & {*files, *change.withdrawn} else files
         try_out(reference, files, concerned, self._clock())
         return reference
+
+    def _clearances(self, change: Change, in_force: Mapping[str, bytes]) -> bytes:
+        """The clearances as the officer wants them, and may."""
+        second_person = needs_second_person(in_force.get(DEPLOYMENT))
+        today = datetime.fromtimestamp(self._clock() / 1e9, UTC).date()
+        text = change.files.get(CLEARANCES, in_force.get(CLEARANCES))
+        if change.cleared is not None:
+            reason = change.reason.strip()
+            text = with_clearing(text, change.cleared, change.officer, reason, second_person=second_person, today=today)
+        assert text is not None
+        before = in_force.get(CLEARANCES)
+        check_clearers(text, before, change.officer, second_person=second_person, today=today)
+        return text
 
     def _stands(self, store: Store, control_log: str, offset: int, body: dict[str, JsonValue]) -> bool:
         """Whether the entry at ``offset`` is the one that counts, and not one that came before it.
@@ -307,6 +329,15 @@ class Activator:
             time.sleep(_POLL)
 
 
+def _check_second_person(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> None:
+    """One officer alone does not lift what binds two: who runs the deployment does, by its setting."""
+    if needs_second_person(before.get(DEPLOYMENT)) and not needs_second_person(after.get(DEPLOYMENT)):
+        raise NotActivated(
+            f"{DEPLOYMENT} would let one officer clear hits alone, where this deployment asks for two.",
+            remedy="Write `clearance_second_person: true`, or change the setting `policy.clearance_second_person`.",
+        )
+
+
 def _check(change: Change) -> None:
     reason = change.reason.strip()
     if not 0 < len(reason) <= LONGEST_REASON:
@@ -314,5 +345,5 @@ def _check(change: Change) -> None:
             f"The reason has {len(reason)} characters.",
             remedy=f"Give one of 1 to {LONGEST_REASON}: it is sealed, and answers for the change years later.",
         )
-    if not (change.files or change.withdrawn or change.adopted):
+    if not (change.files or change.withdrawn or change.adopted or change.cleared):
         raise NotActivated("There is nothing to activate.", remedy="Name the files.")

@@ -24,6 +24,8 @@ __all__ = [
     "activate",
     "adopt",
     "bring_into_force",
+    "said_of",
+    "state_of",
     "withdraw",
 ]
 
@@ -45,8 +47,8 @@ def activate(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="Packs (*.yaml), tables (*.csv), parties.yaml, adoptions.yaml, deployment.yaml, or an address "
-            "database (*.mmdb, *.mmdb.gz). A file takes the place of the artifact of its name, or is added."
+            help="Packs (*.yaml), tables (*.csv), parties.yaml, adoptions.yaml, clearances.yaml, deployment.yaml, or "
+            "an address database (*.mmdb, *.mmdb.gz). A file takes the place of the artifact of its name, or is added."
         ),
     ],
     data: DataOption,
@@ -139,7 +141,7 @@ def bring_into_force(
         return Change(officer, reason, files or {}, withdrawn, adopted)
 
     done = carry_out(data, config, token, change_of, dry_run=dry_run)
-    said = _said(done, dry_run)
+    said = said_of(done, dry_run)
     if as_json:
         print_json(said)
     else:
@@ -182,7 +184,8 @@ def _artifacts(files: Sequence[Path]) -> dict[str, bytes]:
     return found
 
 
-def _said(done: Activated, dry_run: bool) -> dict[str, Any]:
+def said_of(done: Activated, dry_run: bool) -> dict[str, Any]:
+    """What came of a change, as JSON shows it."""
     from auditspan.processors.references import epoch_of
 
     before, after = (
@@ -220,15 +223,19 @@ def _show(said: Mapping[str, Any]) -> None:
     ]
     number = said["number"]
     print_table(f"Reference epoch {number}", ["artifact", "before", "after", "by"], rows, lines=False)
+    console.print(plain(state_of(said)), soft_wrap=True)
+
+
+def state_of(said: Mapping[str, Any]) -> str:
+    """What has become of a change that `said_of` describes, in a sentence."""
+    number = said["number"]
     if said["dry_run"]:
-        state = f"Reference epoch {number} can be activated as it is. Nothing was changed."
-    elif said["sealed"] and not said["in_use"]:
-        state = f"Reference epoch {number} is sealed, and each process judges by it within seconds."
-    elif said["sealed"]:
-        state = f"Reference epoch {number} is in force, activated by {said['officer']}."
-    else:
-        state = f"Reference epoch {number} is journaled: it is sealed and in force once the deployment's service runs."
-    console.print(plain(state), soft_wrap=True)
+        return f"Reference epoch {number} can be activated as it is. Nothing was changed."
+    if said["sealed"] and not said["in_use"]:
+        return f"Reference epoch {number} is sealed, and each process judges by it within seconds."
+    if said["sealed"]:
+        return f"Reference epoch {number} is in force, activated by {said['officer']}."
+    return f"Reference epoch {number} is journaled: it is sealed and in force once the deployment's service runs."
 
 
 def _version(artifact: Mapping[str, Any] | None) -> str:

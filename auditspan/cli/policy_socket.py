@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
+    from auditspan.policy.clearing import Clearing
     from auditspan.processors.activation import Activated, Change
 
 __all__ = ["LARGEST_FILES", "Refused", "activation_route", "ask_to_activate"]
@@ -63,19 +65,38 @@ def _answer(activate: Activate, said: bytes) -> tuple[int, Mapping[str, Any]]:
         token, dry_run = str(document["token"]), bool(document["dry_run"])
         files = {str(name): base64.b64decode(text, validate=True) for name, text in document["files"].items()}
         reason, adopted = str(document["reason"]), document["adopted"]
+        cleared = _clearing(document.get("cleared"))
         withdrawn = [str(name) for name in document["withdrawn"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         # Its type alone: what was sent holds a token.
         return 400, {"message": f"The request is not understood: {type(error).__name__}."}
 
     def change_of(officer: str) -> Change:
-        return Change(officer, reason, files, withdrawn, None if adopted is None else str(adopted))
+        return Change(officer, reason, files, withdrawn, None if adopted is None else str(adopted), cleared)
 
     try:
         done = activate(token, change_of, dry_run)
     except AuditSpanError as error:
         return 409, {"error": type(error).__name__, "message": error.message, "remedy": error.remedy}
     return 200, {name: getattr(done, name) for name in _ANSWER}
+
+
+def _clearing(document: Mapping[str, Any] | None) -> Clearing | None:
+    """A clearing as the request has it.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    from auditspan.policy.clearing import ACTS, Clearing
+
+    if document is None:
+        return None
+    if not all(isinstance(value, str) for key, value in document.items() if (key, value) != ("country", None)):
+        raise TypeError("a clearing is made of texts")
+    clearing = Clearing(**document)
+    if clearing.act not in ACTS:
+        raise ValueError("there is no such act")
+    return clearing
 
 
 def ask_to_activate(socket: Path, token: str, change: Change, *, dry_run: bool) -> Activated:
@@ -97,6 +118,7 @@ def ask_to_activate(socket: Path, token: str, change: Change, *, dry_run: bool) 
             "files": {name: base64.b64encode(content).decode() for name, content in change.files.items()},
             "withdrawn": list(change.withdrawn),
             "adopted": change.adopted,
+            "cleared": None if change.cleared is None else asdict(change.cleared),
             "dry_run": dry_run,
         },
         refused=Refused,

@@ -16,7 +16,10 @@ def own_artifacts(directory: DataDirectory, settings: Settings) -> dict[str, byt
     Raises:
         AuditSpanError: the party registry cannot be read.
     """
-    return Reference.packaged_artifacts(parties_of(directory, settings), settings.policy.exporter)
+    policy = settings.policy
+    return Reference.packaged_artifacts(
+        parties_of(directory, settings), policy.exporter, policy.clearance_second_person
+    )
 
 
 def parties_of(directory: DataDirectory, settings: Settings) -> bytes | None:

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from auditspan.cli.evidence import progress_bar
 from auditspan.cli.output import JsonOption, console, errors, plain, print_json, print_table, reports_errors
+from auditspan.cli.screen_clear import clear, clearances, second, unclear
 from auditspan.cli.screening_extra import require_screening
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
@@ -20,6 +21,7 @@ from auditspan.errors import AuditSpanError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from auditspan.cli.clearances_in_force import Screened
     from auditspan.screening.evaluation import Judged
     from auditspan.screening.screener import Hit
 
@@ -77,23 +79,27 @@ def name_(
     """Screen one party against the current list. The word `name` itself may be left out.
 
     Each hit says which entry of which list, the alias that matched, the score and its parts, and what the list means. A
-    hit is a likeness of names, no finding that the party is the listed one: a person must look.
+    hit is a likeness of names, no finding that the party is the listed one: a person must look. One that an officer
+    cleared (`auditspan screen clear`) is shown as cleared, and is not counted.
 
     \b
     auditspan screen "Huawei Technologies" --data ./data
     auditspan screen name "Cambricon Hong Kong" --country CN --data ./data --json
     """
     require_screening()
+    from auditspan.cli.clearances_in_force import clearances_in_force, with_clearances
     from auditspan.screening.screener import Party, open_screener
 
     screener = open_screener(DataDirectory(data).screening)
     party = Party(name, country, address, tuple(identifier or ()), kind.value if kind else "")
-    hits = screener.screen(party)
+    hits = with_clearances(screener.screen(party), party, clearances_in_force(DataDirectory(data)))
     if as_json:
         print_json([hit.document() for hit in hits])
         return
     _show(hits)
-    console.print(f"{len(hits)} hit{'' if len(hits) == 1 else 's'} on list {screener.list.version}.")
+    standing = sum(hit.cleared is None for hit in hits)
+    cleared = f", {len(hits) - standing} cleared" if standing < len(hits) else ""
+    console.print(f"{standing} hit{'' if standing == 1 else 's'}{cleared} on list {screener.list.version}.")
 
 
 @app.command()
@@ -115,24 +121,27 @@ def batch(
     auditspan screen batch customers.csv --data ./data --json
     """
     require_screening()
+    from auditspan.cli.clearances_in_force import clearances_in_force, with_clearances
     from auditspan.screening.batch import count_rows, screen_rows
     from auditspan.screening.screener import open_screener
 
-    screener = open_screener(DataDirectory(data).screening)
+    screener, cleared = open_screener(DataDirectory(data).screening), clearances_in_force(DataDirectory(data))
     rows = hit = rejected = 0
     with progress_bar() as progress:
         task = progress.add_task("screening", total=count_rows(file))
         for row in screen_rows(file, screener):
-            rows, hit, rejected = rows + 1, hit + bool(row.hits), rejected + bool(row.error)
+            hits = with_clearances(row.hits, row.party, cleared)
+            standing = [each.hit for each in hits if each.cleared is None]
+            rows, hit, rejected = rows + 1, hit + bool(standing), rejected + bool(row.error)
             progress.update(task, completed=rows)
             if as_json:
                 document = {"line": row.line, "id": row.id, "name": row.party.name, "error": row.error or None}
-                sys.stdout.write(json.dumps({**document, "hits": [each.document() for each in row.hits]}) + "\n")
+                sys.stdout.write(json.dumps({**document, "hits": [each.document() for each in hits]}) + "\n")
             elif row.error:
                 errors.print(plain(f"line {row.line}: {row.error}"), soft_wrap=True)
-            elif row.hits:
-                best = row.hits[0]
-                more = f", and {len(row.hits) - 1} more" if len(row.hits) > 1 else ""
+            elif standing:
+                best = standing[0]
+                more = f", and {len(standing) - 1} more" if len(standing) > 1 else ""
                 console.print(
                     plain(
                         f"line {row.line}: {row.party.name}: {best.list} {best.listed_as} "
@@ -210,6 +219,12 @@ def evaluate(
             )
 
 
+app.command()(clear)
+app.command()(second)
+app.command()(unclear)
+app.command()(clearances)
+
+
 def _wrong(each: Judged) -> dict[str, Any]:
     pair = each.pair
     return {
@@ -218,24 +233,30 @@ def _wrong(each: Judged) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _show(hits: Sequence[Hit]) -> None:
-    if not hits:
+def _show(screened: Sequence[Screened]) -> None:
+    if not screened:
         return
     rows = [
         {
             "score": f"{hit.score:.2f}\n≥ {hit.threshold:.2f}",
             "list, entry": f"{hit.list}\n{hit.entry_id}",
             "listed as; matched": f"{hit.listed_as}\n{hit.role}: {hit.matched_name}",
-            "parts": "\n".join(_parts(hit)),
+            "parts": "\n".join([*_parts(hit), *_cleared(each)]),
         }
-        for hit in hits
+        for each in screened
+        for hit in (each.hit,)
     ]
     print_table("", ["score", "list, entry", "listed as; matched", "parts"], rows, prose="listed as; matched")
     for code, (effect, citation, status) in {
-        hit.list: (hit.effect, hit.citation, hit.effect_status) for hit in hits
+        hit.list: (hit.effect, hit.citation, hit.effect_status) for hit in (each.hit for each in screened)
     }.items():
         unsure = "" if status == "verified" else ", unverified"
         console.print(f"{code}: {effect} ({citation or 'no citation'}{unsure}).", soft_wrap=True)
+
+
+def _cleared(each: Screened) -> list[str]:
+    one = each.cleared
+    return [] if one is None else [f"cleared by {one.by}{f', {one.second}' if one.second else ''} until {one.until}"]
 
 
 def _parts(hit: Hit) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Final, Literal
 
 from .adoptions import ADOPTIONS
+from .clearances import CLEARANCES
 from .deployment import DEPLOYMENT
 from .errors import PolicyError
 from .reference import PARTIES, TABLES
@@ -15,12 +16,18 @@ from .yaml_text import load
 
 __all__ = ["Kind", "kind_of", "packs_of", "with_files"]
 
-Kind = Literal["pack", "table", "parties", "adoptions", "golden"]
+Kind = Literal["pack", "table", "parties", "adoptions", "clearances", "golden"]
 
-_NO_PACKS: Final = frozenset({PARTIES, ADOPTIONS, DEPLOYMENT})
+_NO_PACKS: Final = frozenset({PARTIES, ADOPTIONS, CLEARANCES, DEPLOYMENT})
 _TABLE_LINE: Final = re.compile(rb"^# ?table: *([a-z_]+)[ \t\r]*$", re.MULTILINE)
 _HEAD: Final = 4096
-_KEYS: Final[dict[str, Kind]] = {"cases": "golden", "parties": "parties", "adopted": "adoptions", "rules": "pack"}
+_KEYS: Final[dict[str, Kind]] = {
+    "cases": "golden",
+    "parties": "parties",
+    "adopted": "adoptions",
+    "clearances": "clearances",
+    "rules": "pack",
+}
 
 
 def kind_of(file: str, content: bytes) -> tuple[Kind, str]:
@@ -36,16 +43,22 @@ def kind_of(file: str, content: bytes) -> tuple[Kind, str]:
     data = load(content, file).data
     for key, kind in _KEYS.items():
         if isinstance(data, dict) and key in data:
-            names = {"parties": PARTIES, "adoptions": ADOPTIONS, "golden": PurePath(file).name}
+            names = {
+                "parties": PARTIES,
+                "adoptions": ADOPTIONS,
+                "clearances": CLEARANCES,
+                "golden": PurePath(file).name,
+            }
             name = names.get(kind) or f"{data.get('pack') or PurePath(file).stem}.yaml"
             if kind == "pack" and name in _NO_PACKS:
                 raise PolicyError(f"{data['pack']!r} is no id for a pack", file=file, line=1, remedy="Choose another.")
             return kind, name
     raise PolicyError(
-        "this is neither a pack nor a table, registry, list of adoptions or file of golden cases",
+        "this is neither a pack nor a table, registry, list of adoptions or clearances, or file of golden cases",
         file=file,
         line=1,
-        remedy="A pack has `pack:` and `rules:`, a registry `parties:`, adoptions `adopted:`, golden cases `cases:`.",
+        remedy="A pack has `pack:` and `rules:`, a registry `parties:`, adoptions `adopted:`, clearances "
+        "`clearances:`, golden cases `cases:`.",
     )
 
 

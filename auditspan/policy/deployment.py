@@ -1,4 +1,4 @@
-"""Whose deployment this is: the company that exports, a party of the registry. Directives bind an addressee."""
+"""Whose deployment this is, and what it asks of its officers. Directives bind an addressee: the exporter."""
 
 from __future__ import annotations
 
@@ -12,19 +12,32 @@ from .packs import Rule
 from .parties import Parties, validate
 from .yaml_text import load
 
-__all__ = ["DEPLOYMENT", "deployment_artifact", "exporter_fact", "exporter_of", "unbound_letters"]
+__all__ = [
+    "DEPLOYMENT",
+    "deployment_artifact",
+    "exporter_fact",
+    "exporter_of",
+    "needs_second_person",
+    "unbound_letters",
+]
 
 DEPLOYMENT: Final = "deployment.yaml"
-"""Name of the file among the artifacts of a reference; without it nobody is known to be the exporter."""
+"""Name of the file among the artifacts of a reference; without it nobody is known to be the exporter, and an officer
+clears alone."""
 
 
-def deployment_artifact(exporter: str) -> bytes:
-    """The artifact that says that the party ``exporter`` runs this deployment."""
-    return f"exporter: {json.dumps(exporter, ensure_ascii=False)}\n".encode()
+def deployment_artifact(exporter: str | None, second_person: bool = False) -> bytes | None:
+    """The artifact that says that the party ``exporter`` runs this deployment, and whether clearing takes two officers.
+
+    None where there is nothing to say.
+    """
+    said = [] if exporter is None else [f"exporter: {json.dumps(exporter, ensure_ascii=False)}\n"]
+    said += ["clearance_second_person: true\n"] * second_person
+    return "".join(said).encode() if said else None
 
 
 def exporter_of(text: bytes | None, parties: Parties) -> str | None:
-    """Id of the party that runs this deployment; None without an artifact.
+    """Id of the party that runs this deployment; None where no artifact says it.
 
     Raises:
         PolicyError: not as ``data/deployment.schema.json`` says, or a party that is not in the registry: a letter that
@@ -34,6 +47,8 @@ def exporter_of(text: bytes | None, parties: Parties) -> str | None:
         return None
     document = load(text, DEPLOYMENT)
     validate(document, "deployment.schema.json")
+    if "exporter" not in document.data:
+        return None
     exporter = str(document.data["exporter"])
     if parties.by_id(exporter) is None:
         raise PolicyError(
@@ -43,6 +58,19 @@ def exporter_of(text: bytes | None, parties: Parties) -> str | None:
             remedy="Add the company to parties.yaml under this id, or correct the setting `policy.exporter`.",
         )
     return exporter
+
+
+def needs_second_person(text: bytes | None) -> bool:
+    """Whether clearing a hit takes two officers; one without an artifact that says so.
+
+    Raises:
+        PolicyError: not as ``data/deployment.schema.json`` says.
+    """
+    if text is None:
+        return False
+    document = load(text, DEPLOYMENT)
+    validate(document, "deployment.schema.json")
+    return bool(document.data.get("clearance_second_person", False))
 
 
 def exporter_fact(exporter: str | None, rules: Iterable[Rule], parties: Parties, public: Collection[str]) -> str | None:

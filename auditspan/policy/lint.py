@@ -20,6 +20,7 @@ from .accelerator_lines import ComputerEccns, Lines
 from .accelerators import Accelerators
 from .adoptions import adopted_packs
 from .artifact_files import kind_of, packs_of
+from .clearances import Clearances
 from .codes import code_faults, compared, listing_faults
 from .conditions import PacksTooLarge
 from .countries import Countries
@@ -78,7 +79,7 @@ def lint(files: Sequence[tuple[str, bytes]], beside: Mapping[str, bytes]) -> lis
     """The faults of ``files`` (path and content), in order of file and line; at most `MOST_FAULTS` of the packs.
 
     Args:
-        files: packs, tables, registries, adoptions, files of golden cases.
+        files: packs, tables, registries, adoptions, clearances, files of golden cases.
         beside: the artifacts that they stand beside, sound in themselves; of the same pack or name, a file takes the
             place of one.
     """
@@ -113,6 +114,11 @@ def lint(files: Sequence[tuple[str, bytes]], beside: Mapping[str, bytes]) -> lis
         faults += [
             Fault(file, fault.line, fault.message, fault.remedy)
             for fault in _first(lambda content=content: adopted_packs(content, names))
+        ]
+    for _, file, content in sorted_out.get("clearances", []):
+        faults += [
+            Fault(file, fault.line, fault.message, fault.remedy)
+            for fault in _first(lambda content=content: Clearances.of(content))
         ]
     for _, file, content in sorted_out.get("golden", []):
         faults += _first(lambda file=file, content=content: parse_cases(content, file))

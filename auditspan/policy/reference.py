@@ -18,8 +18,9 @@ from .accelerators import ACCELERATOR_COLUMNS, INSTANCE_COLUMNS, NAME_COLUMNS, P
 from .activation import Activation
 from .addresses import AddressDatabase
 from .adoptions import ADOPTIONS, adopted_packs
+from .clearances import CLEARANCES, Clearances
 from .countries import COUNTRY_COLUMNS, GROUP_COLUMNS, Countries
-from .deployment import DEPLOYMENT, deployment_artifact, exporter_fact, exporter_of
+from .deployment import DEPLOYMENT, deployment_artifact, exporter_fact, exporter_of, needs_second_person
 from .engine import Engine
 from .errors import PolicyError
 from .explain import Explainer
@@ -29,7 +30,6 @@ from .ownership_rules import OWNERSHIP_RULE_COLUMNS
 from .packs import compile_packs
 from .parties import Parties
 from .regions import REGION_COLUMNS, Regions
-from .screened_facts import Cleared, NothingCleared
 from .screening_list import SCREENING_LISTS, screening_list_of
 from .tables import Table, parse_table
 from .vocabulary import CLOSED, LISTINGS
@@ -73,7 +73,7 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {**_TABLES, **_LATER_TABLES}
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """One part of a reference, named by its content: ``kind`` is ``pack``, ``table``, ``parties``,
-    ``addresses``, ``adoptions``, ``deployment`` or ``screening_list``.
+    ``addresses``, ``adoptions``, ``clearances``, ``deployment`` or ``screening_list``.
     """
 
     name: str
@@ -107,8 +107,9 @@ class Reference:
         accelerator_lines, computer_eccns: the lines of 3A090 (``None`` in a reference from before), and 4A090.
         adopted: packs whose proposals bind as company policy.
         screening: the screening list; None without one.
-        clearances: which likenesses to entries of it officers have cleared.
         exporter: id of the party that runs this deployment; None when the artifacts do not say.
+        clearance_second_person: whether clearing a hit of a screening takes two officers.
+        clearances: hits that officers cleared.
         exporter_fact: what the fact ``exporter`` is where an event does not say it (``deployment.exporter_fact``).
         activation: who brought it into force.
     """
@@ -146,9 +147,10 @@ class Reference:
         self.ownership = Ownership(self.parties, self._ownership_rules)
         self.addresses = AddressDatabase(_need(artifacts, ADDRESSES), ADDRESSES)
         self.screening = screening_list_of(artifacts, self.countries, folder)
-        self.clearances: Cleared = NothingCleared()
         self.exporter = exporter_of(artifacts.get(DEPLOYMENT), self.parties)
-        not_packs = {PARTIES, ADOPTIONS, DEPLOYMENT}
+        self.clearance_second_person = needs_second_person(artifacts.get(DEPLOYMENT))
+        self.clearances = Clearances.of(artifacts.get(CLEARANCES), second_person=self.clearance_second_person)
+        not_packs = {PARTIES, ADOPTIONS, CLEARANCES, DEPLOYMENT}
         texts = [(name, text) for name, text in artifacts.items() if name.endswith(".yaml") and name not in not_packs]
         self.packs = compile_packs(sorted(texts, key=lambda item: (item[0] != _FIRST_PACK, item[0])))
         self.exporter_fact = exporter_fact(self.exporter, self.packs.rules, self.parties, _PUBLIC_LETTERS)
@@ -191,14 +193,20 @@ class Reference:
         return cls(cls.packaged_artifacts(parties), number)
 
     @staticmethod
-    def packaged_artifacts(parties: bytes | None = None, exporter: str | None = None) -> dict[str, bytes]:
-        """The artifacts, content by name, that `packaged` is made of; ``exporter`` is who runs the deployment."""
+    def packaged_artifacts(
+        parties: bytes | None = None, exporter: str | None = None, clearance_second_person: bool = False
+    ) -> dict[str, bytes]:
+        """The artifacts, content by name, that `packaged` is made of; ``exporter`` is who runs the deployment.
+
+        With ``clearance_second_person`` clearing a hit of a screening takes two officers.
+        """
         folder = resources.files("auditspan.policy.data")
         artifacts = {name: folder.joinpath(name).read_bytes() for name in (*_TABLES, *_LATER_TABLES, *_SHIPPED_PACKS)}
         artifacts[ADDRESSES] = folder.joinpath(_SHIPPED_ADDRESSES).read_bytes()
         artifacts[PARTIES] = _NO_PARTIES if parties is None else parties
-        if exporter is not None:
-            artifacts[DEPLOYMENT] = deployment_artifact(exporter)
+        deployment = deployment_artifact(exporter, clearance_second_person)
+        if deployment is not None:
+            artifacts[DEPLOYMENT] = deployment
         return artifacts
 
     def opened(self) -> Reference:
@@ -254,6 +262,8 @@ class Reference:
             kind, version = "screening_list", self.screening.version
         elif name == ADOPTIONS:
             kind, version = "adoptions", digest[:12]
+        elif name == CLEARANCES:
+            kind, version = "clearances", digest[:12]
         elif name == DEPLOYMENT:
             kind, version = "deployment", digest[:12]
         else:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
+from .clearances import Clearances
 from .facts import FactSet, FactValue
 from .screening_list import Likeness, Screened, shortened
 
-__all__ = ["BY_LIST", "Cleared", "NothingCleared", "is_cleared", "put_screened", "screening_words"]
+__all__ = ["BY_LIST", "is_cleared", "put_screened", "screening_words"]
 
 BY_LIST: Final = "screening list "
 """How ``known_by`` begins where a fact follows from the screening list."""
@@ -23,32 +24,8 @@ _LONGEST_NAME: Final = 80
 _REGISTRY: Final = "party registry"
 
 
-class Cleared(Protocol):
-    """What officers have cleared."""
-
-    @property
-    def boundaries(self) -> tuple[int, ...]:
-        """Moments, in nanoseconds, at which something begins or ends to be cleared."""
-
-    def cleared(
-        self, name: str, list_code: str, entry_id: str, listed_name: str, country: str | None, at: int | None
-    ) -> object | None:
-        """What clears the likeness of a screened name and country to an entry at ``at``; None where nothing does."""
-
-
-class NothingCleared:
-    """No likeness has been cleared."""
-
-    boundaries: tuple[int, ...] = ()
-
-    def cleared(
-        self, name: str, list_code: str, entry_id: str, listed_name: str, country: str | None, at: int | None
-    ) -> None:
-        """Nothing."""
-
-
 def put_screened(
-    facts: FactSet, role: str, screened: Screened, version: str, clearances: Cleared, at: int | None
+    facts: FactSet, role: str, screened: Screened, version: str, clearances: Clearances, at: int | None
 ) -> None:
     """Puts what the list says of one party, beside what ``facts`` say of it already. Nothing where it says nothing.
 
@@ -74,7 +51,7 @@ def put_screened(
         _put(facts, f"{role}_possible_listings", possible, version)
 
 
-def is_cleared(one: Likeness, clearances: Cleared, at: int | None) -> bool:
+def is_cleared(one: Likeness, clearances: Clearances, at: int | None) -> bool:
     """Whether an officer has cleared a likeness."""
     found = clearances.cleared(one.name, one.list, one.entry_id, one.listed_as, one.country or None, at)
     return found is not None

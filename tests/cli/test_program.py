@@ -74,6 +74,10 @@ def test_the_commands_that_scripts_lean_on_are_there() -> None:
         ("screen", "name"),
         ("screen", "batch"),
         ("screen", "evaluate"),
+        ("screen", "clear"),
+        ("screen", "second"),
+        ("screen", "unclear"),
+        ("screen", "clearances"),
     }
 
 
