@@ -55,6 +55,7 @@ class EventClass(StrEnum):
     KEY_ADDED = "audit.key.added"
     KEY_ROTATED = "audit.key.rotated"
     EVIDENCE_EXPORTED = "evidence.exported"
+    LICENSE_ALLOCATION = "license.allocation"
 
 
 CLASSES: Final[dict[EventClass, str]] = {
@@ -82,6 +83,7 @@ CLASSES: Final[dict[EventClass, str]] = {
     EventClass.KEY_ADDED: "a signing key came into use",
     EventClass.KEY_ROTATED: "a signing key was replaced",
     EventClass.EVIDENCE_EXPORTED: "an evidence package was exported",
+    EventClass.LICENSE_ALLOCATION: "what events that need an export license took of one, or why none covers them",
 }
 
 DETERMINED: Final = frozenset(
