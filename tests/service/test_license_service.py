@@ -114,7 +114,7 @@ def test_a_register_is_imported_events_take_of_it_and_kills_change_nothing(
     told = sorted((one["sequence"], one["outcome"]) for one in shown["allocations"])
     assert told == [(n + 1, "covered" if n < 12 else "exhausted") for n in range(number)]
     assert len({(one["log_id"], one["leaf_index"]) for one in shown["allocations"]}) == number
-    assert "License 'D9'" not in str(service.run("license", "show", "D9", "--data", data, status=1))
+    assert "There is no license 'D9'" in service.run("license", "show", "D9", "--data", data, status=1)["message"]
     # What the list of events shows, and SQL.
     events = service.run("events", "--data", data, "--flagged", "--limit", "100")
     assert len(events) == number and {one["determination"] for one in events} == {"license_required"}

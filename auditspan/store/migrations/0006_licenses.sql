@@ -8,7 +8,7 @@ WITH
             log_id AS control_log_id, leaf_index AS control_leaf_index, arrival_time AS allocated_at,
             JSONExtractInt(header, 'body', 'body', 'number') AS round,
             JSONExtract(header, 'body', 'body', 'allocations',
-                'Array(Tuple(license String, sequence UInt64, log_id String, leaf_index UInt64, record_id String,
+                'Array(Tuple(license Nullable(String), sequence UInt64, log_id String, leaf_index UInt64, record_id String,
                 outcome String, quantity Nullable(Int64), remaining Nullable(Int64), reference_epoch Int64, why String))')
                 AS allocations
         FROM auditspan.events
@@ -17,7 +17,7 @@ WITH
         LIMIT 1 BY log_id, round
     )
 SELECT
-    one.license AS license, one.sequence AS sequence, one.outcome AS outcome, one.quantity AS quantity,
+    ifNull(one.license, '') AS license, one.sequence AS sequence, one.outcome AS outcome, one.quantity AS quantity,
     one.remaining AS remaining, one.why AS why, one.log_id AS log_id, one.leaf_index AS leaf_index,
     one.record_id AS record_id, one.reference_epoch AS reference_epoch,
     round, control_log_id, control_leaf_index, allocated_at
