@@ -56,6 +56,7 @@ class EventClass(StrEnum):
     KEY_ROTATED = "audit.key.rotated"
     EVIDENCE_EXPORTED = "evidence.exported"
     SCREENING_RESCREENED = "screening.rescreened"
+    LICENSE_ALLOCATION = "license.allocation"
 
 
 CLASSES: Final[dict[EventClass, str]] = {
@@ -84,6 +85,7 @@ CLASSES: Final[dict[EventClass, str]] = {
     EventClass.KEY_ROTATED: "a signing key was replaced",
     EventClass.EVIDENCE_EXPORTED: "an evidence package was exported",
     EventClass.SCREENING_RESCREENED: "a party of stored events is like an entry of a screening list that came later",
+    EventClass.LICENSE_ALLOCATION: "what events that need an export license took of one, or why none covers them",
 }
 
 DETERMINED: Final = frozenset(

@@ -35,7 +35,7 @@ from .batch import Opening
 from .control_entries import INTERNAL, INTERNAL_AUTHENTICATION, ControlLog
 from .restore import is_closed
 
-__all__ = ["Logs", "find_logs", "open_logs", "open_next_generation", "opened_logs", "said_from"]
+__all__ = ["Logs", "entries_from", "find_logs", "open_logs", "open_next_generation", "opened_logs", "said_from"]
 
 _READ: Final = 1 << 20
 _AT_ONCE: Final = 1000
@@ -306,7 +306,16 @@ def said_from(journal: Journal, offset: int) -> Iterator[Mapping[str, Any]]:
     Raises:
         JournalUnavailable: the journal cannot be read.
     """
-    return filter(None, map(_said, _entries(journal, offset)))
+    return (said for _, said in entries_from(journal, offset) if said)
+
+
+def entries_from(journal: Journal, offset: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The offset of each control entry from ``offset`` on, and what it says where it is this deployment's own.
+
+    Raises:
+        JournalUnavailable: the journal cannot be read.
+    """
+    return ((entry.offset, _said(entry)) for entry in _entries(journal, offset))
 
 
 def _said(entry: Entry) -> Mapping[str, Any]:

@@ -34,6 +34,11 @@ class ControlLog:
         self._journal = journal
         self._clock = clock
 
+    @property
+    def journal(self) -> Journal:
+        """Where it appends to: what others journaled meanwhile is read there."""
+        return self._journal
+
     def append(self, name: str, actor: str, body: JsonValue) -> int:
         """Journal one entry of class ``name``; its offset, once it is durable. It is sealed soon after.
 

@@ -325,12 +325,12 @@ class ControlRole(Role):
         while not self._stop.is_set():
             started = time.monotonic()
             last_round = self._finishing.is_set() and not self._others_alive()
+            worked = 0
             try:
                 self._beat()
                 self._checkpointer.run_once()
                 self._put_off = ""
-                for follower in self._followers:
-                    follower.run_once(store)
+                worked = sum([follower.run_once(store) for follower in self._followers])
                 self._follow_epoch(store, self.processor)
                 self._confirm(store)
                 if not self._finishing.is_set() and self._open_next(store, logs):
@@ -338,7 +338,7 @@ class ControlRole(Role):
             except (StoreUnavailable, JournalUnavailable) as error:
                 self._put_off = str(error)
                 _log.warning("This round of checkpoints is put off: %s", error)
-            if last_round:
+            if last_round and not worked:  # what followers journaled is sealed and signed as well
                 return False
             left = every - (time.monotonic() - started)
             # A short wait while finishing, so that the last round follows the last batch closely.

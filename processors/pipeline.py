@@ -26,6 +26,7 @@ from auditspan.ledger.signer import Signer
 from auditspan.store.contract import Store
 
 from .activation import Activated, Activator, Change
+from .allocating import Allocator
 from .control_entries import ControlLog
 from .control_role import ControlDuties, ControlRole
 from .data_role import DataRole
@@ -52,7 +53,7 @@ _PROBE_WITHIN: Final = 10.0
 _TRIM_EVERY: Final = 60.0
 _ABANDON_WITHIN: Final = 5.0
 
-_FOLLOWERS: Final[Sequence[MakeFollower]] = ()
+_FOLLOWERS: Final[Sequence[MakeFollower]] = (Allocator,)
 """What the owner of the control log works out of sealed events."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from auditspan.cli.output import JsonOption, console, print_json, print_table, r
 from auditspan.cli.reading import DataOption, UrlOption, open_reader
 from auditspan.errors import AuditSpanError
 from auditspan.semconv import CLASSES
+
+if TYPE_CHECKING:
+    from auditspan.store.contract import Store
 
 __all__ = ["events"]
 
@@ -23,7 +26,8 @@ WHERE (NOT {only_flagged:Bool} OR flagged)
   AND ({class:String} = '' OR class = {class:String})
   AND ({determination:String} = '' OR determination = {determination:String})
   AND events.arrival_time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
-  AND ({everything:Bool} OR class != 'other' AND NOT startsWith(class, 'audit.'))
+  AND ({everything:Bool} OR class != 'other' AND NOT startsWith(class, 'audit.')
+       AND (class != 'license.allocation' OR emitter != ''))
 """
 
 _EACH = f"""
@@ -35,6 +39,11 @@ FROM auditspan.events {_WHERE}
 ORDER BY events.arrival_time DESC, leaf_index DESC
 LIMIT {{limit:UInt32}}
 """  # noqa: S608 - composed of constants; values are parameters
+
+_ALLOCATED = """
+SELECT log_id, leaf_index, license, outcome, why FROM auditspan.license_allocations
+WHERE log_id IN {logs:Array(String)} AND leaf_index IN {leaves:Array(UInt64)}
+"""
 
 _DISTINCT = f"""
 SELECT count() AS events, toUnixTimestamp64Nano(max(event_time)) AS latest, class, actor_id, action, target_id,
@@ -88,6 +97,8 @@ def events(
     }
     with open_reader(data, url) as reading:
         rows = reading.store.query(_DISTINCT if distinct else _EACH, parameters).to_pylist()
+        if not distinct:
+            _add_licenses(reading.store, rows)
     for row in rows:
         row.update({name: rfc3339(row[name]) for name in ("event_time", "arrival_time", "latest") if name in row})
     if as_json:
@@ -98,6 +109,20 @@ def events(
     print_table(f"{len(rows)} {kind}{'flagged ' if flagged else ''}events", columns, shown, prose="why")
 
 
+def _add_licenses(store: Store, rows: list[dict[str, Any]]) -> None:
+    """What holds of each event now, as in the view ``auditspan.current``: it may be licensed since it was sealed."""
+    asking = [row for row in rows if row["determination"] == "license_required"]
+    where = {"logs": sorted({row["log_id"] for row in asking}), "leaves": sorted({row["leaf_index"] for row in asking})}
+    found = store.query(_ALLOCATED, where).to_pylist() if asking else []
+    allocated = {(one["log_id"], one["leaf_index"]): one for one in found}
+    for row in rows:
+        one = allocated.get((row["log_id"], row["leaf_index"]))
+        covered = one is not None and one["outcome"] == "covered" and row["determination"] == "license_required"
+        row["current"] = "licensed" if covered else row["determination"]
+        for name, column in (("license", "license"), ("license_outcome", "outcome"), ("license_why", "why")):
+            row[name] = (one[column] or None) if one is not None else None
+
+
 def _wide(rows: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
     shown = [
         {
@@ -106,7 +131,7 @@ def _wide(rows: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
             "destination": row["destination_country"],
             "rule": _rule(row),
             "citation": row["citations"],
-            "why": row["why"],
+            "why": _why(row),
         }
         for row in rows
     ]
@@ -119,7 +144,7 @@ def _narrow(rows: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]
         {
             "event, actor, to": _lines(_event(row), row["actor_id"], f"to {row['destination_country'] or 'unknown'}"),
             "rule, citation": _lines(_rule(row), row["citations"]),
-            "why": row["why"],
+            "why": _why(row),
         }
         for row in rows
     ]
@@ -138,7 +163,12 @@ def _event(row: dict[str, Any]) -> str:
 
 
 def _rule(row: dict[str, Any]) -> str:
-    return _lines(f"{row['determination'] or ''}{' ⚑' if row['flagged'] else ''}", *row["rule_ids"])
+    licensed = f"licensed: {row['license']}" if row.get("current") == "licensed" else ""
+    return _lines(f"{row['determination'] or ''}{' ⚑' if row['flagged'] else ''}", licensed, *row["rule_ids"])
+
+
+def _why(row: dict[str, Any]) -> str:
+    return _lines(row["why"] or "", row.get("license_why") or "")
 
 
 def _lines(*parts: str) -> str:

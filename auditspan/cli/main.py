@@ -16,7 +16,21 @@ from typing import Annotated, Any, Final
 import typer
 
 from auditspan import __version__
-from auditspan.cli import cases, config, evidence, inventory, kafka, keys, lists, policy, screen, spool, store, token
+from auditspan.cli import (
+    cases,
+    config,
+    evidence,
+    inventory,
+    kafka,
+    keys,
+    license,
+    lists,
+    policy,
+    screen,
+    spool,
+    store,
+    token,
+)
 from auditspan.cli.collect import collect
 from auditspan.cli.doctor import doctor
 from auditspan.cli.events import events
@@ -53,6 +67,7 @@ app.add_typer(token.app, name="token")
 app.add_typer(spool.app, name="spool")
 app.add_typer(evidence.app, name="evidence")
 app.add_typer(inventory.app, name="inventory")
+app.add_typer(license.app, name="license")
 app.add_typer(lists.app, name="lists")
 app.add_typer(screen.app, name="screen")
 app.add_typer(store.app, name="store")

@@ -26,6 +26,7 @@ from .conditions import PacksTooLarge
 from .countries import Countries
 from .errors import PolicyError
 from .golden import parse_cases
+from .licenses import LICENSES, Licenses
 from .ownership_rules import ownership_rules
 from .pack_text import replaced, value_at, written
 from .packs import compile_packs
@@ -202,6 +203,8 @@ def _load_table(name: str, file: str, content: bytes, sound: Mapping[str, bytes]
         ComputerEccns(table(name))
     elif name == OWNERSHIP_RULES:
         ownership_rules(table(name))
+    elif name == LICENSES:
+        Licenses(table(name), Accelerators(*(table(of) for of in _OF_ACCELERATORS)))
     elif name == "cloud_regions.csv":
         Regions(table(name), Countries(*(table(of) for of in _OF_COUNTRIES)))
     else:

@@ -24,6 +24,7 @@ from .deployment import DEPLOYMENT, deployment_artifact, exporter_fact, exporter
 from .engine import Engine
 from .errors import PolicyError
 from .explain import Explainer
+from .licenses import LICENSE_COLUMNS, LICENSES, Licenses
 from .missing_facts import MissingFacts
 from .owned_parties import Ownership
 from .ownership_rules import OWNERSHIP_RULE_COLUMNS
@@ -57,6 +58,8 @@ _LATER_TABLES: Final = {
     "computer_eccns.csv": COMPUTER_COLUMNS,
     OWNERSHIP_RULES: OWNERSHIP_RULE_COLUMNS,
 }
+# Nothing ships in their place: a reference has them where an officer activated them.
+_OFFICERS_TABLES: Final = {LICENSES: LICENSE_COLUMNS}
 ADDRESSES: Final = "ip_country.mmdb.gz"
 """Name of the address database among the artifacts, whatever the file was called."""
 _SHIPPED_ADDRESSES: Final = "ip_country_cc0.mmdb.gz"
@@ -66,7 +69,7 @@ _FIRST_PACK: Final = "us-ear.yaml"
 _PUBLIC_LETTERS: Final = frozenset(name.removesuffix(".yaml") for name in _SHIPPED_PACKS)
 _NO_PARTIES: Final = b"parties: []\n"
 _NO_ADOPTIONS: Final = b"adopted: []\n"
-TABLES: Final[Mapping[str, tuple[str, ...]]] = {**_TABLES, **_LATER_TABLES}
+TABLES: Final[Mapping[str, tuple[str, ...]]] = {**_TABLES, **_LATER_TABLES, **_OFFICERS_TABLES}
 """Tables among the artifacts, by name, with the columns that each must have."""
 
 
@@ -105,6 +108,7 @@ class Reference:
         packs, countries, accelerators, regions, parties, addresses: what the artifacts hold.
         ownership: what follows from the owners of the parties.
         accelerator_lines, computer_eccns: the lines of 3A090 (``None`` in a reference from before), and 4A090.
+        licenses: the register of export licenses; None where no officer activated one.
         adopted: packs whose proposals bind as company policy.
         screening: the screening list; None without one.
         exporter: id of the party that runs this deployment; None when the artifacts do not say.
@@ -128,8 +132,8 @@ class Reference:
         self.activation = activation if activation.software else replace(activation, software=software())
         tables = {name: parse_table(_need(artifacts, name), name, columns) for name, columns in _TABLES.items()}
         tables |= {
-            name: parse_table(artifacts[name], name, _LATER_TABLES[name])
-            for name in _LATER_TABLES.keys() & artifacts.keys()
+            name: parse_table(artifacts[name], name, TABLES[name])
+            for name in (_LATER_TABLES.keys() | _OFFICERS_TABLES.keys()) & artifacts.keys()
         }
         self.countries = Countries(tables["countries.csv"], tables["country_groups.csv"])
         self.accelerators = Accelerators(
@@ -141,6 +145,8 @@ class Reference:
         lines = tables.get("accelerator_lines.csv")
         self.accelerator_lines = None if lines is None else Lines(lines)
         self.computer_eccns = ComputerEccns(tables.get("computer_eccns.csv"))
+        licenses = tables.get(LICENSES)
+        self.licenses = None if licenses is None else Licenses(licenses, self.accelerators)
         self.regions = Regions(tables["cloud_regions.csv"], self.countries)
         self.parties = Parties(_need(artifacts, PARTIES), PARTIES, self.countries)
         self._ownership_rules = tables.get(OWNERSHIP_RULES)
@@ -155,7 +161,7 @@ class Reference:
         self.packs = compile_packs(sorted(texts, key=lambda item: (item[0] != _FIRST_PACK, item[0])))
         self.exporter_fact = exporter_fact(self.exporter, self.packs.rules, self.parties, _PUBLIC_LETTERS)
         self.adopted = adopted_packs(artifacts.get(ADOPTIONS, _NO_ADOPTIONS), self.packs.versions)
-        known = {*_TABLES, *_LATER_TABLES, *not_packs, ADDRESSES, *SCREENING_LISTS, *(name for name, _ in texts)}
+        known = {*TABLES, *not_packs, ADDRESSES, *SCREENING_LISTS, *(name for name, _ in texts)}
         if strange := sorted(set(artifacts) - known):
             raise PolicyError(
                 "nothing here is read from it", file=strange[0], remedy="Packs end in .yaml; leave other files out."

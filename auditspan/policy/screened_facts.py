@@ -7,7 +7,7 @@ cleared is cleared for a while.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from .clearances import Clearances
 from .facts import FactSet, FactValue
