@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,13 +13,16 @@ from auditspan.cli.reading import DataOption, UrlOption, open_reader
 from auditspan.errors import AuditSpanError
 from auditspan.semconv import CLASSES
 
+if TYPE_CHECKING:
+    from auditspan.store.contract import Store
+
 __all__ = ["events"]
 
 _WIDE_CONSOLE = 140
 """Characters from which on every column of the table has room."""
 
 _WHERE = """
-WHERE (NOT {only_flagged:Bool} OR flagged)
+WHERE (NOT {only_flagged:Bool} OR flagged OR found)
   AND ({class:String} = '' OR class = {class:String})
   AND ({determination:String} = '' OR determination = {determination:String})
   AND events.arrival_time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
@@ -29,7 +32,7 @@ WHERE (NOT {only_flagged:Bool} OR flagged)
 _EACH = f"""
 SELECT record_id, class, toUnixTimestamp64Nano(events.event_time) AS event_time,
        toUnixTimestamp64Nano(events.arrival_time) AS arrival_time, emitter, actor_id, action, outcome, target_id,
-       destination_country, determination, flagged, rule_ids, faults, citations, why,
+       destination_country, determination, flagged, rule_ids, faults, citations, why, FOUND AS found,
        trace_id, span_id, log_id, leaf_index
 FROM auditspan.events {_WHERE}
 ORDER BY events.arrival_time DESC, leaf_index DESC
@@ -38,12 +41,19 @@ LIMIT {{limit:UInt32}}
 
 _DISTINCT = f"""
 SELECT count() AS events, toUnixTimestamp64Nano(max(event_time)) AS latest, class, actor_id, action, target_id,
-       destination_country, determination, flagged, rule_ids, citations, why
+       destination_country, determination, flagged, rule_ids, citations, why, FOUND AS found
 FROM auditspan.events {_WHERE}
-GROUP BY class, actor_id, action, target_id, destination_country, determination, flagged, rule_ids, citations, why
+GROUP BY class, actor_id, action, target_id, destination_country, determination, flagged, rule_ids, citations, why, found
 ORDER BY latest DESC
 LIMIT {{limit:UInt32}}
 """  # noqa: S608
+
+_HAS_FINDINGS = "SELECT name FROM system.tables WHERE database = 'auditspan' AND name = 'findings'"
+_FOUND = "(events.log_id, events.leaf_index) IN (SELECT log_id, leaf_index FROM auditspan.findings)"
+_FINDINGS = """
+SELECT log_id, leaf_index, finding, why, authority, citation FROM auditspan.findings
+WHERE (log_id, leaf_index) IN {places:Array(Tuple(String, UInt64))} ORDER BY control_leaf
+"""
 
 
 @reports_errors
@@ -51,7 +61,10 @@ def events(
     data: DataOption = None,
     url: UrlOption = None,
     flagged: Annotated[
-        bool, typer.Option("--flagged", help="Only events that involve a controlled destination.")
+        bool,
+        typer.Option(
+            "--flagged", help="Only events that involve a controlled destination, or do not agree with their export request."
+        ),
     ] = False,
     event_class: Annotated[str, typer.Option("--class", help="Only this class, such as model.access.")] = "",
     determination: Annotated[str, typer.Option(help="Only this determination, such as license_required.")] = "",
@@ -87,7 +100,10 @@ def events(
         "limit": limit,
     }
     with open_reader(data, url) as reading:
-        rows = reading.store.query(_DISTINCT if distinct else _EACH, parameters).to_pylist()
+        # An older service knows nothing of findings.
+        known = bool(reading.store.query(_HAS_FINDINGS).num_rows)
+        sql = (_DISTINCT if distinct else _EACH).replace("FOUND", _FOUND if known else "false")
+        rows = _with_findings(reading.store, reading.store.query(sql, parameters).to_pylist())
     for row in rows:
         row.update({name: rfc3339(row[name]) for name in ("event_time", "arrival_time", "latest") if name in row})
     if as_json:
@@ -96,6 +112,27 @@ def events(
     kind = "kinds of " if distinct else ""
     columns, shown = _wide(rows) if console.width >= _WIDE_CONSOLE else _narrow(rows)
     print_table(f"{len(rows)} {kind}{'flagged ' if flagged else ''}events", columns, shown, prose="why")
+
+
+def _with_findings(store: Store, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with ``findings`` in place of whether there are any; where there are, they are flagged."""
+    found = [row.pop("found") for row in rows]
+    places = [(row["log_id"], row["leaf_index"]) for row, some in zip(rows, found, strict=True) if some and "log_id" in row]
+    said: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    if places:
+        for one in store.query(_FINDINGS, {"places": places}).to_pylist():
+            said.setdefault((one.pop("log_id"), one.pop("leaf_index")), []).append(one)
+    for row, some in zip(rows, found, strict=True):
+        findings = said.get((row["log_id"], row["leaf_index"]), []) if "log_id" in row else []
+        reasons = [one["why"] for one in findings]
+        if some and not findings:
+            reasons = ["Something is wrong with its export request: `auditspan requests list --flagged`."]
+        row["flagged"] = bool(row["flagged"] or some)
+        row["why"] = " ".join(filter(None, [row["why"], *reasons]))
+        row["citations"] = "; ".join(dict.fromkeys(filter(None, [row["citations"], *(f["citation"] for f in findings)])))
+        if "log_id" in row:
+            row["findings"] = findings
+    return rows
 
 
 def _wide(rows: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -138,7 +175,7 @@ def _event(row: dict[str, Any]) -> str:
 
 
 def _rule(row: dict[str, Any]) -> str:
-    return _lines(f"{row['determination'] or ''}{' ⚑' if row['flagged'] else ''}", *row["rule_ids"])
+    return _lines(f"{row['determination'] or ''}{' ⚑' if row['flagged'] else ''}", *row["rule_ids"], *(one["finding"].replace("_", " ") for one in row.get("findings", ())))
 
 
 def _lines(*parts: str) -> str:

@@ -16,7 +16,21 @@ from typing import Annotated, Any, Final
 import typer
 
 from auditspan import __version__
-from auditspan.cli import cases, config, evidence, inventory, kafka, keys, lists, policy, screen, spool, store, token
+from auditspan.cli import (
+    cases,
+    config,
+    evidence,
+    inventory,
+    kafka,
+    keys,
+    lists,
+    policy,
+    requests,
+    screen,
+    spool,
+    store,
+    token,
+)
 from auditspan.cli.collect import collect
 from auditspan.cli.doctor import doctor
 from auditspan.cli.events import events
@@ -55,6 +69,7 @@ app.add_typer(lists.app, name="lists")
 app.add_typer(screen.app, name="screen")
 app.add_typer(store.app, name="store")
 app.add_typer(cases.app, name="cases")
+app.add_typer(requests.app, name="requests")
 app.add_typer(policy.app, name="policy")
 app.add_typer(config.app, name="config")
 

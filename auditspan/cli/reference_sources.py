@@ -5,6 +5,7 @@ from __future__ import annotations
 from auditspan.config import Settings
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
+from auditspan.policy.deployment import RequestDemands
 from auditspan.policy.reference import Reference
 
 __all__ = ["own_artifacts", "parties_of"]
@@ -16,7 +17,9 @@ def own_artifacts(directory: DataDirectory, settings: Settings) -> dict[str, byt
     Raises:
         AuditSpanError: the party registry cannot be read.
     """
-    return Reference.packaged_artifacts(parties_of(directory, settings), settings.policy.exporter)
+    asked = settings.requests
+    demands = RequestDemands(frozenset(asked.approving_emitters), frozenset(asked.required_for))
+    return Reference.packaged_artifacts(parties_of(directory, settings), settings.policy.exporter, demands)
 
 
 def parties_of(directory: DataDirectory, settings: Settings) -> bytes | None:

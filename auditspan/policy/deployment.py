@@ -1,9 +1,13 @@
-"""Whose deployment this is: the company that exports, a party of the registry. Directives bind an addressee."""
+"""Whose deployment this is: the company that exports, a party of the registry. Directives bind an addressee.
+
+And what this company demands of export requests: who may decide, and which transfers need a decision.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from .errors import PolicyError
@@ -12,19 +16,71 @@ from .packs import Rule
 from .parties import Parties, validate
 from .yaml_text import load
 
-__all__ = ["DEPLOYMENT", "deployment_artifact", "exporter_fact", "exporter_of", "unbound_letters"]
+__all__ = [
+    "DEPLOYMENT",
+    "RequestDemands",
+    "deployment_artifact",
+    "exporter_fact",
+    "exporter_of",
+    "request_demands",
+    "unbound_letters",
+]
 
 DEPLOYMENT: Final = "deployment.yaml"
 """Name of the file among the artifacts of a reference; without it nobody is known to be the exporter."""
 
 
-def deployment_artifact(exporter: str) -> bytes:
-    """The artifact that says that the party ``exporter`` runs this deployment."""
-    return f"exporter: {json.dumps(exporter, ensure_ascii=False)}\n".encode()
+@dataclass(frozen=True, slots=True)
+class RequestDemands:
+    """What a deployment demands of export requests.
+
+    Args:
+        approving_emitters: emitters whose ``export.decision`` counts; nobody's does where it is empty.
+        required_for: classes of transfers that must name a request.
+    """
+
+    approving_emitters: frozenset[str] = frozenset()
+    required_for: frozenset[str] = frozenset()
+
+    @property
+    def stated(self) -> bool:
+        """Whether the company demands anything."""
+        return bool(self.approving_emitters or self.required_for)
+
+
+def deployment_artifact(exporter: str | None, demands: RequestDemands | None = None) -> bytes | None:
+    """The artifact that says that the party ``exporter`` runs this deployment, and what it demands; None for neither.
+
+    It is YAML whose lines are JSON, and the same bytes for the same settings.
+    """
+    lines = [] if exporter is None else [f"exporter: {json.dumps(exporter, ensure_ascii=False)}\n"]
+    if demands is not None and demands.stated:
+        said = {
+            "approving_emitters": sorted(demands.approving_emitters),
+            "required_for": sorted(demands.required_for),
+        }
+        lines.append(f"requests: {json.dumps(said, ensure_ascii=False)}\n")
+    return "".join(lines).encode() if lines else None
+
+
+def request_demands(text: bytes | None) -> RequestDemands:
+    """What the artifact ``text`` demands of export requests; nothing without it.
+
+    Raises:
+        PolicyError: not as ``data/deployment.schema.json`` says.
+    """
+    if text is None:
+        return RequestDemands()
+    document = load(text, DEPLOYMENT)
+    validate(document, "deployment.schema.json")
+    said = document.data.get("requests") or {}
+    return RequestDemands(
+        frozenset(map(str, said.get("approving_emitters", ()))), frozenset(map(str, said.get("required_for", ())))
+    )
 
 
 def exporter_of(text: bytes | None, parties: Parties) -> str | None:
-    """Id of the party that runs this deployment; None without an artifact.
+    """Id of the party that runs this deployment; None where no artifact says so.
 
     Raises:
         PolicyError: not as ``data/deployment.schema.json`` says, or a party that is not in the registry: a letter that
@@ -34,6 +90,8 @@ def exporter_of(text: bytes | None, parties: Parties) -> str | None:
         return None
     document = load(text, DEPLOYMENT)
     validate(document, "deployment.schema.json")
+    if "exporter" not in document.data:
+        return None
     exporter = str(document.data["exporter"])
     if parties.by_id(exporter) is None:
         raise PolicyError(

@@ -18,7 +18,14 @@ from .activation import Activation
 from .addresses import AddressDatabase
 from .adoptions import ADOPTIONS, adopted_packs
 from .countries import COUNTRY_COLUMNS, GROUP_COLUMNS, Countries
-from .deployment import DEPLOYMENT, deployment_artifact, exporter_fact, exporter_of
+from .deployment import (
+    DEPLOYMENT,
+    RequestDemands,
+    deployment_artifact,
+    exporter_fact,
+    exporter_of,
+    request_demands,
+)
 from .engine import Engine
 from .errors import PolicyError
 from .explain import Explainer
@@ -104,6 +111,7 @@ class Reference:
         accelerator_lines, computer_eccns: the lines of 3A090 (``None`` in a reference from before), and 4A090.
         adopted: packs whose proposals bind as company policy.
         exporter: id of the party that runs this deployment; None when the artifacts do not say.
+        request_demands: what the deployment demands of export requests.
         exporter_fact: what the fact ``exporter`` is where an event does not say it (``deployment.exporter_fact``).
         activation: who brought it into force.
     """
@@ -135,6 +143,7 @@ class Reference:
         self.ownership = Ownership(self.parties, self._ownership_rules)
         self.addresses = AddressDatabase(_need(artifacts, ADDRESSES), ADDRESSES)
         self.exporter = exporter_of(artifacts.get(DEPLOYMENT), self.parties)
+        self.request_demands = request_demands(artifacts.get(DEPLOYMENT))
         not_packs = {PARTIES, ADOPTIONS, DEPLOYMENT}
         texts = [(name, text) for name, text in artifacts.items() if name.endswith(".yaml") and name not in not_packs]
         self.packs = compile_packs(sorted(texts, key=lambda item: (item[0] != _FIRST_PACK, item[0])))
@@ -165,14 +174,20 @@ class Reference:
         return cls(cls.packaged_artifacts(parties), number)
 
     @staticmethod
-    def packaged_artifacts(parties: bytes | None = None, exporter: str | None = None) -> dict[str, bytes]:
-        """The artifacts, content by name, that `packaged` is made of; ``exporter`` is who runs the deployment."""
+    def packaged_artifacts(
+        parties: bytes | None = None, exporter: str | None = None, demands: RequestDemands | None = None
+    ) -> dict[str, bytes]:
+        """The artifacts, content by name, that `packaged` is made of.
+
+        ``exporter`` is who runs the deployment, ``demands`` what it demands of export requests.
+        """
         folder = resources.files("auditspan.policy.data")
         artifacts = {name: folder.joinpath(name).read_bytes() for name in (*_TABLES, *_LATER_TABLES, *_SHIPPED_PACKS)}
         artifacts[ADDRESSES] = folder.joinpath(_SHIPPED_ADDRESSES).read_bytes()
         artifacts[PARTIES] = _NO_PARTIES if parties is None else parties
-        if exporter is not None:
-            artifacts[DEPLOYMENT] = deployment_artifact(exporter)
+        deployment = deployment_artifact(exporter, demands)
+        if deployment is not None:
+            artifacts[DEPLOYMENT] = deployment
         return artifacts
 
     def with_parties(self, parties: Parties) -> Reference:

@@ -1,0 +1,1 @@
+-- Number 6 is taken by the register of licences.
