@@ -43,7 +43,8 @@ _DISTINCT = f"""
 SELECT count() AS events, toUnixTimestamp64Nano(max(event_time)) AS latest, class, actor_id, action, target_id,
        destination_country, determination, flagged, rule_ids, citations, why, FOUND AS found
 FROM auditspan.events {_WHERE}
-GROUP BY class, actor_id, action, target_id, destination_country, determination, flagged, rule_ids, citations, why, found
+GROUP BY class, actor_id, action, target_id, destination_country, determination, flagged, rule_ids, citations, why,
+         found
 ORDER BY latest DESC
 LIMIT {{limit:UInt32}}
 """  # noqa: S608
@@ -63,7 +64,8 @@ def events(
     flagged: Annotated[
         bool,
         typer.Option(
-            "--flagged", help="Only events that involve a controlled destination, or do not agree with their export request."
+            "--flagged",
+            help="Only events that involve a controlled destination, or do not agree with their export request.",
         ),
     ] = False,
     event_class: Annotated[str, typer.Option("--class", help="Only this class, such as model.access.")] = "",
@@ -117,7 +119,9 @@ def events(
 def _with_findings(store: Store, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows with ``findings`` in place of whether there are any; where there are, they are flagged."""
     found = [row.pop("found") for row in rows]
-    places = [(row["log_id"], row["leaf_index"]) for row, some in zip(rows, found, strict=True) if some and "log_id" in row]
+    places = [
+        (row["log_id"], row["leaf_index"]) for row, some in zip(rows, found, strict=True) if some and "log_id" in row
+    ]
     said: dict[tuple[str, int], list[dict[str, Any]]] = {}
     if places:
         for one in store.query(_FINDINGS, {"places": places}).to_pylist():
@@ -129,7 +133,9 @@ def _with_findings(store: Store, rows: list[dict[str, Any]]) -> list[dict[str, A
             reasons = ["Something is wrong with its export request: `auditspan requests list --flagged`."]
         row["flagged"] = bool(row["flagged"] or some)
         row["why"] = " ".join(filter(None, [row["why"], *reasons]))
-        row["citations"] = "; ".join(dict.fromkeys(filter(None, [row["citations"], *(f["citation"] for f in findings)])))
+        row["citations"] = "; ".join(
+            dict.fromkeys(filter(None, [row["citations"], *(f["citation"] for f in findings)]))
+        )
         if "log_id" in row:
             row["findings"] = findings
     return rows
@@ -175,7 +181,11 @@ def _event(row: dict[str, Any]) -> str:
 
 
 def _rule(row: dict[str, Any]) -> str:
-    return _lines(f"{row['determination'] or ''}{' ⚑' if row['flagged'] else ''}", *row["rule_ids"], *(one["finding"].replace("_", " ") for one in row.get("findings", ())))
+    return _lines(
+        f"{row['determination'] or ''}{' ⚑' if row['flagged'] else ''}",
+        *row["rule_ids"],
+        *(one["finding"].replace("_", " ") for one in row.get("findings", ())),
+    )
 
 
 def _lines(*parts: str) -> str:

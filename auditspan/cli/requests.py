@@ -20,8 +20,8 @@ SELECT request_id,
        argMinIf(actor_id, arrival_time, class = 'export.request') AS asked_by,
        argMinIf(final_recipient, arrival_time, class = 'export.request') AS asked_for,
        groupUniqArrayIf(toString(approval), class = 'export.decision') AS decisions,
-       uniqExactIf((emitter, if(intent_id = '', record_id, intent_id)), class NOT IN ('export.request', 'export.decision'))
-           AS transfers,
+       uniqExactIf((emitter, if(intent_id = '', record_id, intent_id)),
+                   class NOT IN ('export.request', 'export.decision')) AS transfers,
        toUnixTimestamp64Nano(min(r.arrival_time)) AS first, toUnixTimestamp64Nano(max(r.arrival_time)) AS last
 FROM auditspan.request_records AS r
 WHERE NOT {flagged:Bool} OR request_id IN (SELECT request_id FROM auditspan.findings)
@@ -34,8 +34,9 @@ SELECT request_id, arraySort(groupUniqArray(finding)) AS findings FROM auditspan
 WHERE request_id IN {ids:Array(String)} GROUP BY request_id
 """
 _RECORDS: Final = """
-SELECT DISTINCT toString(r.log_id) AS log_id, leaf_index, record_id, toString(class) AS class, toString(emitter) AS emitter,
-       actor_id, toUnixTimestamp64Nano(r.arrival_time) AS arrival_time, toUnixTimestamp64Nano(r.began) AS began,
+SELECT DISTINCT toString(r.log_id) AS log_id, leaf_index, record_id, toString(class) AS class,
+       toString(emitter) AS emitter, actor_id, toUnixTimestamp64Nano(r.arrival_time) AS arrival_time,
+       toUnixTimestamp64Nano(r.began) AS began,
        toString(outcome) AS outcome, intent_id, target_id, artifact_digest, model, accelerator_model, quantity,
        toString(destination) AS destination, consignee, end_user, final_recipient, license,
        toString(approval) AS approval, authority, valid_until, conditions
@@ -72,9 +73,7 @@ def list_(
         parameters = {"flagged": flagged, "since": nanoseconds(since, 0), "limit": limit}
         rows = _readable(reading.store.query(_LIST, parameters).to_pylist())
         ids = [row["request_id"] for row in rows]
-        kinds = {
-            row["request_id"]: row["findings"] for row in reading.store.query(_KINDS, {"ids": ids}).to_pylist()
-        }
+        kinds = {row["request_id"]: row["findings"] for row in reading.store.query(_KINDS, {"ids": ids}).to_pylist()}
     rows = [row | {"findings": kinds.get(row["request_id"], [])} for row in rows]
     if as_json:
         print_json(rows)
@@ -135,8 +134,10 @@ def show(
             "who": _lines(record["actor_id"], record["authority"], f"by {record['emitter']}"),
             "item, to": _lines(_item(record), _to(record), _until(record)),
             "findings": _lines(
-                *(f"{_words(one['finding'])} ({one['authority'].replace('_', ' ')}): {one['why']}"
-                  for one in record["findings"])
+                *(
+                    f"{_words(one['finding'])} ({one['authority'].replace('_', ' ')}): {one['why']}"
+                    for one in record["findings"]
+                )
             ),
         }
         for record in records

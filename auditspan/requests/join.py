@@ -142,9 +142,7 @@ def _of_transfer(record: Record, known: Sequence[Record], party: PartyKey) -> li
     if refused:
         last = max(refused, key=lambda one: (one.approval == Approval.DENIED, one.order))
         return [
-            Finding(
-                FindingKind.DECISION_DENIED, f"{_who(last)} {last.approval} the request {record.request_id}.", last
-            )
+            Finding(FindingKind.DECISION_DENIED, f"{_who(last)} {last.approval} the request {record.request_id}.", last)
         ]
     decision = max(before, key=lambda one: one.order)
     request = next((one for one in known if one.is_request), None)
@@ -187,9 +185,7 @@ def _expired(record: Record, decision: Record) -> Finding | None:
     )
 
 
-def _other_recipient(
-    record: Record, decision: Record, request: Record | None, party: PartyKey
-) -> Finding | None:
+def _other_recipient(record: Record, decision: Record, request: Record | None, party: PartyKey) -> Finding | None:
     decided = {name: value for name in RECIPIENTS if (value := _decided(name, decision, request))}
     said = {name: value for name in RECIPIENTS if (value := getattr(record, name))}
     if not said:
@@ -225,9 +221,7 @@ def _other_item(record: Record, decision: Record, request: Record | None) -> Fin
             return None
         if record.target == target or record.target.startswith(target.rstrip("/") + "/"):
             return None
-        return Finding(
-            FindingKind.OTHER_ITEM, f"The transfer is of {record.target}; decided was {target}.", decision
-        )
+        return Finding(FindingKind.OTHER_ITEM, f"The transfer is of {record.target}; decided was {target}.", decision)
     if not said:
         if record.outcome == Outcome.STARTED:
             return None

@@ -116,5 +116,5 @@ def test_what_is_demanded_of_export_requests_is_sealed_beside_the_exporter() -> 
     assert DEPLOYMENT not in Reference.packaged_artifacts(PARTIES, None, RequestDemands())
     assert Reference.load(plain, 1).request_demands == RequestDemands()
     for text in (b"requests: {required_for: [model.access]}\n", b"requests: {approvers: [a]}\n", b"{}\n"):
-        with pytest.raises(PolicyError, match="deployment.yaml:1"):
+        with pytest.raises(PolicyError, match=r"deployment\.yaml:1"):
             Reference.load({**plain, DEPLOYMENT: text}, 1)

@@ -163,9 +163,9 @@ def test_a_finding_is_a_flagged_event_and_a_leaf_of_the_control_log(trails: Trai
     ).to_pylist()
     assert row["record_id"] == "model.transfer/NOBODY-DECIDED@10.0"
     assert "nobody decided on it" in row["why"] and "2026 blueprint, audit trail" in row["citations"]
-    (leaf,) = trails.deployment.store.query(
-        "SELECT header FROM auditspan.events WHERE class = 'export.finding'"
-    )["header"].to_pylist()
+    (leaf,) = trails.deployment.store.query("SELECT header FROM auditspan.events WHERE class = 'export.finding'")[
+        "header"
+    ].to_pylist()
     said = json.loads(leaf)
     assert said["body"]["actor"] == "system:auditspan" and said["class"] == "export.finding"
     flagged = trails.deployment.registry.get_sample_value("auditspan_flagged_total", {"partition": "control"})
@@ -235,8 +235,9 @@ def test_of_two_owners_that_find_the_same_the_first_counts(trails: Trails) -> No
     second._judged.clear()
     assert second.run_once(store) == 1, "one that knows nothing of it says it again"
     until(
-        lambda: store.query("SELECT count() AS n FROM auditspan.events WHERE class = 'export.finding'")["n"][0].as_py()
-        == 2,
+        lambda: (
+            store.query("SELECT count() AS n FROM auditspan.events WHERE class = 'export.finding'")["n"][0].as_py() == 2
+        ),
         "both are sealed",
     )
     assert trails.found() == before
@@ -284,9 +285,9 @@ def test_strange_records_are_judged_and_hurt_nobody(trails: Trails) -> None:
         "ODD": ["decision_outcome_unknown"],
         "TYPE": ["decision_outcome_unknown"],
     }
-    kept = trails.deployment.store.query(
-        "SELECT max(length(request_id)) AS longest FROM auditspan.request_records"
-    )["longest"][0].as_py()
+    kept = trails.deployment.store.query("SELECT max(length(request_id)) AS longest FROM auditspan.request_records")[
+        "longest"
+    ][0].as_py()
     assert kept == len("sha256:") + 64
 
 

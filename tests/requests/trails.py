@@ -130,7 +130,7 @@ def _alone(this: Record, trail: list[Record]) -> set[str]:
             return own
         return getattr(first, name) if first else own
 
-    if last.valid_until == "2000-01-01" or last.valid_until == "soon":
+    if last.valid_until in {"2000-01-01", "soon"}:
         kinds.add("decision_expired")
     names = ("consignee", "end_user", "final_recipient")
     decided_ = {name: party(wanted(name)) for name in names if wanted(name)}
@@ -172,5 +172,3 @@ def _sum(this: Record, seen: list[Record]) -> int:
         if begin(parts[0]) <= begin(this) and not {one.outcome for one in parts} & {"denied", "failure"}:
             total += max(1 if one.quantity is None else max(one.quantity, 1) for one in parts)
     return total
-
-

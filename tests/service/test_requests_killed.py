@@ -1,4 +1,4 @@
-"""A service that is killed between decision and transfer finds afterwards what it would have found, and finds it once."""
+"""A service that is killed between decision and transfer finds what it would have found, and finds it once."""
 
 from __future__ import annotations
 
