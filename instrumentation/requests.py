@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import semconv
 from ..semconv import Approval, EventClass, Outcome
-from .encode import Attributes
+from .encode import Attributes, AttributeValue
 from .recorder import Recorder, RecordId, get_recorder
 from .settings import Mode
 
@@ -51,9 +51,9 @@ def request(
     Raises:
         AuditRefused: as ``Recorder.record`` does.
     """
-    said = _item(target, artifact_digest, model, accelerator_model, quantity)
-    said |= _recipients(final_recipient, consignee, end_user, destination_country)
-    said |= {
+    said: dict[str, AttributeValue] = {
+        **_item(target, artifact_digest, model, accelerator_model, quantity),
+        **_recipients(final_recipient, consignee, end_user, destination_country),
         semconv.AUDIT_ACTION: "request",
         semconv.AUDIT_OUTCOME: Outcome.SUCCESS.value,
         semconv.AUDIT_ACTOR_ID: actor,
@@ -116,9 +116,9 @@ def decision(
         ValueError: ``outcome`` is none of the three.
         AuditRefused: as ``Recorder.record`` does.
     """
-    said = _item(target, artifact_digest, model, accelerator_model, quantity)
-    said |= _recipients(final_recipient, consignee, end_user, destination_country)
-    said |= {
+    said: dict[str, AttributeValue] = {
+        **_item(target, artifact_digest, model, accelerator_model, quantity),
+        **_recipients(final_recipient, consignee, end_user, destination_country),
         semconv.AUDIT_ACTION: "decide",
         semconv.AUDIT_OUTCOME: Outcome.SUCCESS.value,
         semconv.AUDIT_ACTOR_ID: actor,
@@ -135,7 +135,7 @@ def decision(
 
 def _item(
     target: str | None, digest: str | None, model: str | None, accelerator: str | None, quantity: int | None
-) -> dict[str, str | int | None]:
+) -> dict[str, AttributeValue]:
     return {
         semconv.AUDIT_TARGET_ID: target,
         semconv.ARTIFACT_DIGEST: digest,
@@ -147,7 +147,7 @@ def _item(
 
 def _recipients(
     final_recipient: str | None, consignee: str | None, end_user: str | None, country: str | None
-) -> dict[str, str | int | None]:
+) -> dict[str, AttributeValue]:
     return {
         semconv.FINAL_RECIPIENT: final_recipient,
         semconv.CONSIGNEE: consignee,
