@@ -11,7 +11,7 @@ from auditspan.cli.moments import nanoseconds, rfc3339
 from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors
 from auditspan.cli.reading import DataOption, UrlOption, open_reader
 from auditspan.errors import AuditSpanError
-from auditspan.semconv import CLASSES
+from auditspan.semconv import CLASSES, EventClass
 
 if TYPE_CHECKING:
     from auditspan.store.contract import Store
@@ -26,7 +26,7 @@ WHERE (NOT {only_flagged:Bool} OR flagged OR found)
   AND ({class:String} = '' OR class = {class:String})
   AND ({determination:String} = '' OR determination = {determination:String})
   AND events.arrival_time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
-  AND ({everything:Bool} OR class != 'other' AND NOT startsWith(class, 'audit.'))
+  AND ({everything:Bool} OR class NOT IN ('other', 'export.finding') AND NOT startsWith(class, 'audit.'))
 """
 
 _EACH = f"""
@@ -98,7 +98,9 @@ def events(
         "class": event_class,
         "determination": determination,
         "since": nanoseconds(since, 0),
-        "everything": everything or event_class.startswith("audit.") or event_class == "other",
+        "everything": everything
+        or event_class.startswith("audit.")
+        or event_class in ("other", EventClass.EXPORT_FINDING),
         "limit": limit,
     }
     with open_reader(data, url) as reading:

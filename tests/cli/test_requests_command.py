@@ -70,6 +70,7 @@ def test_the_transfer_is_among_the_flagged_events(running: Running) -> None:
     assert event["record_id"] == "model.transfer-1" and event["flagged"] is True
     assert "decided was final recipient Acme" in event["why"]
     assert [one["finding"] for one in event["findings"]] == ["other_recipient"]
-    assert len(gives("events", "--data", running.data)) == 3
+    assert len(gives("events", "--data", running.data)) == 3, "what the log says itself is not among them"
+    assert len(gives("events", "--data", running.data, "--class", "export.finding")) == 1
     (kind,) = gives("events", "--data", running.data, "--flagged", "--distinct")
     assert kind["flagged"] is True and "export request" in kind["why"]
