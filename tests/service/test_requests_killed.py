@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from final_checks import evidence_holds
 from running_service import Service
 from sent_spans import an_access, request_of, resource
 from waiting import until
@@ -56,4 +55,6 @@ def test_killed_between_decision_and_transfer(new_service: Callable[..., Service
         "EXP-1": [], "EXP-2": ["other_recipient"], "EXP-3": ["transfer_without_decision"],
     }  # fmt: skip
     assert [one["transfers"] for one in listed.values()] == [1, 1, 1]
-    evidence_holds(service, tmp_path / "package")
+    service.run("evidence", "export", "--data", service.data, "--out", tmp_path / "package")
+    report = service.run("evidence", "verify", tmp_path / "package", "--trust", service.directory.trust)
+    assert report["verdict"] == "VALID"
