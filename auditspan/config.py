@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -256,6 +256,19 @@ class PolicySettings(_Section):
     )
 
 
+class RequestSettings(_Section):
+    """What this deployment demands of export requests. It enters the sealed reference epoch at the start."""
+
+    approving_emitters: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
+        default=(),
+        max_length=100,
+        description="emitters, as `auditspan token create EMITTER` names them, whose export.decision counts",
+    )
+    required_for: tuple[Literal["model.transfer", "accelerator.transfer", "accelerator.provision"], ...] = Field(
+        default=(), description="classes of transfers that must name an export request; others may"
+    )
+
+
 class StoreSettings(_Section):
     """Where sealed events are kept: in this process, or in a ClickHouse server."""
 
@@ -327,6 +340,7 @@ class Settings(BaseSettings):
     processor: Processor = Processor()
     sql: Sql = Sql()
     policy: PolicySettings = PolicySettings()
+    requests: RequestSettings = RequestSettings()
     store: StoreSettings = StoreSettings()
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "ATTRIBUTES",
     "CLASSES",
     "SCHEMA_VERSION",
+    "Approval",
     "Attribute",
     "EventClass",
     "Outcome",
@@ -36,6 +37,7 @@ class EventClass(StrEnum):
     ACCELERATOR_INVENTORY = "accelerator.inventory"
     EXPORT_REQUEST = "export.request"
     EXPORT_DECISION = "export.decision"
+    EXPORT_FINDING = "export.finding"
     OTHER = "other"
 
     STREAM_OPENED = "audit.stream.opened"
@@ -67,6 +69,7 @@ CLASSES: Final[dict[EventClass, str]] = {
     EventClass.ACCELERATOR_INVENTORY: "accelerators that someone holds, as counted",
     EventClass.EXPORT_REQUEST: "someone asked to export a controlled item",
     EventClass.EXPORT_DECISION: "an approving authority decided on such a request",
+    EventClass.EXPORT_FINDING: "the log found a transfer or a decision that does not agree with its export request",
     EventClass.OTHER: "a span that is no audit record; stored, not judged",
     EventClass.STREAM_OPENED: "first record of a stream: one incarnation of an emitting process",
     EventClass.STREAM_HEARTBEAT: "the stream is alive and says its last sequence number",
@@ -129,6 +132,14 @@ class Outcome(StrEnum):
     DENIED = "denied"
     INTERRUPTED = "interrupted"
     UNKNOWN = "unknown"
+
+
+class Approval(StrEnum):
+    """What an approving authority decided. The value is the attribute ``export_control.approval.outcome``."""
+
+    APPROVED = "approved"
+    DENIED = "denied"
+    RETURNED = "returned"
 
 
 Type = Literal["string", "int", "boolean", "string[]"]
@@ -390,6 +401,29 @@ FINAL_RECIPIENT: Final = _define(
 )
 REQUEST_ID: Final = _define(
     "export_control.request.id", "string", "opt-in", "Joins request, decision and transfer.", _OURS
+)
+APPROVAL_OUTCOME: Final = _define(
+    "export_control.approval.outcome",
+    "string",
+    "conditionally required",
+    "On `export.decision`: `approved`, `denied`, or `returned` without action.",
+    _OURS,
+    example="approved",
+)
+APPROVAL_VALID_UNTIL: Final = _define(
+    "export_control.approval.valid_until",
+    "string",
+    "recommended",
+    "On `export.decision`: last day, or time, at which a transfer may begin, ISO 8601; UTC without a zone.",
+    _OURS,
+    example="2027-06-30",
+)
+APPROVAL_CONDITIONS: Final = _define(
+    "export_control.approval.conditions",
+    "string",
+    "opt-in",
+    "On `export.decision`: conditions of the approval, in words; shown, not judged.",
+    _OURS,
 )
 ARTIFACT_DIGEST: Final = _define(
     "export_control.artifact.digest", "string", "recommended", "Digest of the artifact, `sha256:<hex>`.", _OURS

@@ -10,6 +10,9 @@
         upload()
         transfer.set("export_control.artifact.size", 20_000_000)
 
+    audit.request(request_id="EXP-7", actor="user:7", target="s3://models/frontier-7", final_recipient="acme")
+    audit.decision(request_id="EXP-7", outcome="approved", actor="user:9", authority="Export Control Office")
+
     async with audit.provision(target="p5.48xlarge", actor="role:ops", quantity=2):
         await start_instances()
 
@@ -36,6 +39,7 @@ from .encode import Attributes, AttributeValue, Parent
 from .enforcement.break_glass import break_glass
 from .enforcement.enforcer import ExportRefused, permit
 from .recorder import AuditRefused, Recorder, RecordId, get_recorder
+from .requests import decision, request
 from .settings import Mode
 
 __all__ = [
@@ -44,9 +48,11 @@ __all__ = [
     "ExportRefused",
     "action",
     "break_glass",
+    "decision",
     "provision",
     "record",
     "record_async",
+    "request",
     "transfer",
 ]
 
@@ -217,6 +223,8 @@ def transfer(
     direction: Literal["upload", "download", "copy", "grant"] | None = None,
     destination_country: str | None = None,
     consignee: str | None = None,
+    final_recipient: str | None = None,
+    request_id: str | None = None,
     attributes: Attributes | None = None,
     mode: Mode | str | None = None,
     recorder: Recorder | None = None,
@@ -229,6 +237,8 @@ def transfer(
         direction: which way.
         destination_country: ISO 3166-1 alpha-2, where known.
         consignee: who receives it, where known.
+        final_recipient: who holds it in the end, where known.
+        request_id: of the export request that was decided on.
         attributes: further attributes, of ``auditspan.semconv``; they win over the arguments.
         mode: durability of both records.
         recorder: the process's when None.
@@ -244,6 +254,8 @@ def transfer(
             semconv.DESTINATION_COUNTRY: destination_country,
             semconv.DESTINATION_BASIS: "declared" if destination_country else None,
             semconv.CONSIGNEE: consignee,
+            semconv.FINAL_RECIPIENT: final_recipient,
+            semconv.REQUEST_ID: request_id,
             **(attributes or {}),
         },
         mode=mode,
@@ -260,6 +272,7 @@ def provision(
     cloud_region: str | None = None,
     destination_country: str | None = None,
     end_user: str | None = None,
+    request_id: str | None = None,
     attributes: Attributes | None = None,
     mode: Mode | str | None = None,
     recorder: Recorder | None = None,
@@ -274,6 +287,7 @@ def provision(
         cloud_region: region of the cloud.
         destination_country: ISO 3166-1 alpha-2, where known.
         end_user: party id of whoever computes on them.
+        request_id: of the export request that was decided on.
         attributes: further attributes, of ``auditspan.semconv``; they win over the arguments.
         mode: durability of both records.
         recorder: the process's when None.
@@ -291,6 +305,7 @@ def provision(
             semconv.DESTINATION_COUNTRY: destination_country,
             semconv.DESTINATION_BASIS: "declared" if destination_country else None,
             semconv.END_USER: end_user,
+            semconv.REQUEST_ID: request_id,
             **(attributes or {}),
         },
         mode=mode,

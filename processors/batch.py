@@ -59,6 +59,8 @@ Determine = Callable[[pa.Table], pa.Table]
 """`auditspan.processors.determine.Determiner.determine`."""
 
 _LARGEST_TIME: Final = 2**63 - 1
+_FINDING: Final = f'"class":"{EventClass.EXPORT_FINDING}"'.encode()
+"""In a leaf of the control log: it flags an event of another log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,13 @@ def derive(
     tail = [make.tail(EventClass.GAP, gap.body(), watermark) for gap in gaps]
     tail += [make.tail(EventClass.GAP_CLOSED, gap.body(), watermark) for gap in closed]
     before = sum(map(len, pieces)) + len(tail)
-    counts = replace(events.counts, sealed=before, gaps=len(gaps), gaps_closed=len(closed))
+    counts = replace(
+        events.counts,
+        sealed=before,
+        gaps=len(gaps),
+        gaps_closed=len(closed),
+        flagged=events.counts.flagged + sum(_FINDING in leaf for _, leaf in own),
+    )
     next_offset = entries[-1].offset + 1
     body = batch_body(state, context, counts, next_offset, watermark, events.suppressed_digest)
     tail.append(make.tail(EventClass.BATCH, body, watermark))

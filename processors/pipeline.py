@@ -36,6 +36,7 @@ from .metrics import ProcessorMetrics
 from .positions import LogStatus, log_status
 from .processor import BatchLimits, LogProcessor
 from .references import References
+from .requests import RequestFollower
 from .role import Parts, Role
 from .signing import HeldSigner, Signers
 from .trimming import Trimmer
@@ -53,7 +54,7 @@ _PROBE_WITHIN: Final = 10.0
 _TRIM_EVERY: Final = 60.0
 _ABANDON_WITHIN: Final = 5.0
 
-_FOLLOWERS: Final[Sequence[MakeFollower]] = (Allocator,)
+_FOLLOWERS: Final[Sequence[MakeFollower]] = (Allocator, RequestFollower)
 """What the owner of the control log works out of sealed events."""
 
 

@@ -50,7 +50,10 @@ def _statements() -> list[str]:
 
 def _replicated(statement: str) -> str:
     text = re.sub(
-        r"^(CREATE (?:DATABASE|TABLE|VIEW) IF NOT EXISTS [\w.]+)", r"\1 ON CLUSTER '{cluster}'", statement, count=1
+        r"^(CREATE (?:(?:DATABASE|TABLE|VIEW) IF NOT EXISTS|OR REPLACE VIEW) [\w.]+)",
+        r"\1 ON CLUSTER '{cluster}'",
+        statement,
+        count=1,
     )
     text = re.sub(
         r"ENGINE = (\w*MergeTree)\b",

@@ -11,7 +11,7 @@ from auditspan.cli.moments import nanoseconds, rfc3339
 from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors
 from auditspan.cli.reading import DataOption, UrlOption, open_reader
 from auditspan.errors import AuditSpanError
-from auditspan.semconv import CLASSES
+from auditspan.semconv import CLASSES, EventClass
 
 if TYPE_CHECKING:
     from auditspan.store.contract import Store
@@ -22,18 +22,18 @@ _WIDE_CONSOLE = 140
 """Characters from which on every column of the table has room."""
 
 _WHERE = """
-WHERE (NOT {only_flagged:Bool} OR flagged)
+WHERE (NOT {only_flagged:Bool} OR flagged OR found)
   AND ({class:String} = '' OR class = {class:String})
   AND ({determination:String} = '' OR determination = {determination:String})
   AND events.arrival_time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
-  AND ({everything:Bool} OR class != 'other' AND NOT startsWith(class, 'audit.')
+  AND ({everything:Bool} OR class NOT IN ('other', 'export.finding') AND NOT startsWith(class, 'audit.')
        AND (class != 'license.allocation' OR emitter != ''))
 """
 
 _EACH = f"""
 SELECT record_id, class, toUnixTimestamp64Nano(events.event_time) AS event_time,
        toUnixTimestamp64Nano(events.arrival_time) AS arrival_time, emitter, actor_id, action, outcome, target_id,
-       destination_country, determination, flagged, rule_ids, faults, citations, why,
+       destination_country, determination, flagged, rule_ids, faults, citations, why, FOUND AS found,
        trace_id, span_id, log_id, leaf_index
 FROM auditspan.events {_WHERE}
 ORDER BY events.arrival_time DESC, leaf_index DESC
@@ -47,12 +47,20 @@ WHERE log_id IN {logs:Array(String)} AND leaf_index IN {leaves:Array(UInt64)}
 
 _DISTINCT = f"""
 SELECT count() AS events, toUnixTimestamp64Nano(max(event_time)) AS latest, class, actor_id, action, target_id,
-       destination_country, determination, flagged, rule_ids, citations, why
+       destination_country, determination, flagged, rule_ids, citations, why, FOUND AS found
 FROM auditspan.events {_WHERE}
-GROUP BY class, actor_id, action, target_id, destination_country, determination, flagged, rule_ids, citations, why
+GROUP BY class, actor_id, action, target_id, destination_country, determination, flagged, rule_ids, citations, why,
+         found
 ORDER BY latest DESC
 LIMIT {{limit:UInt32}}
 """  # noqa: S608
+
+_HAS_FINDINGS = "SELECT name FROM system.tables WHERE database = 'auditspan' AND name = 'findings'"
+_FOUND = "(events.log_id, events.leaf_index) IN (SELECT log_id, leaf_index FROM auditspan.findings)"
+_FINDINGS = """
+SELECT log_id, leaf_index, finding, why, authority, citation FROM auditspan.findings
+WHERE (log_id, leaf_index) IN {places:Array(Tuple(String, UInt64))} ORDER BY control_leaf
+"""
 
 
 @reports_errors
@@ -60,7 +68,11 @@ def events(
     data: DataOption = None,
     url: UrlOption = None,
     flagged: Annotated[
-        bool, typer.Option("--flagged", help="Only events that involve a controlled destination.")
+        bool,
+        typer.Option(
+            "--flagged",
+            help="Only events that involve a controlled destination, or do not agree with their export request.",
+        ),
     ] = False,
     event_class: Annotated[str, typer.Option("--class", help="Only this class, such as model.access.")] = "",
     determination: Annotated[str, typer.Option(help="Only this determination, such as license_required.")] = "",
@@ -92,11 +104,16 @@ def events(
         "class": event_class,
         "determination": determination,
         "since": nanoseconds(since, 0),
-        "everything": everything or event_class.startswith("audit.") or event_class == "other",
+        "everything": everything
+        or event_class.startswith("audit.")
+        or event_class in ("other", EventClass.EXPORT_FINDING),
         "limit": limit,
     }
     with open_reader(data, url) as reading:
-        rows = reading.store.query(_DISTINCT if distinct else _EACH, parameters).to_pylist()
+        # An older service knows nothing of findings.
+        known = bool(reading.store.query(_HAS_FINDINGS).num_rows)
+        sql = (_DISTINCT if distinct else _EACH).replace("FOUND", _FOUND if known else "false")
+        rows = _with_findings(reading.store, reading.store.query(sql, parameters).to_pylist())
         if not distinct:
             _add_licenses(reading.store, rows)
     for row in rows:
@@ -121,6 +138,31 @@ def _add_licenses(store: Store, rows: list[dict[str, Any]]) -> None:
         row["current"] = "licensed" if covered else row["determination"]
         for name, column in (("license", "license"), ("license_outcome", "outcome"), ("license_why", "why")):
             row[name] = (one[column] or None) if one is not None else None
+
+
+def _with_findings(store: Store, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with ``findings`` in place of whether there are any; where there are, they are flagged."""
+    found = [row.pop("found") for row in rows]
+    places = [
+        (row["log_id"], row["leaf_index"]) for row, some in zip(rows, found, strict=True) if some and "log_id" in row
+    ]
+    said: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    if places:
+        for one in store.query(_FINDINGS, {"places": places}).to_pylist():
+            said.setdefault((one.pop("log_id"), one.pop("leaf_index")), []).append(one)
+    for row, some in zip(rows, found, strict=True):
+        findings = said.get((row["log_id"], row["leaf_index"]), []) if "log_id" in row else []
+        reasons = [one["why"] for one in findings]
+        if some and not findings:
+            reasons = ["Something is wrong with its export request: `auditspan requests list --flagged`."]
+        row["flagged"] = bool(row["flagged"] or some)
+        row["why"] = " ".join(filter(None, [row["why"], *reasons]))
+        row["citations"] = "; ".join(
+            dict.fromkeys(filter(None, [row["citations"], *(f["citation"] for f in findings)]))
+        )
+        if "log_id" in row:
+            row["findings"] = findings
+    return rows
 
 
 def _wide(rows: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -164,7 +206,12 @@ def _event(row: dict[str, Any]) -> str:
 
 def _rule(row: dict[str, Any]) -> str:
     licensed = f"licensed: {row['license']}" if row.get("current") == "licensed" else ""
-    return _lines(f"{row['determination'] or ''}{' ⚑' if row['flagged'] else ''}", licensed, *row["rule_ids"])
+    return _lines(
+        f"{row['determination'] or ''}{' ⚑' if row['flagged'] else ''}",
+        licensed,
+        *row["rule_ids"],
+        *(one["finding"].replace("_", " ") for one in row.get("findings", ())),
+    )
 
 
 def _why(row: dict[str, Any]) -> str:

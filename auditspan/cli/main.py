@@ -26,6 +26,7 @@ from auditspan.cli import (
     license,
     lists,
     policy,
+    requests,
     screen,
     spool,
     store,
@@ -72,6 +73,7 @@ app.add_typer(lists.app, name="lists")
 app.add_typer(screen.app, name="screen")
 app.add_typer(store.app, name="store")
 app.add_typer(cases.app, name="cases")
+app.add_typer(requests.app, name="requests")
 app.add_typer(policy.app, name="policy")
 app.add_typer(config.app, name="config")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from auditspan.config import Settings
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
+from auditspan.policy.deployment import RequestDemands
 from auditspan.policy.reference import Reference
 
 __all__ = ["own_artifacts", "parties_of"]
@@ -16,9 +17,12 @@ def own_artifacts(directory: DataDirectory, settings: Settings) -> dict[str, byt
     Raises:
         AuditSpanError: the party registry cannot be read.
     """
-    policy = settings.policy
+    policy, asked = settings.policy, settings.requests
     return Reference.packaged_artifacts(
-        parties_of(directory, settings), policy.exporter, policy.clearance_second_person
+        parties_of(directory, settings),
+        policy.exporter,
+        RequestDemands(frozenset(asked.approving_emitters), frozenset(asked.required_for)),
+        clearance_second_person=policy.clearance_second_person,
     )
 
 

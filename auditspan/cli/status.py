@@ -35,6 +35,8 @@ SELECT log_id, header FROM auditspan.events
 WHERE leaf_index = 0 AND class = 'audit.log.opened' AND payload = '' ORDER BY log_id
 """
 _HAS_CASES: Final = "SELECT name FROM system.tables WHERE database = 'auditspan' AND name = 'cases'"
+_HAS_FINDINGS: Final = _HAS_CASES.replace("'cases'", "'findings'")
+_FINDINGS: Final = "SELECT count() AS findings FROM auditspan.findings"
 _CASES: Final = """
 SELECT count() AS cases, countIf(first_seen >= now64(9, 'UTC') - INTERVAL 1 DAY) AS of_the_last_day FROM auditspan.cases
 """
@@ -77,6 +79,8 @@ def status(
         document: dict[str, Any] = {"running": running, "logs": sealed}
         if reading.store.query(_HAS_CASES).num_rows:
             document["cases"] = reading.store.query(_CASES).to_pylist()[0]
+        if reading.store.query(_HAS_FINDINGS).num_rows:
+            document |= reading.store.query(_FINDINGS).to_pylist()[0]
         if streams:
             document["streams"] = reading.store.query(_STREAMS).to_pylist()
         if data is not None and (shared or not running):
@@ -109,6 +113,8 @@ def status(
     print_table("Logs", columns, [_row(log) for log in document["logs"]], lines=False)
     if document.get("cases", {}).get("cases"):
         console.print("Cases: {cases:,}, new in the last day: {of_the_last_day:,}.".format(**document["cases"]))
+    if document.get("findings"):
+        console.print(f"Export requests: {document['findings']:,} findings, see `auditspan requests list --flagged`.")
     if streams:
         print_table("Streams", _STREAM_COLUMNS, document["streams"], lines=False)
 

@@ -1,9 +1,13 @@
-"""Whose deployment this is, and what it asks of its officers. Directives bind an addressee: the exporter."""
+"""Whose deployment this is: the company that exports, a party of the registry. Directives bind an addressee.
+
+And what this company asks: of its officers who clear hits, and of export requests, who may decide and what needs one.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from .errors import PolicyError
@@ -14,10 +18,12 @@ from .yaml_text import load
 
 __all__ = [
     "DEPLOYMENT",
+    "RequestDemands",
     "deployment_artifact",
     "exporter_fact",
     "exporter_of",
     "needs_second_person",
+    "request_demands",
     "unbound_letters",
 ]
 
@@ -26,18 +32,62 @@ DEPLOYMENT: Final = "deployment.yaml"
 clears alone."""
 
 
-def deployment_artifact(exporter: str | None, second_person: bool = False) -> bytes | None:
-    """The artifact that says that the party ``exporter`` runs this deployment, and whether clearing takes two officers.
+@dataclass(frozen=True, slots=True)
+class RequestDemands:
+    """What a deployment demands of export requests.
 
-    None where there is nothing to say.
+    Args:
+        approving_emitters: emitters whose ``export.decision`` counts; nobody's does where it is empty.
+        required_for: classes of transfers that must name a request.
     """
-    said = [] if exporter is None else [f"exporter: {json.dumps(exporter, ensure_ascii=False)}\n"]
-    said += ["clearance_second_person: true\n"] * second_person
-    return "".join(said).encode() if said else None
+
+    approving_emitters: frozenset[str] = frozenset()
+    required_for: frozenset[str] = frozenset()
+
+    @property
+    def stated(self) -> bool:
+        """Whether the company demands anything."""
+        return bool(self.approving_emitters or self.required_for)
+
+
+def deployment_artifact(
+    exporter: str | None, demands: RequestDemands | None = None, *, second_person: bool = False
+) -> bytes | None:
+    """The artifact that says that the party ``exporter`` runs this deployment, what it demands of export requests, and
+    whether clearing a hit takes two officers; None where there is nothing to say.
+
+    It is YAML whose lines are JSON, and the same bytes for the same settings.
+    """
+    lines = [] if exporter is None else [f"exporter: {json.dumps(exporter, ensure_ascii=False)}\n"]
+    if demands is not None and demands.stated:
+        said = {
+            "approving_emitters": sorted(demands.approving_emitters),
+            "required_for": sorted(demands.required_for),
+        }
+        lines.append(f"requests: {json.dumps(said, ensure_ascii=False)}\n")
+    if second_person:
+        lines.append("clearance_second_person: true\n")
+    return "".join(lines).encode() if lines else None
+
+
+def request_demands(text: bytes | None) -> RequestDemands:
+    """What the artifact ``text`` demands of export requests; nothing without it.
+
+    Raises:
+        PolicyError: not as ``data/deployment.schema.json`` says.
+    """
+    if text is None:
+        return RequestDemands()
+    document = load(text, DEPLOYMENT)
+    validate(document, "deployment.schema.json")
+    said = document.data.get("requests") or {}
+    return RequestDemands(
+        frozenset(map(str, said.get("approving_emitters", ()))), frozenset(map(str, said.get("required_for", ())))
+    )
 
 
 def exporter_of(text: bytes | None, parties: Parties) -> str | None:
-    """Id of the party that runs this deployment; None where no artifact says it.
+    """Id of the party that runs this deployment; None where no artifact says so.
 
     Raises:
         PolicyError: not as ``data/deployment.schema.json`` says, or a party that is not in the registry: a letter that

@@ -20,7 +20,15 @@ from .addresses import AddressDatabase
 from .adoptions import ADOPTIONS, adopted_packs
 from .clearances import CLEARANCES, Clearances
 from .countries import COUNTRY_COLUMNS, GROUP_COLUMNS, Countries
-from .deployment import DEPLOYMENT, deployment_artifact, exporter_fact, exporter_of, needs_second_person
+from .deployment import (
+    DEPLOYMENT,
+    RequestDemands,
+    deployment_artifact,
+    exporter_fact,
+    exporter_of,
+    needs_second_person,
+    request_demands,
+)
 from .engine import Engine
 from .errors import PolicyError
 from .explain import Explainer
@@ -114,6 +122,7 @@ class Reference:
         exporter: id of the party that runs this deployment; None when the artifacts do not say.
         clearance_second_person: whether clearing a hit of a screening takes two officers.
         clearances: hits that officers cleared.
+        request_demands: what the deployment demands of export requests.
         exporter_fact: what the fact ``exporter`` is where an event does not say it (``deployment.exporter_fact``).
         activation: who brought it into force.
     """
@@ -156,6 +165,7 @@ class Reference:
         self.exporter = exporter_of(artifacts.get(DEPLOYMENT), self.parties)
         self.clearance_second_person = needs_second_person(artifacts.get(DEPLOYMENT))
         self.clearances = Clearances.of(artifacts.get(CLEARANCES), second_person=self.clearance_second_person)
+        self.request_demands = request_demands(artifacts.get(DEPLOYMENT))
         not_packs = {PARTIES, ADOPTIONS, CLEARANCES, DEPLOYMENT}
         texts = [(name, text) for name, text in artifacts.items() if name.endswith(".yaml") and name not in not_packs]
         self.packs = compile_packs(sorted(texts, key=lambda item: (item[0] != _FIRST_PACK, item[0])))
@@ -200,17 +210,22 @@ class Reference:
 
     @staticmethod
     def packaged_artifacts(
-        parties: bytes | None = None, exporter: str | None = None, clearance_second_person: bool = False
+        parties: bytes | None = None,
+        exporter: str | None = None,
+        demands: RequestDemands | None = None,
+        *,
+        clearance_second_person: bool = False,
     ) -> dict[str, bytes]:
-        """The artifacts, content by name, that `packaged` is made of; ``exporter`` is who runs the deployment.
+        """The artifacts, content by name, that `packaged` is made of.
 
-        With ``clearance_second_person`` clearing a hit of a screening takes two officers.
+        ``exporter`` is who runs the deployment, ``demands`` what it demands of export requests. With
+        ``clearance_second_person`` clearing a hit of a screening takes two officers.
         """
         folder = resources.files("auditspan.policy.data")
         artifacts = {name: folder.joinpath(name).read_bytes() for name in (*_TABLES, *_LATER_TABLES, *_SHIPPED_PACKS)}
         artifacts[ADDRESSES] = folder.joinpath(_SHIPPED_ADDRESSES).read_bytes()
         artifacts[PARTIES] = _NO_PARTIES if parties is None else parties
-        deployment = deployment_artifact(exporter, clearance_second_person)
+        deployment = deployment_artifact(exporter, demands, second_person=clearance_second_person)
         if deployment is not None:
             artifacts[DEPLOYMENT] = deployment
         return artifacts

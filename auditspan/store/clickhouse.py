@@ -334,6 +334,11 @@ class ClickHouseStore:
         }
         self._connection.insert("auditspan.suppressed", pa.table(columns))
 
+    def keep_request_records(self, records: pa.Table) -> None:
+        """Keep records of export requests: see the contract."""
+        if records.num_rows:
+            self._connection.insert("auditspan.request_records", records)
+
     def append_checkpoints(self, checkpoints: Sequence[StoredCheckpoint]) -> None:
         """Keep signed checkpoints; durable when it returns. Keeping one again does no harm."""
         if checkpoints:

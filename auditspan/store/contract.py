@@ -128,6 +128,12 @@ class Store(Protocol):
         Keeping those of one batch again does no harm.
         """
 
+    def keep_request_records(self, records: pa.Table) -> None:
+        """Keep records of export requests, as `auditspan.requests.reading.RECORDS` says; durable when it returns.
+
+        They are derived from sealed leaves: keeping one again does no harm.
+        """
+
     def append_checkpoints(self, checkpoints: Sequence[StoredCheckpoint]) -> None:
         """Keep signed checkpoints; durable when it returns. Keeping one again does no harm."""
 

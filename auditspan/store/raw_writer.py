@@ -27,7 +27,13 @@ _TIMEOUT_EXCEEDED: Final = 159
 _CONDITIONAL: Final[Mapping[str, str]] = {"auditspan.events": "leaf_index"}
 """Tables whose rows must go on without a hole, and by which column."""
 _PLAIN: Final = frozenset(
-    {"auditspan.tree_nodes", "auditspan.checkpoints", "auditspan.reference_artifacts", "auditspan.suppressed"}
+    {
+        "auditspan.tree_nodes",
+        "auditspan.checkpoints",
+        "auditspan.reference_artifacts",
+        "auditspan.request_records",
+        "auditspan.suppressed",
+    }
 )
 """Tables in which a row again is the same row."""
 

@@ -8,7 +8,8 @@ CREATE ROLE IF NOT EXISTS auditspan_writer;
 CREATE ROLE IF NOT EXISTS auditspan_reader;
 
 -- The owner applies the schema, and is used for nothing else. Expiring what a retention rule lets go is its work too.
-GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, ALTER, SELECT, INSERT ON auditspan.* TO auditspan_owner;
+-- A view holds no data, so that replacing one loses nothing.
+GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER, SELECT, INSERT ON auditspan.* TO auditspan_owner;
 
 -- The writer seals. It can add to these tables, and change or remove nothing. A table function needs the right to
 -- create temporary tables: its inserts read their rows by input().
@@ -16,6 +17,7 @@ GRANT SELECT ON auditspan.* TO auditspan_writer;
 GRANT INSERT ON auditspan.events TO auditspan_writer;
 GRANT INSERT ON auditspan.tree_nodes TO auditspan_writer;
 GRANT INSERT ON auditspan.reference_artifacts TO auditspan_writer;
+GRANT INSERT ON auditspan.request_records TO auditspan_writer;
 GRANT INSERT ON auditspan.suppressed TO auditspan_writer;
 GRANT INSERT ON auditspan.checkpoints TO auditspan_writer;
 GRANT CREATE TEMPORARY TABLE ON *.* TO auditspan_writer;
@@ -27,7 +29,8 @@ GRANT SELECT ON auditspan.* TO auditspan_reader;
 CREATE ROW POLICY IF NOT EXISTS auditspan_sees_all ON auditspan.events
     FOR SELECT USING 1 TO auditspan_owner, auditspan_writer;
 -- All events for readers. For an analyst of one region make another role with a policy of its own, such as
--- USING destination_country IN ('DE', 'FR').
+-- USING destination_country IN ('DE', 'FR'). Such a role needs a policy on auditspan.request_records too, which has what
+-- the join of export requests reads of payloads: USING destination IN ('DE', 'FR').
 CREATE ROW POLICY IF NOT EXISTS auditspan_reads ON auditspan.events
     FOR SELECT USING 1 TO auditspan_reader;
 

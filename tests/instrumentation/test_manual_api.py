@@ -88,3 +88,33 @@ def test_async_success_and_denial(api, collector, recorder):
     _, ended = pair(collector, recorder, "model.transfer")
     assert ended["audit.outcome"] == "denied"
     assert collector.actions() == ["chat"]
+
+
+def test_a_request_its_decision_and_what_names_it(api, collector, recorder):
+    api.request(
+        request_id="EXP-1", actor="user:7", target="s3://m/w", final_recipient="acme", quantity=4, license="NAC"
+    )
+    api.decision(
+        request_id="EXP-1",
+        outcome="approved",
+        actor="user:9",
+        authority="Export Control Office",
+        valid_until="2027-06-30",
+        conditions="not to be retrained",
+    )
+    with api.transfer(target="s3://m/w", actor="role:x", request_id="EXP-1", final_recipient="acme"):
+        pass
+    with api.provision(target="p5", actor="role:x", request_id="EXP-1"):
+        pass
+    assert recorder.flush(20)
+    (asked,), (decided,) = collector.of_class("export.request"), collector.of_class("export.decision")
+    assert asked.attributes["export_control.quantity"] == 4
+    assert asked.attributes["export_control.license"] == "NAC"
+    assert decided.attributes["export_control.approval.outcome"] == "approved"
+    assert decided.attributes["export_control.approval.valid_until"] == "2027-06-30"
+    assert decided.attributes["export_control.approving_authority"] == "Export Control Office"
+    assert "export_control.final_recipient" not in decided.attributes, "as it was asked for"
+    moved = [*collector.of_class("model.transfer"), *collector.of_class("accelerator.provision")]
+    assert {one.attributes["export_control.request.id"] for one in [asked, decided, *moved]} == {"EXP-1"}
+    with pytest.raises(ValueError):
+        api.decision(request_id="EXP-1", outcome="perhaps", actor="user:9", authority="x")

@@ -10,7 +10,7 @@ from auditspan.policy import PolicyError, Reference
 from auditspan.policy.activation import Activation
 from auditspan.policy.adoptions import adopted_packs, check_adopters, with_adoption
 from auditspan.policy.decision import Decider
-from auditspan.policy.deployment import DEPLOYMENT
+from auditspan.policy.deployment import DEPLOYMENT, RequestDemands
 
 PARTIES = "parties: [{id: “acme” é, name: Acme}]\n".encode()
 
@@ -103,3 +103,18 @@ def test_an_adoption_is_added_once_and_in_the_name_of_who_adopts() -> None:
     check_adopters(first, second, "nobody")
     with pytest.raises(PolicyError, match=r"'house' is adopted by 'l\.ito', and"):
         check_adopters(second, first, "m.berger")
+
+
+def test_what_is_demanded_of_export_requests_is_sealed_beside_the_exporter() -> None:
+    demands = RequestDemands(frozenset({"desk", "“desk” é"}), frozenset({"model.transfer"}))
+    for exporter in (None, "“acme” é"):
+        artifacts = Reference.packaged_artifacts(PARTIES, exporter, demands)
+        reference = Reference.load(artifacts, 1)
+        assert (reference.request_demands, reference.exporter) == (demands, exporter)
+    plain = Reference.packaged_artifacts(PARTIES, "“acme” é")
+    assert plain == Reference.packaged_artifacts(PARTIES, "“acme” é", RequestDemands()), "no demands, no new epoch"
+    assert DEPLOYMENT not in Reference.packaged_artifacts(PARTIES, None, RequestDemands())
+    assert Reference.load(plain, 1).request_demands == RequestDemands()
+    for text in (b"requests: {required_for: [model.access]}\n", b"requests: {approvers: [a]}\n", b"{}\n"):
+        with pytest.raises(PolicyError, match=r"deployment\.yaml:1"):
+            Reference.load({**plain, DEPLOYMENT: text}, 1)
