@@ -85,6 +85,8 @@ def _joined(singles: list[Token], parts: list[Token], *, swap: bool) -> Iterator
         if len(single.text) < 4:
             continue
         for start in range(len(parts) - 1):
+            if parts[start].text[0] != single.text[0]:
+                continue
             found = next(
                 (
                     end
@@ -103,7 +105,7 @@ def _joined(singles: list[Token], parts: list[Token], *, swap: bool) -> Iterator
 def _same(text: str, token: Token) -> bool:
     if text == token.text:
         return True
-    if abs(len(text) - len(token.text)) > 2 or text[0] != token.text[0]:
+    if abs(len(text) - len(token.text)) > 2:
         return False
     fold = folded(text)
     return fold == token.fold or (len(fold) > 6 and OSA.distance(fold, token.fold, score_cutoff=1) < 2)
@@ -116,7 +118,7 @@ def _acronyms(singles: list[Token], parts: list[Token], others_meet: bool, *, sw
     """
     for single in list(singles):
         length = len(single.text)
-        if single.word_class != "own" or length > len(parts):
+        if length > len(parts) or single.word_class != "own":
             continue
         if length not in _ACRONYM_LENGTHS and not (others_meet and length == 2):
             continue
