@@ -183,7 +183,7 @@ class NameIndex:
         return best
 
     def _alike_of(self, tokens: Sequence[Token]) -> Iterator[Mapping[int, float]]:
-        """For each of ``tokens`` the words of the list that it may be, each with a share; new ones looked up together."""
+        """For each of ``tokens`` the words of the list that it may be, with a share; new ones looked up together."""
         found = {(token.fold, token.text): self._alike.get((token.fold, token.text)) for token in tokens}
         new = [token for token in tokens if found[token.fold, token.text] is None]
         if new:

@@ -13,7 +13,9 @@ from .words import nickname_groups, packaged
 __all__ = ["guessed_kind", "looks_like_address"]
 
 _WORDS: Final = re.compile(r"[^\W\d_]+")
-_FLAG_OF_SHIP: Final = re.compile(r"^\s*(?:m\s*[./]?\s*[vty]|s\s*[./]\s*s|motor (?:vessel|tanker|yacht)|vessel)\b[\s.:]+", re.I)
+_FLAG_OF_SHIP: Final = re.compile(
+    r"^\s*(?:m\s*[./]?\s*[vty]|s\s*[./]\s*s|motor (?:vessel|tanker|yacht)|vessel)\b[\s.:]+", re.I
+)
 _FAMILY_GIVEN: Final = re.compile(r"^[^,\d]+,[^,\d]+$")
 _MANY_PARTS: Final = 2
 """Commas of a text with a number from which on it is an address, whatever its words."""

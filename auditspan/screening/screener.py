@@ -222,9 +222,7 @@ class Screener:
                 continue
             best[row] = found
 
-    def _likeness(
-        self, row: int, number: int | None, names: NameScore | None, party: Party, weak: bool
-    ) -> _Likeness:
+    def _likeness(self, row: int, number: int | None, names: NameScore | None, party: Party, weak: bool) -> _Likeness:
         """The name's score with what else is known; reads of the entry what the party gives to compare, no more."""
         parts, score = {"name": round(names.score, 4) if names else 0.0}, names.score if names else 0.0
         agreeing: list[str] = []
@@ -232,10 +230,10 @@ class Screener:
             same = party.country.upper() in countries
             parts["country"] = _SAME_COUNTRY if same else -_OTHER_COUNTRY
             agreeing += ["country"] * same
-        if party.address and (addresses := self._addresses(row)):
-            if max(address_score(party.address, each) for each in addresses) >= _AT_ADDRESS:
-                parts["address"] = _SAME_ADDRESS
-                agreeing.append("address")
+        addresses = self._addresses(row) if party.address else []
+        if any(address_score(party.address, each) >= _AT_ADDRESS for each in addresses):
+            parts["address"] = _SAME_ADDRESS
+            agreeing.append("address")
         if party.identifiers:
             mine = {identifier(number) for number in party.identifiers}
             if mine & {each["number"] for each in self._entries["identifiers"][row].as_py()}:
