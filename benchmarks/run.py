@@ -4,7 +4,7 @@
 
 ``--quick`` is a short run for a first look. ``--write`` puts the figures into ``docs/benchmarks.md``. Exits 1 if any is
 below 70 % of its target, rates at the pace of the machine (`benchmarks.pace`). What needs Kafka is skipped, and says
-so, where no broker can be started.
+so, where no broker can be started; screening where AUDITSPAN_TEST_SCREENING_LIST names no list file.
 """
 
 from __future__ import annotations
@@ -25,17 +25,23 @@ from benchmarks.kafka.page import page as kafka_page
 from benchmarks.kafka.page import write_page as write_kafka_page
 from benchmarks.pace import REFERENCE, hash_rate
 from benchmarks.report import PAGE, SKIPPED, Row, aligned, machine, table, write
+from benchmarks.screening_page import page as screening_page
+from benchmarks.screening_page import rows as screening_rows
+from benchmarks.screening_page import write_page as write_screening_page
 
 _MILLION = 10**6
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A program, the arguments of a short run, and what its JSON says."""
+    """A program, the arguments of a short run, what its JSON says, and the arguments of every run."""
 
     module: str
     quick: list[str]
     rows: Callable[[dict[str, Any]], Iterator[Row]]
+    always: tuple[str, ...] = ()
+    needs: str = "java and mvn"
+    """What it is skipped without."""
 
 
 def _pipeline(found: dict[str, Any]) -> Iterator[Row]:
@@ -129,18 +135,20 @@ BENCHMARKS = (
     Benchmark("decide", ["--questions", "500"], _decide),
     Benchmark("alert_budget", ["--calls", "1000000"], _alert_budget),
     Benchmark("kafka", ["--quick"], _kafka),
+    Benchmark("screening", ["--quick"], screening_rows, ("--growth",), "AUDITSPAN_TEST_SCREENING_LIST, a list file"),
 )
 
 
 def measure(benchmark: Benchmark, quick: bool) -> tuple[dict[str, Any] | None, list[Row]]:
     """What it printed as JSON, None when it failed, and its figures."""
-    command = [sys.executable, "-m", f"benchmarks.{benchmark.module}", "--json", *(benchmark.quick if quick else [])]
+    command = [sys.executable, "-m", f"benchmarks.{benchmark.module}", "--json", *benchmark.always,
+               *(benchmark.quick if quick else [])]  # fmt: skip
     print(f"{benchmark.module} …", flush=True)
     begin = time.monotonic()
     done = subprocess.run(command, cwd=PAGE.parent.parent, stdout=subprocess.PIPE, text=True, check=False)
     print(f"{benchmark.module}: {time.monotonic() - begin:.0f} s", flush=True)
     if done.returncode == SKIPPED:
-        return None, [Row(f"{benchmark.module}: needs java and mvn", math.nan, note="skipped")]
+        return None, [Row(f"{benchmark.module}: needs {benchmark.needs}", math.nan, note="skipped")]
     try:
         found = json.loads(done.stdout)
     except ValueError:
@@ -168,6 +176,7 @@ def main() -> int:
     stages: list[str] = []
     kafka: dict[str, Any] | None = None
     alerts: dict[str, Any] | None = None
+    screening: list[dict[str, Any]] | None = None
     for benchmark in BENCHMARKS:
         found, measured = measure(benchmark, arguments.quick)
         rows += measured
@@ -177,16 +186,21 @@ def main() -> int:
             kafka = found["growth"]
         if found and "profile" in found:
             alerts = found
+        if found and "screening_growth" in found:
+            screening = found["screening_growth"]
     when = machine(arguments.quick)
     lines = [when, "", *table(rows), *stages]
     print("\n".join(["", *lines, "", *(kafka_page(kafka, when) if kafka else [])]))
     print("\n".join(alert_page(alerts, when) if alerts else []))
+    print("\n".join(screening_page(screening, when) if screening else []))
     if arguments.write:
         write("figures", lines)
         if kafka:
             write_kafka_page(kafka, when)
         if alerts:
             write_alert_page(alerts, when)
+        if screening:
+            write_screening_page(screening, when)
     return 0 if all(row.passed for row in rows) else 1
 
 

@@ -1,10 +1,14 @@
 """Screening against a real list: what is found, what is missed, what is a false alarm, how fast.
 
-    AUDITSPAN_TEST_SCREENING_LIST=FILE.json.gz python -m benchmarks.screening [--sample 2000] [--ordinary 5000] [--json]
+    AUDITSPAN_TEST_SCREENING_LIST=FILE.json.gz python -m benchmarks.screening [--sample 2000] [--ordinary 5000]
+                                                [--events 1000000] [--growth] [--quick] [--json]
 
 Every figure is at the thresholds that ship (`auditspan/screening/data/lists.csv`), each query by its name alone,
 without kind, country or address. *First* means that no hit scores above one on the query's own entry: two lists have
 the same company, and two persons the same name. The list is imported into a temporary directory.
+
+The review load is how many ordinary names in 1,000 have a hit that a person must look at. Missed at a load is the share
+of the changed names whose own entry scores below the least score that keeps the load.
 """
 
 from __future__ import annotations
@@ -27,9 +31,13 @@ from auditspan.screening.lists import import_list
 from auditspan.screening.name_form import name_form
 from auditspan.screening.screener import Party, Screener, open_screener, write_index
 from benchmarks.ordinary_names import ordinary_names
+from benchmarks.pace import Pace
 from benchmarks.report import SKIPPED
+from benchmarks.screening_growth import LIST, grow
 
-LIST: Final = "AUDITSPAN_TEST_SCREENING_LIST"
+_PARTIES: Final = 5000
+_REVIEW_LOADS: Final = (2, 5, 8)
+"""Ordinary names in 1,000 that have a hit."""
 _SUFFIXES: Final = ("Co., Ltd.", "LLC", "Inc.", "GmbH", "Limited", "JSC")
 _ROMANISED: Final = (("iy", "y"), ("ya", "ia"), ("kh", "h"), ("zh", "j"), ("ks", "x"), ("ou", "u"),
                      ("ee", "i"), ("yu", "iu"), ("ev", "yev"), ("ph", "f"), ("q", "k"), ("w", "v"),
@@ -148,12 +156,14 @@ def ranks(screener: Screener, asked: Sequence[tuple[str, str]]) -> dict[str, Any
     """How often a query's own entry comes first, is among the hits, and how many others there are."""
     first = hit = others = 0
     missed = []
+    scores = []
     for name, entry_id in asked:
         hits = screener.screen(Party(name))
         own = next((each for each in hits if each.entry_id == entry_id), None)
         hit += own is not None
         first += own is not None and own.score >= hits[0].score
         others += len(hits) - (own is not None)
+        scores.append(own.score if own else 0.0)
         if own is None or own.score < hits[0].score:
             missed.append({"query": name, "entry": entry_id, "best": hits[0].matched_name if hits else None})
     count = max(len(asked), 1)
@@ -162,6 +172,7 @@ def ranks(screener: Screener, asked: Sequence[tuple[str, str]]) -> dict[str, Any
         "first": first / count,
         "found": hit / count,
         "other_hits_a_query": others / count,
+        "scores": scores,
         "missed": missed[:40],
     }
 
@@ -187,13 +198,49 @@ def false_alarms(screener: Screener, count: int) -> dict[str, Any]:
         "names": count,
         "share": len(alarms) / count,
         "names_per_cpu_second": count / seconds,
+        "scores": sorted((score for _, _, score in alarms), reverse=True),
         "alarms": alarms[:40],
     }
 
 
-def measure(path: Path, sample: int, ordinary: int, seed: int = 5) -> dict[str, Any]:
-    """All figures."""
+def missed_at(load: int, alarms: dict[str, Any], own_scores: Sequence[float]) -> dict[str, float] | None:
+    """What is missed where ``load`` in 1,000 ordinary names may have a hit; None where fewer have one anyway."""
+    allowed = load * alarms["names"] // 1000
+    if len(alarms["scores"]) <= allowed:
+        return None
+    # Above the score of the first alarm that is one too many.
+    least = alarms["scores"][allowed]
+    missed = sum(1 for score in own_scores if score <= least)
+    return {"load": load, "least_score": least, "missed": missed / max(len(own_scores), 1)}
+
+
+def repeated(screener: Screener, events: int, parties: int) -> dict[str, Any]:
+    """``events`` by a few ``parties``, the first sight of each counted: how many were answered from memory."""
+    names = [Party(f"{name} {number % 7}", country="DE") for number, name in enumerate(ordinary_names(parties))]
+    asked, remembered = screener.asked, screener.answered_from_memory
+    choose = random.Random(23)
+    order = choose.choices(names, k=max(events - len(names), 0))
+    began = time.process_time()
+    for party in names:
+        screener.screen(party)
+    first = time.process_time() - began
+    began = time.process_time()
+    for party in order:
+        screener.screen(party)
+    seconds = time.process_time() - began
+    return {
+        "events": screener.asked - asked,
+        "parties": parties,
+        "from_memory": (screener.answered_from_memory - remembered) / max(screener.asked - asked, 1),
+        "first_seen_cpu_seconds": first,
+        "repeated_a_cpu_second": len(order) / max(seconds, 1e-9),
+    }
+
+
+def measure(path: Path, sample: int, ordinary: int, events: int, seed: int = 5) -> dict[str, Any]:
+    """All figures but those of the growth."""
     choose = random.Random(seed)
+    pace = Pace()
     with tempfile.TemporaryDirectory() as folder:
         began, wall = time.process_time(), time.monotonic()
         kept = import_list(path, Path(folder), prepare=write_index)
@@ -203,13 +250,22 @@ def measure(path: Path, sample: int, ordinary: int, seed: int = 5) -> dict[str, 
         imported["open_cpu_seconds"] = time.process_time() - began
         found = queries(screener)
         chosen = _sampled(found, sample, choose)
+        pace.look()
         alarms = false_alarms(screener, ordinary)
         began = time.process_time()
         primary = ranks(screener, [(query.name, query.entry_id) for query in chosen if not query.alias])
         aliases = ranks(screener, [(query.name, query.entry_id) for query in chosen if query.alias])
         seconds = time.process_time() - began
-        changes = {name: ranks(screener, made) for name, made in changed(chosen, choose)}
+        pace.look()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        changes = {name: ranks(screener, made) for name, made in changed(chosen, choose)}
+        again = repeated(screener, events, _PARTIES if events >= _PARTIES else events)
+        pace.look()
+    scores = [score for each in changes.values() for score in each.pop("scores")]
+    loads = [at for load in _REVIEW_LOADS if (at := missed_at(load, alarms, scores))]
+    now = sum(1 for score in scores if not score) / max(len(scores), 1)
+    for each in (primary, aliases, alarms):
+        each.pop("scores")
     return {
         "list": {"version": kept.version, "entries": kept.entries, "names": kept.names, "queries": len(found)},
         "import": imported,
@@ -218,26 +274,37 @@ def measure(path: Path, sample: int, ordinary: int, seed: int = 5) -> dict[str, 
         "changes": changes,
         "listed_names_per_cpu_second": len(chosen) / seconds,
         "ordinary": alarms,
+        "missed": [*loads, {"load": 1000 * alarms["share"], "least_score": None, "missed": now}],
+        "repeated": again,
         "peak_memory_mb": peak,
+        "pace": pace.value,
     }
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", type=int, default=10**9, help="of the names of the list; all by default")
+    parser.add_argument("--sample", type=int, default=2000, help="of the names of the list; 0 for all")
     parser.add_argument("--ordinary", type=int, default=5000)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--growth", action="store_true", help="also with 4 and 16 times the list: some minutes")
+    parser.add_argument("--quick", action="store_true", help="a short run: small samples, and twice the list")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args()
     path = os.environ.get(LIST)
     if not path:
         print(f"{LIST} names no list file: screening was not measured", file=sys.stderr)
         return SKIPPED
-    found = measure(Path(path), arguments.sample, arguments.ordinary)
+    if arguments.quick:
+        arguments.sample, arguments.ordinary, arguments.events = 300, 1500, 100_000
+    found = measure(Path(path), arguments.sample or 10**9, arguments.ordinary, arguments.events)
+    if arguments.growth:
+        found["screening_growth"] = grow(Path(path), arguments.quick)
     if arguments.json:
         print(json.dumps(found, indent=2))
         return 0
     print(f"{found['list']}\nimport {found['import']}\npeak memory {found['peak_memory_mb']:.0f} MB")
+    print(f"pace of the machine {found['pace']:.0%}")
     for name in ("primary", "alias"):
         print(_line(name, found[name]))
     for name, each in found["changes"].items():
@@ -248,6 +315,16 @@ def main() -> int:
         f"ordinary names {alarms['names']:,}: {alarms['share']:.2%} false alarms, "
         f"{alarms['names_per_cpu_second']:,.0f} names per CPU-second"
     )
+    for each in found["missed"]:
+        least = f" (score above {each['least_score']:.4f})" if each["least_score"] else " (the thresholds that ship)"
+        print(f"{each['load']:.1f} hits in 1,000 ordinary names{least}: {each['missed']:.2%} of changed names missed")
+    again = found["repeated"]
+    print(
+        f"{again['events']:,} events by {again['parties']:,} parties: {again['from_memory']:.2%} from memory, "
+        f"{again['repeated_a_cpu_second']:,.0f} repeated ones a CPU-second"
+    )
+    for each in found.get("screening_growth", ()):
+        print(each)
     return 0
 
 

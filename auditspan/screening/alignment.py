@@ -19,6 +19,7 @@ _JOINED: Final = 0.95
 _ACRONYM: Final = 0.88
 _INITIAL: Final = 0.8
 _ACRONYM_LENGTHS: Final = range(3, 8)
+_LEFT_OUT: Final = frozenset({"stop", "particle"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,13 @@ class Alignment:
     only_right: tuple[Token, ...]
 
 
-def align(left: Sequence[Token], right: Sequence[Token]) -> Alignment:
-    """Pairs words: equal ones first, then words written as two, acronyms, the most alike, and initials."""
+def align(
+    left: Sequence[Token], right: Sequence[Token], left_forms: Sequence[Token] = (), right_forms: Sequence[Token] = ()
+) -> Alignment:
+    """Pairs words: equal ones first, then words written as two, acronyms, the most alike, and initials.
+
+    The legal forms of the names are no words to pair, but an acronym may count their first letters.
+    """
     lefts, rights = list(left), list(right)
     pairs = _equal(lefts, rights)
     if lefts and rights:
@@ -48,8 +54,8 @@ def align(left: Sequence[Token], right: Sequence[Token]) -> Alignment:
         pairs += _joined(rights, lefts, swap=True)
     if lefts and rights:
         others_meet = any(pair.left[0].word_class in ("own", "number") for pair in pairs)
-        pairs += _acronyms(lefts, rights, others_meet, swap=False)
-        pairs += _acronyms(rights, lefts, others_meet, swap=True)
+        pairs += _acronyms(lefts, rights, right_forms, others_meet, swap=False)
+        pairs += _acronyms(rights, lefts, left_forms, others_meet, swap=True)
     if lefts and rights:
         pairs += _alike(lefts, rights)
     if lefts and rights:
@@ -85,6 +91,8 @@ def _joined(singles: list[Token], parts: list[Token], *, swap: bool) -> Iterator
         if len(single.text) < 4:
             continue
         for start in range(len(parts) - 1):
+            if parts[start].text[0] != single.text[0]:
+                continue
             found = next(
                 (
                     end
@@ -103,29 +111,44 @@ def _joined(singles: list[Token], parts: list[Token], *, swap: bool) -> Iterator
 def _same(text: str, token: Token) -> bool:
     if text == token.text:
         return True
-    if abs(len(text) - len(token.text)) > 2 or text[0] != token.text[0]:
+    if abs(len(text) - len(token.text)) > 2:
         return False
     fold = folded(text)
     return fold == token.fold or (len(fold) > 6 and OSA.distance(fold, token.fold, score_cutoff=1) < 2)
 
 
-def _acronyms(singles: list[Token], parts: list[Token], others_meet: bool, *, swap: bool) -> Iterator[Pair]:
+def _acronyms(
+    singles: list[Token], parts: list[Token], forms: Sequence[Token], others_meet: bool, *, swap: bool
+) -> Iterator[Pair]:
     """One word of ``singles`` made of the first letters of words that follow each other in ``parts``.
 
-    Two letters are enough only where another word of the names is the same.
+    Words like `of` may be left out, and those of the legal form may count: SMIC ends with its Corporation. Two letters
+    are enough only where another word of the names is the same.
     """
     for single in list(singles):
         length = len(single.text)
-        if single.word_class != "own" or length > len(parts):
+        if single.word_class != "own" or length > len(parts) + len(forms):
             continue
         if length not in _ACRONYM_LENGTHS and not (others_meet and length == 2):
             continue
-        initials = "".join(part.text[0] for part in parts)
-        start = initials.find(single.text)
-        if start >= 0 and all(len(part.text) > 1 for part in parts[start : start + length]):
-            yield _pair((single,), tuple(parts[start : start + length]), _ACRONYM, swap)
+        meant = _initialled(single.text, parts, forms)
+        if meant:
+            yield _pair((single,), meant, _ACRONYM, swap)
             singles.remove(single)
-            del parts[start : start + length]
+            for part in meant:
+                parts.remove(part)
+
+
+def _initialled(text: str, parts: Sequence[Token], forms: Sequence[Token]) -> tuple[Token, ...]:
+    """The words of ``parts`` whose first letters, with those of the legal form at the end, are ``text``."""
+    ending = "".join(form.text[0] for form in forms)
+    for words in (list(parts), [part for part in parts if part.word_class not in _LEFT_OUT]):
+        initials = "".join(word.text[0] for word in words)
+        start = (initials + ending).find(text)
+        meant = tuple(words[start : start + len(text)]) if start >= 0 else ()
+        if len(meant) > 1 and all(len(word.text) > 1 for word in meant):
+            return meant
+    return ()
 
 
 def _alike(lefts: list[Token], rights: list[Token]) -> Iterator[Pair]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from .addresses import address_score
 from .errors import ListError
 from .importer import TextSource
+from .kind_guess import guessed_kind
 from .name_form import KINDS, Kind, name_form
 from .name_score import name_score
 from .policies import kind_thresholds
@@ -86,21 +87,22 @@ class Quality:
 
 
 def pair_score(query: str, candidate: str, kind: Kind = "") -> float:
-    """How surely two names of ``kind``, or two addresses, are of one party: 0 to 1."""
+    """How surely two names of ``kind``, or two addresses, are of one party: 0 to 1.
+
+    Where the kind is empty it is guessed (`guessed_kind`).
+    """
+    kind = kind or guessed_kind(query, candidate)
     if kind == "address":
         return address_score(query, candidate)
     left, right = name_form(query, kind), name_form(candidate, kind)
-    if not kind and left.kind != right.kind:
-        # The one whose kind is plain says how to read the other.
-        kind = left.kind or right.kind
-        left, right = name_form(query, kind), name_form(candidate, kind)
     return name_score(left, right, kind).score
 
 
 def judge(pair: Pair, threshold: float | None = None) -> Judged:
-    """The pair with its score; a match from ``threshold`` on, by default that of its kind."""
-    score = pair_score(pair.query, pair.candidate, pair.kind)
-    return Judged(pair, score, score >= (kind_thresholds()[pair.kind] if threshold is None else threshold))
+    """The pair with its score; a match from ``threshold`` on, by default that of its kind, known or guessed."""
+    kind = pair.kind or guessed_kind(pair.query, pair.candidate)
+    score = pair_score(pair.query, pair.candidate, kind)
+    return Judged(pair, score, score >= (kind_thresholds()[kind] if threshold is None else threshold))
 
 
 def evaluate(judged: Sequence[Judged]) -> Mapping[str, Quality]:

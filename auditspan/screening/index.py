@@ -6,8 +6,7 @@ is, by its consonants, or with one letter more, less, other or swapped, and rare
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -43,6 +42,8 @@ _REMEMBERED_FORMS: Final = 1 << 16
 _REMEMBERED_WORDS: Final = 1 << 16
 
 Ids = npt.NDArray[np.int32]
+_Spelt = tuple[str, str]
+"""A word by its sounds and as it was written."""
 
 
 class NameIndex:
@@ -80,7 +81,7 @@ class NameIndex:
         self._near_keys, self._near = column("neighbours", "key"), column("neighbours", "spelling")
         self._spellings = columns["spellings"]["text"].to_pylist()
         self._spelt = columns["spellings"]["word"].to_pylist()
-        self._alike = lru_cache(_REMEMBERED_WORDS)(self._words_alike)
+        self._alike: dict[_Spelt, Mapping[int, float]] = {}
 
     def __len__(self) -> int:
         return len(self._names)
@@ -118,7 +119,7 @@ class NameIndex:
         if not form.key:
             return _NONE
         key = np.uint32(digest_of(form.key))
-        begin, end = np.searchsorted(self._same_keys, key, "left"), np.searchsorted(self._same_keys, key, "right")
+        begin, end = self._same_keys.searchsorted(key, "left"), self._same_keys.searchsorted(key, "right")
         return self._same_names[begin:end]  # type: ignore[return-value]
 
     def candidates(self, form: NameForm, most: int) -> tuple[Ids, npt.NDArray[np.float32]]:
@@ -130,16 +131,16 @@ class NameIndex:
         shares = np.fromiter(matching.values(), np.float32, len(matching))
         begins = self._starts[words]
         sizes = self._starts[words + 1] - begins
-        order = np.argsort(sizes, kind="stable")
+        order = sizes.argsort(kind="stable")
         # Rare words first; at least the rarest one, however many names have it.
-        few = max(int(np.searchsorted(np.cumsum(sizes[order]), _MOST_POSTINGS, "right")), 1)
+        few = max(int(sizes[order].cumsum().searchsorted(_MOST_POSTINGS, "right")), 1)
         order, common = order[:few], order[few:]
-        worth = np.repeat((shares * self._rarity[words])[order], sizes[order])
+        worth = (shares * self._rarity[words])[order].repeat(sizes[order])
         places = [self._postings[b : b + n] for b, n in zip(begins[order].tolist(), sizes[order].tolist(), strict=True)]
         owners, shared = _summed(np.concatenate(places), worth)
         for at in common[:_MOST_COMMON].tolist():
             posting = self._postings[begins[at] : begins[at] + sizes[at]]
-            found = np.searchsorted(posting, owners)
+            found = posting.searchsorted(owners)
             found[found == len(posting)] = 0
             shared += (posting[found] == owners) * (shares[at] * self._rarity[words[at]])
         total = sum(self._rarity_of(word) for word in words_of(form.tokens))
@@ -149,9 +150,9 @@ class NameIndex:
             np.minimum(shared / np.maximum(weights, total), 1)
         )
         if len(owners) > most:
-            best = np.argpartition(estimates, -most)[-most:]
+            best = estimates.argpartition(-most)[-most:]
             owners, estimates = owners[best], estimates[best]
-        order = np.argsort(-estimates, kind="stable")
+        order = (-estimates).argsort(kind="stable")
         return owners[order], estimates[order]
 
     def alike(self, form: NameForm, most: int) -> list[int]:
@@ -171,44 +172,72 @@ class NameIndex:
 
     def _matching_words(self, tokens: Sequence[Token]) -> dict[int, float]:
         best: dict[int, float] = {}
-        for token in tokens:
-            if token.word_class not in ("legal", "stop"):
-                for word, share in self._alike(token.fold, token.text, token.skeleton):
-                    if share > best.get(word, 0.0):
-                        best[word] = share
+        for alike in self._alike_of([token for token in tokens if token.word_class not in ("legal", "stop")]):
+            for word, share in alike.items():
+                if share > best.get(word, 0.0):
+                    best[word] = share
         for joined in joined_words(tokens):
             known = self._vocabulary.get(joined)
             if known is not None:
                 best[known] = max(best.get(known, 0.0), _JOINED)
         return best
 
-    def _words_alike(self, fold: str, text: str, bones: str) -> tuple[tuple[int, float], ...]:
-        found: dict[int, float] = {}
-        if len(fold) >= SHORTEST_FUZZY:
-            found |= dict.fromkeys(self._consonants.get(bones, ()), _BY_CONSONANTS)
-            for written in {fold, text}:
-                found |= dict.fromkeys(self._mistyped(written), _BY_TYPING_ERROR)
-        known = self._vocabulary.get(fold)
-        if known is not None:
-            found[known] = 1.0
-        return tuple(found.items())
+    def _alike_of(self, tokens: Sequence[Token]) -> Iterator[Mapping[int, float]]:
+        """For each of ``tokens`` the words of the list that it may be, with a share; new ones looked up together."""
+        found = {(token.fold, token.text): self._alike.get((token.fold, token.text)) for token in tokens}
+        new = [token for token in tokens if found[token.fold, token.text] is None]
+        if new:
+            spellings = [
+                ((token.fold, token.text), written)
+                for token in new
+                if len(token.fold) >= SHORTEST_FUZZY
+                for written in dict.fromkeys((token.fold, token.text))
+            ]
+            mistyped: dict[_Spelt, list[int]] = {}
+            for spelt, word in self._mistyped(spellings):
+                mistyped.setdefault(spelt, []).append(word)
+            for token in new:
+                words: dict[int, float] = {}
+                if len(token.fold) >= SHORTEST_FUZZY:
+                    words |= dict.fromkeys(self._consonants.get(token.skeleton, ()), _BY_CONSONANTS)
+                    words |= dict.fromkeys(mistyped.get((token.fold, token.text), ()), _BY_TYPING_ERROR)
+                known = self._vocabulary.get(token.fold)
+                if known is not None:
+                    words[known] = 1.0
+                found[token.fold, token.text] = words
+                if len(self._alike) >= _REMEMBERED_WORDS:
+                    self._alike.clear()
+                self._alike[token.fold, token.text] = words
+        return (words for words in found.values() if words)
 
-    def _mistyped(self, written: str) -> Iterator[int]:
-        """Words that are one typing error from ``written``; what is left of two can be equal where they are further."""
-        asked = np.fromiter((digest_of(left) for left in shortened(written)), np.uint32)
-        begins = np.searchsorted(self._near_keys, asked, "left")
-        ends = np.searchsorted(self._near_keys, asked, "right")
-        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-            for spelling in self._near[begin:end].tolist():
+    def _mistyped(self, spellings: Sequence[tuple[_Spelt, str]]) -> Iterator[tuple[_Spelt, int]]:
+        """Words of the list that are one typing error from a spelling, each with the word that is spelt so.
+
+        What is left of two words can be equal where they are further apart: so each is compared.
+        """
+        lefts = [(spelt, written, left) for spelt, written in spellings for left in shortened(written)]
+        asked = np.array([digest_of(left) for _, _, left in lefts], np.uint32)
+        begins = self._near_keys.searchsorted(asked, "left")
+        ends = self._near_keys.searchsorted(asked, "right")
+        seen: set[tuple[str, int]] = set()
+        for at in (begins < ends).nonzero()[0].tolist():
+            spelt, written, _ = lefts[at]
+            for spelling in self._near[begins[at] : ends[at]].tolist():
+                if (written, spelling) in seen:
+                    continue
+                seen.add((written, spelling))
                 if OSA.distance(written, self._spellings[spelling], score_cutoff=1) < 2:
-                    yield self._spelt[spelling]
+                    yield spelt, self._spelt[spelling]
 
 
 def _summed(owners: npt.NDArray[np.generic], worth: npt.NDArray[np.float32]) -> tuple[Ids, npt.NDArray[np.float32]]:
     """The sum of ``worth`` for each of ``owners``, each once."""
-    order = np.argsort(owners, kind="stable")
+    order = owners.argsort(kind="stable")
     owners, worth = owners[order], worth[order]
-    first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
+    new = np.empty(len(owners), np.bool_)
+    new[0] = True
+    np.not_equal(owners[1:], owners[:-1], out=new[1:])
+    first = new.nonzero()[0]
     return owners[first], np.add.reduceat(worth, first)  # type: ignore[return-value]
 
 

@@ -123,6 +123,10 @@ class Token:
     symbols: frozenset[str]
     digits: bool
 
+    def __hash__(self) -> int:
+        # Words of one spelling are seldom two tokens: enough, and much cheaper than of all fields.
+        return hash(self.text)
+
 
 @dataclass(frozen=True, slots=True)
 class NameForm:

@@ -62,7 +62,7 @@ def name_score(left: NameForm, right: NameForm, kind: Kind = "") -> NameScore:
         lefts, rights, left_forms, right_forms = list(left.tokens), list(right.tokens), [], []
     if not lefts or not rights:
         return _NOTHING
-    aligned = align(lefts, rights)
+    aligned = align(lefts, rights, left_forms, right_forms)
     if kind == "vessel":
         aligned = _as_of_vessels(aligned)
     left_missing = _missing(((pair.left, pair.score) for pair in aligned.pairs), aligned.only_left)

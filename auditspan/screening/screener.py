@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -105,10 +105,25 @@ class Hit:
         }
 
 
+_TOLD: Final = ("list", "list_name", "entry_id", "listed_as", "kind")
 _SHOWN: Final = (
     "addresses", "countries", "programs", "license_requirement", "license_policy", "federal_register_notice",
     "remarks", "source_list_url",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Likeness:
+    """What a `Hit` is made of, before its entry is read: most candidates never become one."""
+
+    row: int
+    number: int | None
+    """Of the name in the index; None where an identifier or the address alone was found."""
+    names: NameScore | None
+    score: float
+    parts: Mapping[str, float]
+    weak: bool
+    corroborated_by: tuple[str, ...]
 
 
 class Screener:
@@ -141,8 +156,10 @@ class Screener:
         self._most_remembered = remembered
         self._answers: OrderedDict[tuple[str, Party], tuple[Hit, ...]] = OrderedDict()
         self._lock = threading.Lock()
-        self._lists = entries["list"].combine_chunks().dictionary_decode().to_pylist()
+        lists = entries["list"].combine_chunks().dictionary_decode().to_pylist()
         self._kinds = entries["kind"].combine_chunks().dictionary_decode().to_pylist()
+        self._thresholds = [policy_of(code).threshold for code in lists]
+        self._told = {name: entries[name].combine_chunks() for name in (*_TOLD, *_SHOWN)}
         self._by_identifier = _by_identifier(entries["identifiers"])
         self._listed_addresses = [row for row, kind in enumerate(self._kinds) if kind == "address"]
         renew_in_children(self)
@@ -180,7 +197,7 @@ class Screener:
         return hits
 
     def _screen(self, party: Party) -> tuple[Hit, ...]:
-        best: dict[int, Hit] = {}
+        best: dict[int, _Likeness] = {}
         for text, _ in names_in(party.name) or [(party.name, "")]:
             form = name_form(text, party.kind)
             if form.tokens:
@@ -188,74 +205,69 @@ class Screener:
         for number in map(identifier, party.identifiers):
             for row in self._by_identifier.get(number, ()):
                 if row not in best or "identifier" not in best[row].parts:
-                    best[row] = self._hit(row, self._first_name(row), "primary", None, party, False)
+                    best[row] = self._likeness(row, None, None, party, False)
         if party.address:
             for row in self._listed_addresses:
                 score = max((address_score(party.address, each) for each in self._addresses(row)), default=0.0)
                 if score >= _AT_ADDRESS:
-                    best[row] = self._address_hit(row, score)
-        return tuple(sorted(best.values(), key=lambda hit: (-hit.score, hit.entry_id)))
+                    parts = {"name": 0.0, "address": round(score, 4)}
+                    best[row] = _Likeness(row, None, None, score, parts, False, ("address",))
+        hits = (self._hit(found) for found in best.values())
+        return tuple(sorted(hits, key=lambda hit: (-hit.score, hit.entry_id)))
 
-    def _by_name(self, form: NameForm, party: Party, best: dict[int, Hit]) -> None:
+    def _by_name(self, form: NameForm, party: Party, best: dict[int, _Likeness]) -> None:
+        asked: dict[Kind, NameForm] = {}
         for number in self._index.alike(form, _MOST_CANDIDATES):
             row = int(self._index.entries[number])
             other = self._index.form(number)
             # As what the entry is: `Iris Foods` is a company's name beside a company's, two own words beside a ship's.
             kind = party.kind or other.kind
-            names = name_score(form_as(form, kind), other, kind)
-            policy = policy_of(self._lists[row])
-            if names.score < policy.threshold - _SAME_COUNTRY - _SAME_ADDRESS:
+            if kind not in asked:
+                asked[kind] = form_as(form, kind)
+            names = name_score(asked[kind], other, kind)
+            threshold = self._thresholds[row]
+            if names.score < threshold - _SAME_COUNTRY - _SAME_ADDRESS:
                 continue
             known = best.get(row)
             if known is not None and known.parts["name"] >= round(names.score, 4):
                 continue
             weak = self._index.role(number) == "acronym" or is_weak(other) or is_weak(form)
-            hit = self._hit(row, self._index.name(number), self._index.role(number), names, party, weak)
-            if hit.score < hit.threshold:
+            found = self._likeness(row, number, names, party, weak)
+            if round(found.score, 4) < threshold:
                 continue
-            if weak and not hit.corroborated_by and not _is_equal(names):
+            if weak and not found.corroborated_by and not _is_equal(names):
                 continue
-            best[row] = hit
+            best[row] = found
 
-    def _hit(self, row: int, name: str, role: str, names: NameScore | None, party: Party, weak: bool) -> Hit:
-        entry = self._entries.slice(row, 1).to_pylist()[0]
+    def _likeness(self, row: int, number: int | None, names: NameScore | None, party: Party, weak: bool) -> _Likeness:
+        """The name's score with what else is known; reads of the entry what the party gives to compare, no more."""
         parts, score = {"name": round(names.score, 4) if names else 0.0}, names.score if names else 0.0
         agreeing: list[str] = []
-        if party.country and entry["countries"]:
-            same = self._judged_as(party.country) in map(self._judged_as, entry["countries"])
+        if party.country and (countries := self._entries["countries"][row].as_py()):
+            same = self._judged_as(party.country) in map(self._judged_as, countries)
             parts["country"] = _SAME_COUNTRY if same else -_OTHER_COUNTRY
             agreeing += ["country"] * same
-        if party.address and any(each["address"] for each in entry["addresses"]):
-            alike = max(address_score(party.address, each["address"]) for each in entry["addresses"] if each["address"])
-            if alike >= _AT_ADDRESS:
-                parts["address"] = _SAME_ADDRESS
-                agreeing.append("address")
+        addresses = self._addresses(row) if party.address else []
+        if any(address_score(party.address, each) >= _AT_ADDRESS for each in addresses):
+            parts["address"] = _SAME_ADDRESS
+            agreeing.append("address")
         if party.identifiers:
             mine = {identifier(number) for number in party.identifiers}
-            if mine & {each["number"] for each in entry["identifiers"]}:
+            if mine & {each["number"] for each in self._entries["identifiers"][row].as_py()}:
                 parts["identifier"] = round(1 - parts["name"], 4)
                 agreeing.append("identifier")
         score = min(max(score + sum(share for part, share in parts.items() if part != "name"), 0.0), 1.0)
-        return self._made(row, entry, name, role, score, parts, names.conflicts if names else (), weak, agreeing)
+        return _Likeness(row, number, names, score, parts, weak, tuple(agreeing))
 
-    def _address_hit(self, row: int, score: float) -> Hit:
-        entry = self._entries.slice(row, 1).to_pylist()[0]
-        parts = {"name": 0.0, "address": round(score, 4)}
-        return self._made(row, entry, entry["listed_as"], "address", score, parts, (), False, ["address"])
-
-    def _made(
-        self,
-        row: int,
-        entry: dict[str, Any],
-        name: str,
-        role: str,
-        score: float,
-        parts: Mapping[str, float],
-        conflicts: tuple[str, ...],
-        weak: bool,
-        agreeing: Iterable[str],
-    ) -> Hit:
-        policy = policy_of(self._lists[row])
+    def _hit(self, found: _Likeness) -> Hit:
+        entry = {name: column[found.row].as_py() for name, column in self._told.items()}
+        policy = policy_of(entry["list"])
+        if found.number is not None:
+            name, role = self._index.name(found.number), self._index.role(found.number)
+        elif "identifier" in found.parts:
+            name, role = self._first_name(found.row), "primary"
+        else:
+            name, role = entry["listed_as"], "address"
         return Hit(
             list=entry["list"],
             list_name=entry["list_name"],
@@ -264,12 +276,12 @@ class Screener:
             kind=entry["kind"],
             matched_name=name,
             role=role,
-            score=round(score, 4),
+            score=round(found.score, 4),
             threshold=policy.threshold if role != "address" else _AT_ADDRESS,
-            parts=parts,
-            conflicts=conflicts,
-            weak=weak,
-            corroborated_by=tuple(agreeing),
+            parts=found.parts,
+            conflicts=found.names.conflicts if found.names else (),
+            weak=found.weak,
+            corroborated_by=found.corroborated_by,
             effect=policy.effect,
             citation=policy.citation,
             effect_status=policy.effect_status,

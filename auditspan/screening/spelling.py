@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import normality
@@ -28,10 +28,20 @@ _LATIN: Final = re.compile(r"[A-Za-z]")
 _LOOKS_LATIN: Final = re.compile(r"[\u0370-\u03ff\u0400-\u052f]")
 _HAN: Final = re.compile(r"[\u3400-\u9fff]+")
 
+
+def _replaced(letters: str, into: str, word: str) -> str:
+    return word.replace(letters, into)
+
+
+def _substituted(pattern: re.Pattern[str], into: str, word: str) -> str:
+    return pattern.sub(into, word)
+
+
 # In this order. Each unites what different romanisations write for one sound (BGN/PCGN, ISO 9, pinyin and Wade-Giles,
 # the many of Arabic and Persian), and none a difference that tells names apart often.
 _SOUNDS: Final = tuple(
-    (re.compile(pattern), into)
+    # Plain letters are replaced many times faster than by a pattern.
+    partial(_replaced, pattern, into) if pattern.isalpha() else partial(_substituted, re.compile(pattern), into)
     for pattern, into in (
         (r"shch|sch", "sh"),
         (r"tch|tsch|tj", "ch"),
@@ -96,8 +106,8 @@ def folded(word: str) -> str:
     """A lower-case ASCII ``word`` as its sounds: what romanisations write differently becomes the same."""
     if any(character.isdigit() for character in word):
         return word
-    for pattern, into in _SOUNDS:
-        word = pattern.sub(into, word)
+    for sound in _SOUNDS:
+        word = sound(word)
     return word
 
 

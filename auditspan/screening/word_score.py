@@ -18,8 +18,9 @@ _SAME_MEANING: Final = 0.95
 _NICKNAME: Final = 0.9
 _SAME_CONSONANTS: Final = 0.86
 _SAME_STEM: Final = 0.8
-_EDITS: Final = ((4, 0), (6, 1), (9, 2), (13, 3), (99, 4))
-"""Edits that two words of fewer letters may be apart and still be one word written differently."""
+_EDITS: Final = (0,) * 4 + (1,) * 2 + (2,) * 3 + (3,) * 4
+_EDITS_OF_LONG: Final = 4
+"""Edits that two words may be apart and still be one word written differently, by the letters of the shorter one."""
 
 
 @lru_cache(_REMEMBERED)
@@ -30,7 +31,7 @@ def word_score(left: Token, right: Token) -> float:
     """
     if left.text == right.text:
         return 1.0
-    if left.symbols and right.symbols and left.symbols & right.symbols:
+    if left.symbols and right.symbols and not left.symbols.isdisjoint(right.symbols):
         return _SAME_MEANING
     if left.digits or right.digits:
         return 0.0
@@ -38,7 +39,9 @@ def word_score(left: Token, right: Token) -> float:
         return _SAME_SOUNDS if len(left.fold) > 2 else 0.9
     if _nickname(left.text, right.text):
         return _NICKNAME
-    spelling = max(_spelling(left.text, right.text), _spelling(left.fold, right.fold))
+    spelling = _spelling(left.text, right.text)
+    if left.fold != left.text or right.fold != right.text:
+        spelling = max(spelling, _spelling(left.fold, right.fold))
     if left.skeleton == right.skeleton and _consonants_tell(left, right):
         return max(spelling, _SAME_CONSONANTS)
     return max(spelling, _stem(left.text, right.text))
@@ -61,19 +64,22 @@ def _consonants_tell(left: Token, right: Token) -> bool:
 
 def _stem(left: str, right: str) -> float:
     """Words with one stem and short endings: Ramensky and Ramenskoye, Belarus and Belarusian."""
-    if left[:5] != right[:5] or len(left) < 5:
+    if len(left) < 5 or left[:5] != right[:5]:
         return 0.0
     shared = next((n for n in range(min(len(left), len(right)), 4, -1) if left[:n] == right[:n]), 0)
     return _SAME_STEM if max(len(left), len(right)) - shared < 4 else 0.0
 
 
 def _spelling(left: str, right: str) -> float:
-    shorter, longer = sorted((len(left), len(right)))
-    if shorter < 4 and longer != shorter:
-        return 0.0
-    allowed = next(edits for length, edits in _EDITS if shorter < length)
-    if not allowed or longer - shorter > allowed:
-        return 0.0
+    shorter, longer = len(left), len(right)
+    if shorter > longer:
+        shorter, longer = longer, shorter
+    if shorter < len(_EDITS):
+        allowed = _EDITS[shorter]
+        if not allowed or longer - shorter > allowed:
+            return 0.0
+    else:
+        allowed = _EDITS_OF_LONG
     edits = OSA.distance(left, right, score_cutoff=allowed)
     if edits > allowed:
         return 0.0

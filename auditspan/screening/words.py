@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Final
 
@@ -42,6 +42,7 @@ def _meanings() -> Mapping[str, Meaning]:
     return found
 
 
+@lru_cache(1 << 16)
 def meaning(word: str) -> Meaning | None:
     """What a lower-case ASCII ``word`` says, where it is in the table or begins as a word there does."""
     known = _meanings()

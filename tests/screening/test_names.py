@@ -7,6 +7,7 @@ import pytest
 
 from auditspan.screening.entry_names import names_in, names_of
 from auditspan.screening.evaluation import pair_score
+from auditspan.screening.kind_guess import guessed_kind
 from auditspan.screening.name_form import name_form
 from auditspan.screening.policies import kind_thresholds
 
@@ -59,6 +60,8 @@ SAME = [
     ("华为技术有限公司", "Huawei Technologies Co., Ltd.", "organization"),
     ("Obshchestvo S Ogranichennoi Otvetstvennostyu Molot", "MOLOT, OOO", "organization"),
     ("IBM", "International Business Machines Corp.", "organization"),
+    ("Islamic Republic of Iran Shipping Lines", "IRISL", "organization"),
+    ("ICBC", "Industrial and Commercial Bank of China", "organization"),
     ("13th Research Institute", "Thirteenth Research Institute", "organization"),
     ("Nauchno-Issledovatelski Institut Argon", "Research Institute ARGON", "organization"),
     ("Microsft Corp", "Microsoft Corporation", "organization"),
@@ -73,6 +76,7 @@ OTHER = [
     ("Ivan Petrov", "Ivan Pavlov", "person"),
     ("Bank of China", "Bank of Chile", "organization"),
     ("Plant No. 5", "Plant No. 6", "organization"),
+    ("A" * 150, "B" * 150, "organization"),
     ("ZTE Corporation", "ZTA Corporation", "organization"),
     ("Shanghai Electric Group", "Beijing Electric Group", "organization"),
     ("Toyota Motor Corporation", "Toyota Tsusho Corporation", "organization"),
@@ -96,6 +100,23 @@ def test_names_of_one_party(left: str, right: str, kind) -> None:
 @pytest.mark.parametrize(("left", "right", "kind"), OTHER)
 def test_names_of_two_parties(left: str, right: str, kind) -> None:
     assert 0 <= pair_score(left, right, kind) < kind_thresholds()[kind]
+
+
+@pytest.mark.parametrize(
+    ("query", "candidate", "kind"),
+    [
+        ("10 Downing Street, London", "Downing St. 10, London SW1A 2AA", "address"),
+        ("ул. Ленина, д. 5, Москва", "Ulitsa Lenina 5, Moskva", "address"),
+        ("Plant No. 5", "10 Downing Street, London", "organization"),
+        ("M/V EVER GIVEN", "Ever Given", "vessel"),
+        ("Gazprom", "Газпром OAO", "organization"),
+        ("PUTIN, Vladimir", "Владимир Путин", "person"),
+        ("Kubrat Slavov", "Kubrat Slavoff", ""),
+    ],
+)
+def test_a_kind_that_nobody_gave_is_guessed(query: str, candidate: str, kind) -> None:
+    assert guessed_kind(query, candidate) == guessed_kind(candidate, query) == kind
+    assert pair_score(query, candidate) == pair_score(query, candidate, kind)
 
 
 @pytest.mark.parametrize(
