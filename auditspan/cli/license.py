@@ -12,7 +12,7 @@ import typer
 from auditspan.cli.moments import rfc3339
 from auditspan.cli.officer import TokenFileOption
 from auditspan.cli.output import JsonOption, console, plain, print_json, print_table, reports_errors
-from auditspan.cli.policy_activate import ConfigOption, DryRunOption, ReasonOption, _change
+from auditspan.cli.policy_activate import ConfigOption, DryRunOption, ReasonOption, bring_into_force
 from auditspan.cli.policy_activate import DataOption as OfficersDataOption
 from auditspan.cli.reading import DataOption, UrlOption, open_reader
 from auditspan.errors import AuditSpanError
@@ -68,7 +68,7 @@ def import_(
     with file.open("rb") as opened:
         content = opened.read(LARGEST_REGISTER + 1)
     artifact = artifact_of(read_register(content, str(file)))
-    _change(data, config, token_file, reason, dry_run, as_json, files={LICENSES: artifact})
+    bring_into_force(data, config, token_file, reason, dry_run, as_json, files={LICENSES: artifact})
 
 
 @app.command("list")

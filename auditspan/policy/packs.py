@@ -369,9 +369,7 @@ def _exception(
     requirements = (*own, *general)
     whole = together([when, relied_on, *(Compiled(one.when, one.reads) for one in requirements)])
     rule = _rule(document, path, entry, whole.evaluate, whole.reads)
-    return replace(
-        rule, exception=entry["exception"], considered_when=when.evaluate, requirements=requirements
-    )
+    return replace(rule, exception=entry["exception"], considered_when=when.evaluate, requirements=requirements)
 
 
 def _obligations(documents: Sequence[Document], seen: set[str]) -> Iterator[Obligation]:

@@ -282,7 +282,49 @@ GROUP BY case_id;
 
 INSERT INTO auditspan.migrations (version, name) SELECT 5, '0005_cases' WHERE 5 NOT IN (SELECT version FROM auditspan.migrations);
 
-INSERT INTO auditspan.migrations (version, name) SELECT 6, '0006_reserved' WHERE 6 NOT IN (SELECT version FROM auditspan.migrations);
+CREATE VIEW IF NOT EXISTS auditspan.license_allocations AS
+WITH
+    rounds AS
+    (
+        SELECT
+            log_id AS control_log_id, leaf_index AS control_leaf_index, arrival_time AS allocated_at,
+            JSONExtractInt(header, 'body', 'body', 'number') AS round,
+            JSONExtract(header, 'body', 'body', 'allocations',
+                'Array(Tuple(license Nullable(String), sequence UInt64, log_id String, leaf_index UInt64, record_id String,
+                outcome String, quantity Nullable(Int64), remaining Nullable(Int64), reference_epoch Int64, why String))')
+                AS allocations
+        FROM auditspan.events
+        WHERE class = 'license.allocation' AND payload = ''
+        ORDER BY leaf_index
+        LIMIT 1 BY log_id, round
+    )
+SELECT
+    ifNull(one.license, '') AS license, one.sequence AS sequence, one.outcome AS outcome, one.quantity AS quantity,
+    one.remaining AS remaining, one.why AS why, one.log_id AS log_id, one.leaf_index AS leaf_index,
+    one.record_id AS record_id, one.reference_epoch AS reference_epoch,
+    round, control_log_id, control_leaf_index, allocated_at
+FROM rounds
+ARRAY JOIN allocations AS one;
+
+CREATE VIEW IF NOT EXISTS auditspan.current AS
+SELECT
+    events.record_id AS record_id, events.class AS class, events.event_time AS event_time,
+    events.arrival_time AS arrival_time, events.actor_id AS actor_id, events.action AS action,
+    events.outcome AS outcome, events.target_id AS target_id, events.destination_country AS destination_country,
+    events.eccn AS eccn, events.determination AS determination,
+    if(allocated.outcome = 'covered' AND events.determination = 'license_required', 'licensed',
+        toString(events.determination)) AS current,
+    events.flagged AS flagged, events.rule_ids AS rule_ids, events.citations AS citations, events.why AS why,
+    allocated.license AS license, allocated.sequence AS license_sequence, allocated.outcome AS license_outcome,
+    allocated.why AS license_why, allocated.control_log_id AS allocation_log_id,
+    if(allocated.outcome = '', NULL, allocated.control_leaf_index) AS allocation_leaf_index,
+    events.emitter AS emitter, events.log_id AS log_id, events.leaf_index AS leaf_index
+FROM auditspan.events AS events
+LEFT JOIN auditspan.license_allocations AS allocated
+    ON events.log_id = allocated.log_id AND events.leaf_index = allocated.leaf_index
+WHERE events.determination != '';
+
+INSERT INTO auditspan.migrations (version, name) SELECT 6, '0006_licenses' WHERE 6 NOT IN (SELECT version FROM auditspan.migrations);
 
 CREATE TABLE IF NOT EXISTS auditspan.request_records
 (

@@ -9,7 +9,6 @@ import csv
 import json
 import random
 from collections.abc import Callable
-from pathlib import Path
 
 import needs_screening  # noqa: F401 - skips where it is not installed
 import pytest
