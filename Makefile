@@ -16,6 +16,8 @@ $(BIN)/python:
 
 $(DEMO_INSTALLED): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[screening]' || \
+		echo 'Without screening, which the demonstration leaves out: PyICU needs g++, pkg-config and the headers of ICU (libicu-dev).'
 	@touch $@
 
 $(TEST_INSTALLED): pyproject.toml | $(BIN)/python

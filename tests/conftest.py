@@ -14,10 +14,15 @@ sys.path.insert(0, str(Path(__file__).parent / "faults"))
 
 from broker import JOURNAL_KEY, Kafka, missing, running
 from full_disk import Impossible, RefusedWrites, SmallDisk, fillable
+from hypothesis import settings
 
 from auditspan.cli.screening_extra import require_screening
 from auditspan.config import KafkaSettings
 from auditspan.errors import AuditSpanError
+
+# How long an example takes says something of the machine, and nothing of what is promised.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _numbers = itertools.count()
 
@@ -27,6 +32,9 @@ _LONGEST_FIRST = (
     "processors/test_generations.py",
     "processors/test_replay.py",
     "service/test_persistence_boundaries.py",
+    "service/test_license_service.py",
+    "service/test_requests_killed.py",
+    "cli/test_screen_clear_command.py",
     "cli/test_evidence_command.py",
     "journal/test_kafka_faults.py",
     "cli/test_up.py",

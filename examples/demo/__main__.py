@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import checks, officer
+from . import checks, officer, who_is_it
 from .customers import Load, customers_of
 from .processes import PROGRAMS, DemoFailed, Process, answers, free_port, run, wait_until
 
@@ -105,7 +105,8 @@ def demonstrate(stack: ExitStack) -> None:
     console.print(f"   {url}/v1/chat/completions, a small language model trained at start")
 
     step(3, "four customers ask; SIGKILL in the middle; an unchanged boto3 script uploads and provisions")
-    load = Load(url, customers_of(EXAMPLES / "inference_endpoint" / "api_keys.txt"))
+    customers = customers_of(EXAMPLES / "inference_endpoint" / "api_keys.txt")
+    load = Load(url, [customer for customer in customers if customer.id != who_is_it.LISTED])
     load.start(REQUESTS_EACH)
     wait_until(lambda: len(load.seen) >= REQUESTS_EACH, "the first answers")
     endpoint.kill()
@@ -151,14 +152,26 @@ def demonstrate(stack: ExitStack) -> None:
     console.print("   " + checks.every_answer_has_its_record(load.seen, accesses))
     show_flagged(data)
 
-    step(5, "the same script where transfers are enforced: refused before the act")
+    step(5, "who is it really: a screening list and a register of licenses are brought into force, and then …")
+    token = officer.credential(data)
+    who_is_it.in_force(data, token)
+    if who_is_it.screening_is_installed():
+        (listed,) = (customer for customer in customers if customer.id == who_is_it.LISTED)
+        who_is_it.asked_by(listed, url)
+        console.print(f"   {listed.id} asked the model")
+    else:
+        console.print("   [yellow]names are not screened here:[/yellow] PyICU could not be built (docs/screening.md)")
+    shipping = audit_path | {"OTEL_SERVICE_NAME": "shipping", "AUDITSPAN_TOKEN": tokens["platform-ops"]}
+    console.print("   " + who_is_it.shipped(shipping).strip().replace("\n", "\n   "), markup=False)
+
+    step(6, "the same script where transfers are enforced: refused before the act")
     console.print("   " + officer.refused(move, {**os.environ, **platform}, data), markup=False, soft_wrap=True)
 
-    step(6, "a proposal in shadow, and after an officer has adopted it; the same transfer, 2027-01-04")
+    step(7, "a proposal in shadow, and after an officer has adopted it; the same transfer, 2027-01-04")
     text, before = officer.explained(data)
     console.print(text.rstrip(), markup=False, soft_wrap=True)
     checks.expect(before["governing"] == "review", "a proposal should not govern before it is adopted")
-    console.print(officer.adopted(data).rstrip(), markup=False, soft_wrap=True)
+    console.print(officer.adopted(data, token).rstrip(), markup=False, soft_wrap=True)
     after = officer.explained(data)[1]
     checks.expect(
         (after["text"], after["governing"]) == ("review", "license_required"),
@@ -166,7 +179,10 @@ def demonstrate(stack: ExitStack) -> None:
     )
     console.print(f"   governing outcome before: {before['governing']}, after: {after['governing']}")
 
-    step(7, "an evidence package, verified offline; then one byte altered, and verified again")
+    step(8, "who it really was, as the sealed events say")
+    who_is_it.judged(data, lambda text: console.print("   · " + text, markup=False, soft_wrap=True))
+
+    step(9, "an evidence package, verified offline; then one byte altered, and verified again")
     package, trust = DATA / "package", data / "trust.json"
     exported = json.loads(
         run([checks.AUDITSPAN, "evidence", "export", "--data", str(data), "--out", str(package), "--json"])

@@ -58,9 +58,14 @@ def controlled_credentials(registry: Path) -> set[str]:
     return {
         credential
         for party in parties
-        if "CN" in (party["country"], party["ultimate_parent"]["country"])
-        for credential in party["credentials"]
+        if "CN" in (party["country"], _country_of_parent(party))
+        for credential in party.get("credentials", ())
     }
+
+
+def _country_of_parent(party: Mapping[str, Any]) -> str | None:
+    parent = party.get("ultimate_parent")
+    return str(parent["country"]) if isinstance(parent, dict) else None
 
 
 def the_right_ones_are_flagged(accesses: Iterable[Mapping[str, Any]], controlled: set[str]) -> None:

@@ -65,12 +65,17 @@ def explained(data: Path) -> tuple[str, dict[str, Any]]:
     return run(command, {"COLUMNS": "150"}), json.loads(run([*command, "--json"]))
 
 
-def adopted(data: Path) -> str:
-    """An officer adopts the proposal as company policy, while the service runs."""
+def credential(data: Path) -> dict[str, str]:
+    """The officer's token, as the environment that commands read it from."""
     token = json.loads(
         run([AUDITSPAN, "token", "create", "d.okafor", "--role", "officer", "--data", str(data), "--json"])
     )
+    return {"AUDITSPAN_OFFICER_TOKEN": token["token"], "COLUMNS": "120"}
+
+
+def adopted(data: Path, token: Mapping[str, str]) -> str:
+    """An officer adopts the proposal as company policy, while the service runs."""
     return run(
         [AUDITSPAN, "policy", "adopt", "controlled-ai-assets", "--reason", "Board of 24 November", "--data", str(data)],
-        {"AUDITSPAN_OFFICER_TOKEN": token["token"], "COLUMNS": "120"},
+        token,
     )

@@ -26,7 +26,7 @@ rules:
     authority: company_policy
     status: verified
     effective: {from: 2020-01-01}
-    when: [act == 'transfer' || act == 'provision' || act == 'access']
+    when: ["act in ['transfer', 'provision', 'access']"]
     outcome: license_required
     flag: true
     explanation: "the board wants a license"
