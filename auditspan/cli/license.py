@@ -105,7 +105,7 @@ def list_(data: DataOption = None, url: UrlOption = None, as_json: JsonOption = 
         for row in rows
     ]
     columns = ["number", "type", "state", "valid", "quantity", "used", "remaining", "value"]
-    print_table(f"{len(rows)} licenses", columns, shown, lines=False)
+    print_table(f"{len(rows)} license{'' if len(rows) == 1 else 's'}", columns, shown, lines=False)
 
 
 @app.command("show")

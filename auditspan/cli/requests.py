@@ -90,7 +90,7 @@ def list_(
         for row in rows
     ]
     print_table(
-        f"{len(rows)} {'flagged ' if flagged else ''}requests",
+        f"{len(rows)} {'flagged ' if flagged else ''}request{'' if len(rows) == 1 else 's'}",
         ["request", "asked by, for", "decided", "transfers", "last", "findings"],
         shown,
     )
