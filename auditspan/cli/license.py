@@ -56,7 +56,7 @@ def import_(
     A file with an error is refused with line and remedy, and the last good register stays in force. Columns, or keys:
     number, type, exporter, consignees, end_users, items, quantity, unit (accelerator or transfer), value, valid_from,
     valid_to, conditions; several consignees, end users or items have `;` between. Who does it says an officer's token,
-    and `auditspan policy withdraw licenses.csv` takes it back.
+    and withdrawing the artifact `licenses.csv` (`auditspan policy withdraw`) takes it back.
 
     \b
     auditspan license import licenses.csv --reason "D1234567 granted" --data ./data --token-file ./officer.token
@@ -98,13 +98,14 @@ def list_(data: DataOption = None, url: UrlOption = None, as_json: JsonOption = 
     shown = [
         {
             **row,
-            "valid": f"{row.get('valid_from') or ''} to {row['valid_to']}" if "valid_to" in row else None,
+            "license": "\n".join(filter(None, [row["number"], row.get("type")])),
+            "valid": f"{row.get('valid_from') or ''} to\n{row['valid_to']}" if "valid_to" in row else None,
             "quantity": _of_units(row),
             "remaining": row.get("remaining"),
         }
         for row in rows
     ]
-    columns = ["number", "type", "state", "valid", "quantity", "used", "remaining", "value"]
+    columns = ["license", "state", "valid", "quantity", "used", "remaining", "value"]
     print_table(f"{len(rows)} license{'' if len(rows) == 1 else 's'}", columns, shown, lines=False)
 
 

@@ -98,11 +98,11 @@ def test_an_epoch_that_this_version_cannot_use_lets_the_one_before_grow_old(
     os.utime(in_force, (old, old))
     load, loaded = Reference.load, list[int]()
 
-    def older(artifacts: Any, number: int, *given: Any) -> Reference:
+    def older(artifacts: Any, number: int, *given: Any, **named: Any) -> Reference:
         if number == 1:
             loaded.append(number)
             raise PolicyError("no such fact: novel", file="us-ear.yaml", line=3, remedy="Upgrade.")
-        return load(artifacts, number, *given)
+        return load(artifacts, number, *given, **named)
 
     monkeypatch.setattr(Reference, "load", older)
     monkeypatch.setattr("auditspan.cli.epoch_follower._LOOK_EVERY", 0.05)

@@ -110,14 +110,14 @@ def test_who_gets_what(ask, method, path, key, body, status):
 
 def test_the_party_registry_lists_the_holder_of_every_key(endpoint):
     parties = yaml.safe_load((EXAMPLES / "parties.yaml").read_text())["parties"]
-    holders = {fingerprint: party["id"] for party in parties for fingerprint in party["credentials"]}
+    holders = {fingerprint: party["id"] for party in parties for fingerprint in party.get("credentials", ())}
     for line in (ENDPOINT / "api_keys.txt").read_text().splitlines():
         if not line.startswith("#"):
             key, holder = line.split()
             assert holders[credential_fingerprint(key)] == holder
     assert holders[credential_fingerprint("AKIADEMOPLATFORM0001")] == "harbour-models"
     for party in parties:
-        assert set(party) == {"id", "name", "country", "ultimate_parent", "credentials"}
-        assert set(party["ultimate_parent"]) == {"name", "country"}
         # An unquoted NO is false to YAML.
-        assert isinstance(party["country"], str) and isinstance(party["ultimate_parent"]["country"], str)
+        assert isinstance(party["country"], str)
+        parent = party.get("ultimate_parent")
+        assert parent == "self" or "owners" in party or isinstance(parent["country"], str)

@@ -124,10 +124,12 @@ def loaded_once() -> Iterator[None]:
     loaded: dict[object, Reference] = {}
     load = Reference.load
 
-    def remembering(artifacts: Mapping[str, bytes], number: int, activation: Activation | None = None) -> Reference:
+    def remembering(
+        artifacts: Mapping[str, bytes], number: int, activation: Activation | None = None, folder: Path | None = None
+    ) -> Reference:
         key = (number, repr(activation), *(hashlib.sha256(artifacts[name]).digest() for name in sorted(artifacts)))
         if key not in loaded:
-            loaded[key] = load(artifacts, number, activation)
+            loaded[key] = load(artifacts, number, activation, folder)
         return loaded[key]
 
     with pytest.MonkeyPatch.context() as patch:

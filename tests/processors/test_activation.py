@@ -72,11 +72,11 @@ def test_events_go_on_being_sealed_while_a_reference_is_loaded(
     loading, go_on = threading.Event(), threading.Event()
     load = Reference.load
 
-    def slow(*given: Any) -> Reference:
+    def slow(*given: Any, **named: Any) -> Reference:
         if threading.current_thread().name == "auditspan-reference":
             loading.set()
             assert go_on.wait(60)
-        return load(*given)
+        return load(*given, **named)
 
     monkeypatch.setattr(Reference, "load", slow)
     # As from another process: this one's roles have nothing in memory, and find it in the store.
