@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from auditspan.cli.config import settings_of
+from auditspan.cli.disk_use import disk_use
 from auditspan.cli.moments import rfc3339
 from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors
 from auditspan.cli.progress import progress_of
@@ -88,7 +87,7 @@ def status(
             document["logs"] = [{**log, **progress.get(log["log_id"], {})} for log in sealed]
     if data is not None:
         document["ready"] = running and service_is_ready(DataDirectory(data))
-        document["disk"] = _disk(DataDirectory(data))
+        document["disk"] = disk_use(DataDirectory(data))
         if running and not shared:
             document |= _of_service(DataDirectory(data), {log["log_id"]: log for log in sealed})
     if as_json:
@@ -177,21 +176,6 @@ def _duration(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.1f} s"
-
-
-def _disk(directory: DataDirectory) -> dict[str, int]:
-    return {
-        "journal": sum(_bytes(path) for path in directory.journal.parent.glob(directory.journal.name + "*")),
-        "store": sum(_bytes(path) for path in directory.store.rglob("*")),
-        "free": shutil.disk_usage(directory.root).free,
-    }
-
-
-def _bytes(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except FileNotFoundError:  # merged away meanwhile
-        return 0
 
 
 def _size(size: float) -> str:
