@@ -81,6 +81,15 @@ class Process:
         assert self.popen.poll() is None, f"{self.name} ended with {self.popen.returncode}: {self.errors()}"
         return self.get("/readyz")[0] == 200
 
+    def ended_or_ready(self) -> bool:
+        """It answers no more for a moment before it has ended."""
+        if self.popen.poll() is not None:
+            return True
+        try:
+            return self.get("/readyz")[0] == 200
+        except OSError:
+            return False
+
     def owns(self) -> set[str]:
         """The partitions that it says it owns."""
         found = set()
@@ -99,7 +108,9 @@ class Process:
 
     def terminate(self, seconds: float = 60.0) -> int:
         self.popen.terminate()
-        return self.popen.wait(seconds)
+        status = self.popen.wait(seconds)
+        self._listener.join(seconds)
+        return status
 
 
 class Group:

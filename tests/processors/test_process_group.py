@@ -124,7 +124,7 @@ def test_a_stopped_process_that_goes_on_after_its_log_went_to_another_is_fenced(
                 until(lambda before=before: deployment.sealed().total() > before)
             until(deployment.sealed_all)
             zombie.signal(signal.SIGCONT)
-            until(lambda zombie=zombie: zombie.popen.poll() is not None or zombie.ready())
+            until(zombie.ended_or_ready)
             if zombie.terminate() == 3:
                 break
             assert zombie.popen.returncode == 0
