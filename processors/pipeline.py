@@ -194,6 +194,7 @@ class Pipeline:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
+        self._parts.references.end(max(0.0, deadline - time.monotonic()))
 
     def healthy(self) -> tuple[bool, str]:
         """Whether nothing has stopped; otherwise why not. A process that is not healthy must end."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +53,9 @@ class References:
         self._made: dict[Epoch, Reference] = {}
         self._ahead: dict[Epoch, Future[Reference]] = {}
         self._unreadable: tuple[Epoch, PolicyError] | None = None
+        self._ended = False
+        self._reading: list[threading.Event] = []
+        """Of each thread that loads, whether it has let go of the store."""
         self._journaled = self._announced = 0
 
     @property
@@ -107,6 +112,9 @@ class References:
             PolicyError: this version of the software cannot read it.
             StoreUnavailable: the store cannot be read now.
         """
+        return self._of(body, lambda: self.contents(body, store))
+
+    def _of(self, body: Mapping[str, Any], contents: Callable[[], Mapping[str, bytes]]) -> Reference:
         epoch = epoch_of(body)
         with self._loading:
             found = self._made.get(epoch)
@@ -116,9 +124,7 @@ class References:
                 # This version never will: whoever tries again must not load it each time to find that out.
                 raise self._unreadable[1].with_traceback(None)
             try:
-                found = Reference.load(
-                    self.contents(body, store), epoch.number, Activation.of(body), self.folder
-                ).opened()
+                found = Reference.load(contents(), epoch.number, Activation.of(body), self.folder).opened()
             except PolicyError as error:
                 self._unreadable = epoch, error
                 raise
@@ -138,11 +144,14 @@ class References:
                 return found
             future = self._ahead.get(epoch)
             if future is None:
-                future = Future()
+                if self._ended:
+                    return None
+                future, let_go = Future(), threading.Event()
                 # Those before it are loaded, or nobody asks for them any more.
                 self._ahead = {epoch: future}
+                self._reading = [one for one in self._reading if not one.is_set()] + [let_go]
                 threading.Thread(
-                    target=self._load, args=(body, make_store, future), name="auditspan-reference", daemon=True
+                    target=self._load, args=(body, make_store, future, let_go), name="auditspan-reference", daemon=True
                 ).start()
         if not future.done():
             return None
@@ -153,22 +162,37 @@ class References:
                 self._ahead.pop(epoch, None)
             raise
 
+    def end(self, within: float) -> None:
+        """Load nothing more, and wait up to ``within`` seconds until no thread that loads has the store open."""
+        with self._guard:
+            self._ended, reading = True, self._reading
+        deadline = time.monotonic() + within
+        for let_go in reading:
+            let_go.wait(max(0.0, deadline - time.monotonic()))
+
     def remember(self, epoch: Epoch, reference: Reference) -> None:
         """A snapshot that was made already, so that nobody makes it again."""
         with self._guard:
             kept = [item for item in self._made.items() if item[0] != epoch][-(_REMEMBERED - 1) :]
             self._made = dict([*kept, (epoch, reference)])
 
-    def _load(self, body: Mapping[str, Any], make_store: Callable[[], Store], future: Future[Reference]) -> None:
-        store: Store | None = None
+    def _load(
+        self,
+        body: Mapping[str, Any],
+        make_store: Callable[[], Store],
+        future: Future[Reference],
+        let_go: threading.Event,
+    ) -> None:
         try:
-            store = make_store()
-            future.set_result(self.of(body, store))
+            # Loading takes seconds: a client held meanwhile would keep the store open after everybody else has let go.
+            try:
+                with closing(make_store()) as store:
+                    contents = self.contents(body, store)
+            finally:
+                let_go.set()
+            future.set_result(self._of(body, lambda: contents))
         except BaseException as error:  # whoever asks for it is told, and ends
             future.set_exception(error)
-        finally:
-            if store is not None:
-                store.close()
 
     def _content(self, artifact: Mapping[str, Any], number: int, store: Store) -> bytes:
         digest = str(artifact["sha256"])

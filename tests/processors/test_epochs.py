@@ -196,3 +196,27 @@ def test_an_epoch_is_loaded_while_nobody_waits(tmp_path: Path, store: ClickHouse
     lacking = Reference.load({**artifacts(), "parties.yaml": b"parties: []\n# lost\n"}, 3).to_control_body()
     with pytest.raises(EpochUnavailable):
         until(lambda: references.ready(lacking, store.reader))
+
+
+def test_no_client_of_the_store_is_held_while_an_epoch_is_loaded(
+    tmp_path: Path, store: ClickHouseStore, newer: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes seconds, and the engine of a store goes with its last client: also when a process is told to end."""
+    store.keep_artifacts(list(CHANGED.values()))
+    held: list[str] = []
+    held_while_loading: list[list[str]] = []
+
+    def counted() -> ClickHouseStore:
+        client = store.reader()
+        close = client.close
+        held.append("client")
+        monkeypatch.setattr(client, "close", lambda: (held.pop(), close()))
+        return client
+
+    load = Reference.load
+    monkeypatch.setattr(
+        Reference, "load", lambda *given, **named: (held_while_loading.append([*held]), load(*given, **named))[1]
+    )
+    references = References(artifacts(), tmp_path)
+    assert until(lambda: references.ready(newer, counted)).digest == epoch_of(newer).digest
+    assert held_while_loading == [[]] and not held
