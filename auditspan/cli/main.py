@@ -41,6 +41,7 @@ from auditspan.cli.replay import replay
 from auditspan.cli.rescreen import rescreen
 from auditspan.cli.status import status
 from auditspan.cli.up import up
+from auditspan.cli.without_pandas import without_pandas
 
 __all__ = ["app", "main"]
 
@@ -95,6 +96,7 @@ def _root(
 
 def main() -> None:
     """Entry point of the command."""
+    without_pandas()
     arguments = sys.argv[1:]
     try:
         _run(arguments)
