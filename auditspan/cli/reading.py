@@ -41,6 +41,8 @@ _PORT: Final = 8123
 _PURPOSE: Final = "a command that reads"
 _PATIENCE: Final = 10.0
 """Seconds for a service that starts to say where it listens."""
+_PATIENCE_WITH_READERS: Final = 60.0
+"""Seconds for other commands that read to be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def existing(data: Path) -> DataDirectory:
     return DataDirectory(data)
 
 
-def service_is_ready(data: DataDirectory, timeout: float = 2.0) -> bool:
+def service_is_ready(data: DataDirectory, timeout: float = 10.0) -> bool:
     """Whether the service that runs on this directory says that it is ready."""
     try:
         endpoints = data.read_endpoints(("sql",))
@@ -101,8 +103,11 @@ def open_reader(data: Path | None, url: str | None, settings: Settings | None = 
         with _of_settings(directory, settings) as reading:
             yield reading
         return
+    # Loaded before, so that others wait for the reading alone.
+    from auditspan.store.clickhouse import ClickHouseStore
+
     try:
-        held = directory.lock(_PURPOSE)
+        held = directory.lock(_PURPOSE, patience=_PATIENCE_WITH_READERS)
     except DataDirectoryBusy as busy:
         if busy.purpose not in (SERVICE, STORE_SERVICE):
             raise
@@ -114,8 +119,6 @@ def open_reader(data: Path | None, url: str | None, settings: Settings | None = 
             raise AuditSpanError(
                 f"{data} holds no store yet.", remedy=f"Start a service with: auditspan up --data {data}"
             )
-        from auditspan.store.clickhouse import ClickHouseStore
-
         store = ClickHouseStore.embedded(directory.store)
         try:
             yield Reading(store, False, str(data))
