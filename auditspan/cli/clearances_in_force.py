@@ -12,6 +12,7 @@ from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
 from auditspan.policy.artifacts_kept import kept
 from auditspan.policy.clearances import CLEARANCES, Clearance, Clearances
+from auditspan.policy.countries import COUNTRIES, GROUPS, countries_of
 from auditspan.policy.deployment import DEPLOYMENT, needs_second_person
 from auditspan.policy.snapshot import IN_FORCE
 
@@ -55,7 +56,7 @@ def clearances_in_force(directory: DataDirectory) -> Clearances:
             f"{path} cannot be read: {error}", remedy="Restart the service that owns this data directory."
         ) from error
     found: dict[str, bytes] = {}
-    for name in {CLEARANCES, DEPLOYMENT} & artifacts.keys():
+    for name in {CLEARANCES, DEPLOYMENT, COUNTRIES, GROUPS} & artifacts.keys():
         content = kept(directory.reference, artifacts[name])
         if content is None:
             raise AuditSpanError(
@@ -91,4 +92,8 @@ def with_clearances(hits: Iterable[Hit], party: Party, clearances: Clearances) -
 
 
 def _of(artifacts: dict[str, bytes]) -> Clearances:
-    return Clearances.of(artifacts.get(CLEARANCES), second_person=needs_second_person(artifacts.get(DEPLOYMENT)))
+    return Clearances.of(
+        artifacts.get(CLEARANCES),
+        second_person=needs_second_person(artifacts.get(DEPLOYMENT)),
+        countries=countries_of(artifacts),
+    )

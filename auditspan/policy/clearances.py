@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from .countries import Countries
 from .errors import PolicyError
 from .owners import MOST_DATES, plain_name
 from .parties import validate
@@ -120,20 +121,24 @@ class Clearances:
             no answer of `cleared` changes. What waits changes none, and has none.
     """
 
-    def __init__(self, clearances: tuple[Clearance, ...] = ()) -> None:
+    def __init__(self, clearances: tuple[Clearance, ...] = (), countries: Countries | None = None) -> None:
         self._all = clearances
+        self._countries = countries
         self._by_pair: dict[_Pair, list[Clearance]] = {}
         for clearance in clearances:
             if not clearance.waits:
-                self._by_pair.setdefault(clearance.pair, []).append(clearance)
+                self._by_pair.setdefault(self._judged(clearance.pair), []).append(clearance)
         holding = [one for several in self._by_pair.values() for one in several]
         self.boundaries: tuple[int, ...] = tuple(sorted({at for one in holding for at in (one.begins, one.ends)}))
 
     @classmethod
-    def of(cls, content: bytes | None, *, second_person: bool = False) -> Clearances:
+    def of(
+        cls, content: bytes | None, *, second_person: bool = False, countries: Countries | None = None
+    ) -> Clearances:
         """What the artifact ``content`` says; none cleared where there is none.
 
         With ``second_person``, what ``deployment.yaml`` says, a clearance that one officer gave alone waits as well.
+        With ``countries``, what is judged as one country is one here, such as Hong Kong and China.
 
         Raises:
             PolicyError: not as ``data/clearances.schema.json`` says; no code of a list; reversed dates, or more than
@@ -148,7 +153,7 @@ class Clearances:
             for index, entry in enumerate(document.data["clearances"])
         ]
         _check_together(document, found)
-        return cls(tuple(found))
+        return cls(tuple(found), countries)
 
     def __iter__(self) -> Iterator[Clearance]:
         return iter(self._all)
@@ -172,10 +177,16 @@ class Clearances:
         if at is None or not self._by_pair:
             return None
         for place in (country or None, None):
-            for clearance in self._by_pair.get(_pair(name, place, list_code, entry_id, listed_name), ()):
+            pair = self._judged(_pair(name, place, list_code, entry_id, listed_name))
+            for clearance in self._by_pair.get(pair, ()):
                 if clearance.begins <= at < clearance.ends:
                     return clearance
         return None
+
+    def _judged(self, pair: _Pair) -> _Pair:
+        """The pair with its country as rules and registry have it."""
+        place = self._countries.place(pair[1]) if self._countries is not None else None
+        return pair if place is None else (pair[0], place.country, *pair[2:])
 
 
 def day_of(text: str) -> datetime.date:

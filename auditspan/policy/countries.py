@@ -9,9 +9,13 @@ from typing import Final
 
 from .errors import PolicyError
 from .rule_time import parse_instant
-from .tables import Row, Table
+from .tables import Row, Table, parse_table
 
-__all__ = ["COUNTRY_COLUMNS", "GROUP_COLUMNS", "Countries", "Place"]
+__all__ = ["COUNTRIES", "COUNTRY_COLUMNS", "GROUPS", "GROUP_COLUMNS", "Countries", "Place", "countries_of"]
+
+COUNTRIES: Final = "countries.csv"
+GROUPS: Final = "country_groups.csv"
+"""Names of the two tables among the artifacts of a reference."""
 
 COUNTRY_COLUMNS: Final = ("country", "name", "treated_as")
 GROUP_COLUMNS: Final = ("group", "country", "from", "to", "source", "status")
@@ -109,3 +113,16 @@ def _instant(table: Table, row: Row | None, text: str) -> int:
         raise PolicyError(
             str(error), file=table.file, line=row.line if row else 1, remedy="Write YYYY-MM-DD."
         ) from error
+
+
+def countries_of(artifacts: Mapping[str, bytes]) -> Countries:
+    """The countries of an epoch, from its artifacts `COUNTRIES` and `GROUPS`.
+
+    Raises:
+        PolicyError: this version of the software cannot read them.
+        KeyError: one is missing.
+    """
+    return Countries(
+        parse_table(artifacts[COUNTRIES], COUNTRIES, COUNTRY_COLUMNS),
+        parse_table(artifacts[GROUPS], GROUPS, GROUP_COLUMNS),
+    )

@@ -164,7 +164,9 @@ class Reference:
         self.screening = screening_list_of(artifacts, self.countries, folder)
         self.exporter = exporter_of(artifacts.get(DEPLOYMENT), self.parties)
         self.clearance_second_person = needs_second_person(artifacts.get(DEPLOYMENT))
-        self.clearances = Clearances.of(artifacts.get(CLEARANCES), second_person=self.clearance_second_person)
+        self.clearances = Clearances.of(
+            artifacts.get(CLEARANCES), second_person=self.clearance_second_person, countries=self.countries
+        )
         self.request_demands = request_demands(artifacts.get(DEPLOYMENT))
         not_packs = {PARTIES, ADOPTIONS, CLEARANCES, DEPLOYMENT}
         texts = [(name, text) for name, text in artifacts.items() if name.endswith(".yaml") and name not in not_packs]

@@ -89,6 +89,15 @@ def test_with_a_country_it_holds_for_that_country_alone() -> None:
         assert clearances.cleared(*HIT, country, BEGIN) is None
 
 
+def test_what_is_judged_as_one_country_is_cleared_as_one() -> None:
+    """The registry and the rules have a party of Hong Kong in China; the officer clears it where it says it is."""
+    artifacts = {**Reference.packaged_artifacts(), CLEARANCES: artifact({**ENTRY, "country": "HK"})}
+    clearances = Reference.load(artifacts, 1).clearances
+    for country, holds in (("HK", True), ("CN", True), ("JP", False), (None, False)):
+        assert (clearances.cleared(*HIT, country, BEGIN) is not None) == holds
+    assert [one.country for one in clearances] == ["HK"], "as the officer wrote it"
+
+
 NAMES = st.sampled_from(["Acme", "ACME ", "Acme Ltd", "Аcme", "Ăcme"])
 CODES = st.sampled_from(["EL", "SDN", "DPL"])
 IDS = st.sampled_from(["1", "2", "01"])
