@@ -1,4 +1,4 @@
-"""``auditspan cases``: what unflagged reviews wait for, one case for each subject and missing fact."""
+"""``auditspan cases``: what unflagged reviews wait for, and whom rescreening found, one case for each question."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from auditspan.cli.listed_cases import events_of, likeness_text, listed_cases
 from auditspan.cli.moments import nanoseconds, rfc3339
 from auditspan.cli.output import JsonOption, console, plain, print_json, print_table, reports_errors
 from auditspan.cli.reading import DataOption, UrlOption, open_reader
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Unflagged reviews, grouped by whom they concern and what is missing.")
+app = typer.Typer(
+    no_args_is_help=True, help="What somebody must find out: reviews by missing fact, and whom rescreening found."
+)
 
 _MOST_MEMBERS: Final = 10_000
 """Members of a case that are looked up in the registry; a case with more stays open."""
@@ -72,8 +75,9 @@ def list_(
 ) -> None:
     """List the open cases: who, what is missing, how many events wait for it, and what to do.
 
-    Flagged events are in no case: `auditspan events --flagged` shows each of them. A case is answered when the party
-    registry in force knows what it asks; no event joins it from then on.
+    Flagged events are in no such case: `auditspan events --flagged` shows each of them. A case is answered when the
+    party registry in force knows what it asks; no event joins it from then on. Whoever `auditspan rescreen` found on a
+    list is a case too, until an officer clears the hit; those with completed transfers are flagged, and come first.
 
     \b
     auditspan cases list --data ./data
@@ -81,14 +85,22 @@ def list_(
     """
     parameters = {"since": nanoseconds(since, 0), "id": "", "limit": limit}
     with open_reader(data, url) as reading:
-        found = _with_state(reading.store, reading.store.query(_CASES, parameters).to_pylist())
+        listed = listed_cases(reading.store, nanoseconds(since, 0), "", limit)
+        waiting = _with_state(reading.store, reading.store.query(_CASES, parameters).to_pylist())
+    found = [*listed, *waiting][:limit]
     rows = [row for row in found if everything or row["state"] == "open"]
     if as_json:
         print_json(rows)
         return
     shown = [
         {
-            "case": f"{one['case']}\n{one['events']} event{'' if one['events'] == '1' else 's'}\n{one['first, last']}",
+            "case": "\n".join(
+                (
+                    f"{one['case']}{one['flag']}",
+                    f"{one['events']} event{'' if one['events'] == '1' else 's'}",
+                    one["first, last"],
+                )
+            ),
             "about, missing": f"{one['about']}\n{one['missing']}",
             "what to do": one["what to do"],
         }
@@ -116,7 +128,8 @@ def show(
     """
     with open_reader(data, url) as reading:
         parameters = {"since": 0, "id": case.lower(), "limit": 2}
-        found = _with_state(reading.store, reading.store.query(_CASES, parameters).to_pylist())
+        found = listed_cases(reading.store, 0, case.lower(), 2)
+        found += _with_state(reading.store, reading.store.query(_CASES, parameters).to_pylist())
         if len(found) != 1:
             raise AuditSpanError(
                 f"{'Several cases begin' if found else 'No case begins'} with {case!r}.",
@@ -125,7 +138,11 @@ def show(
         document = found[0]
         chosen = {"id": document["case_id"], "limit": limit}
         document["shown_members"] = _readable(reading.store.query(_MEMBERS, chosen).to_pylist())
-        document["latest_events"] = _readable(reading.store.query(_EVENTS, chosen).to_pylist())
+        document["latest_events"] = (
+            events_of(reading.store, document, limit)
+            if "likeness" in document
+            else _readable(reading.store.query(_EVENTS, chosen).to_pylist())
+        )
     if as_json:
         print_json(document)
         return
@@ -139,12 +156,15 @@ def show(
             "was used up. They are kept together here, each with its own count.",
             soft_wrap=True,
         )
+    if "likeness" in document:
+        console.print(plain(likeness_text(document["likeness"])), soft_wrap=True)
     members = [
         {"member": m["subject"], "emitter": m["emitter"], "missing": ", ".join(m["missing_facts"]), **_when(m)}
         for m in document["shown_members"]
     ]
     title = f"{len(members)} of {document['members']:,} members"
-    print_table(title, ["member", "emitter", "missing", "events", "first, last"], members, lines=False)
+    if members:
+        print_table(title, ["member", "emitter", "missing", "events", "first, last"], members, lines=False)
     events = [
         {
             "event": "\n".join(filter(None, (e["class"], e["record_id"], _minute(e["arrival_time"])))),
@@ -170,6 +190,7 @@ def _with_state(store: Store, rows: list[dict[str, Any]]) -> list[dict[str, Any]
     return [
         {
             **row,
+            "flagged": False,
             "state": "open" if row["case_id"] in waiting else "answered",
             "what_to_do": next_step(row["subject"], row["question"], row["grouped"]),
         }
@@ -204,6 +225,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "case": f"{row['case_id']}{'' if row['state'] == 'open' else ' (answered)'}",
         "about": subject_text(row["subject"], row["grouped"]),
+        "flag": " ⚑" if row["flagged"] else "",
         "missing": f"{question} ({', '.join(others)})" if len(others) > 1 else question,
         "what to do": row["what_to_do"],
         **_when(row),

@@ -39,10 +39,11 @@ def rescreen(
 ) -> None:
     """Screen the parties of stored events against the list in force, and seal what their events do not say yet.
 
-    Only parties of the registry are screened, each once, however many events name them; a name that no party of the
-    registry has is not in what is stored. For each party and entry one `screening.rescreened` is added to the control
-    log: who, which entry, by which name, how many events, and, where transfers were completed, what to stop (General
-    Prohibition 10). No determination of the past is changed. A second run adds what is new since the first.
+    Screened are the parties that acted or were the end user, and whoever an event names as end user, consignee or final
+    recipient, each once, however many events name them. For each of them and entry one `screening.rescreened` is added
+    to the control log: who, which entry, by which name, how many events, and, where transfers were completed, what to
+    stop (General Prohibition 10). Each is a case (`auditspan cases list`). No determination of the past is changed. A
+    second run adds what is new since the first.
 
     \b
     auditspan rescreen --since 2026-01-01 --data ./data --dry-run
@@ -116,7 +117,7 @@ def _record(directory: DataDirectory, settings: Settings, running: bool, bodies:
 def _show(found: Sequence[Mapping[str, Any]], new: int, dry_run: bool) -> None:
     rows = [
         {
-            "party": f"{one['party']}\n{one['whose'] or 'itself'}: {one['name']}",
+            "party": f"{one['party'] or 'no party'}\n{one['whose'] or 'itself'}: {one['name'] or 'more names'}",
             "list, entry": f"{one['entry']['list']}\n{one['entry']['id']}",
             "like": f"{one['entry']['matched']} ({one['entry']['role']})\nof {one['entry']['listed_as']}",
             "score": f"{float(one['entry']['score']):.2f}",
@@ -134,3 +135,5 @@ def _show(found: Sequence[Mapping[str, Any]], new: int, dry_run: bool) -> None:
         )
     state = "would be sealed" if dry_run else "added to the control log"
     console.print(f"{new} of {len(rows)} {state}; the others were said before.", soft_wrap=True)
+    if rows and not dry_run:
+        console.print("Each is a case until an officer clears the hit: auditspan cases list", soft_wrap=True)

@@ -1,24 +1,32 @@
 """What a case asks, in words: who it is about, what is not known, what to do, and whether the registry now knows it.
 
 The store groups events into cases by `(subject, question)`: migration ``0005_cases`` and
-``docs/decisions/0010-cases.md`` say how.
+``docs/decisions/0010-cases.md`` say how. What rescreening found is a case too (migration ``0008_rescreened``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from .countries import COUNTRY_COLUMNS, GROUP_COLUMNS, Countries
+from .countries import COUNTRIES, GROUPS, countries_of
 from .facts import BASE_FACTS
 from .parties import Parties
-from .tables import parse_table
 
-__all__ = ["EVERYONE", "REGISTRY_ARTIFACTS", "answered", "next_step", "question_text", "registry", "subject_text"]
+__all__ = [
+    "EVERYONE",
+    "REGISTRY_ARTIFACTS",
+    "answered",
+    "listed_step",
+    "next_step",
+    "question_text",
+    "registry",
+    "subject_text",
+]
 
 EVERYONE: Final = "everyone"
 """The subject of a case that takes together what is beyond the day's budget."""
-REGISTRY_ARTIFACTS: Final = ("parties.yaml", "countries.csv", "country_groups.csv")
+REGISTRY_ARTIFACTS: Final = ("parties.yaml", COUNTRIES, GROUPS)
 """The artifacts of a reference epoch that `registry` reads."""
 
 _QUESTIONS: Final = {
@@ -65,6 +73,7 @@ _QUESTIONS: Final = {
     ),
     "more": ("several facts", "complete the party registry: the members of the case say what is missing of whom"),
 }
+_LISTED: Final = "listed:"
 _TABLE: Final = "{what}, not known well enough"
 _TABLE_STEP: Final = "get the specification of the accelerator from its maker, and correct the accelerators table"
 
@@ -83,6 +92,8 @@ def question_text(question: str) -> str:
     """What is not known."""
     if question in _QUESTIONS:
         return _QUESTIONS[question][0]
+    if question.startswith(_LISTED):
+        return f"whether it stands on a list, as {question.removeprefix(_LISTED)}"
     kind, colon, name = question.partition(":")
     if colon:
         return f"faulty record: {name}" if kind == "fault" else f"rule {name} asks for a review"
@@ -102,6 +113,29 @@ def next_step(subject: str, question: str, grouped: int = 0) -> str:
     if step is None:
         step = _TABLE_STEP if _of_the_table(question) else "find out {what} of {who}, and let the emitter declare it"
     return step.format(who=who, what=question_text(question))
+
+
+def listed_step(likeness: Mapping[str, Any], transfers: int, stop: Sequence[str]) -> str:
+    """What to do about a likeness that rescreening found; ``stop``: what General Prohibition 10 forbids meanwhile.
+
+    Args:
+        likeness: columns of the view ``auditspan.rescreened``.
+        transfers: completed ones.
+        stop: verbs.
+    """
+    who = f"{likeness['whose']} {likeness['name']}" if likeness["whose"] else likeness["name"]
+    entry = f"{likeness['list']} {likeness['entry_id']}"
+    step = (
+        f"find out whether {who or 'each of them'} is {likeness['listed_as']} ({entry}); where it is somebody else, "
+        "clear the hit: auditspan screen clear"
+    )
+    if not transfers:
+        return step
+    done = f"{transfers:,} transfer{'' if transfers == 1 else 's'} completed"
+    return (
+        f"stop: {done}; until it is known who that is nobody may {', '.join(stop[:-1])} or {stop[-1]} what was "
+        f"transferred (General Prohibition 10, 15 CFR 736.2(b)(10)). Then {step}"
+    )
 
 
 def answered(parties: Parties, subject: str, question: str) -> bool:
@@ -124,12 +158,8 @@ def registry(artifacts: Mapping[str, bytes]) -> Parties:
         PolicyError: this version of the software cannot read them.
         KeyError: one is missing.
     """
-    parties, countries, groups = REGISTRY_ARTIFACTS
-    tables = (
-        parse_table(artifacts[countries], countries, COUNTRY_COLUMNS),
-        parse_table(artifacts[groups], groups, GROUP_COLUMNS),
-    )
-    return Parties(artifacts[parties], parties, Countries(*tables))
+    parties = REGISTRY_ARTIFACTS[0]
+    return Parties(artifacts[parties], parties, countries_of(artifacts))
 
 
 def _of_the_table(question: str) -> bool:

@@ -1,33 +1,34 @@
 """Who of the past stands on the list in force now: distinct parties of stored events, screened again.
 
-The store groups events by their facts document and counts them; only the distinct parties are screened. A likeness that
-the events' own documents say already is nothing new.
+The store groups events by their facts document and counts them; only the distinct parties are screened, and beside them
+the distinct names of those whom payloads name. A likeness that the events' own documents say already is nothing new.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from auditspan.canonical import JsonValue
-from auditspan.semconv import EventClass, Outcome
 from auditspan.store.contract import Store
 
 from .errors import PolicyError
 from .reference import Reference
 from .screened_facts import is_cleared
-from .screening_list import Likeness, ScreeningList
+from .screening_list import Likeness, Screened, ScreeningList
+from .stored_names import COMPLETED, named_in
 
-__all__ = ["TO_STOP", "rescreened", "unsaid"]
+__all__ = ["MOST_NAMES", "TO_STOP", "rescreened", "unsaid"]
+
+MOST_NAMES: Final = 10_000
+"""Likenesses from which on names that no party of the registry has are counted together, by entry, under no name."""
 
 TO_STOP: Final = (
     "sell", "transfer", "finance", "order", "buy", "remove", "conceal", "store", "use", "loan", "dispose", "transport",
     "forward", "service",
 )  # fmt: skip
 """What nobody may go on to do with an item of a violation that is known (General Prohibition 10, 736.2(b)(10))."""
-
-_TRANSFERS: Final = [EventClass.MODEL_TRANSFER.value, EventClass.ACCELERATOR_TRANSFER.value]
 
 _PARTIES: Final = """
 SELECT one.1 AS role, one.2 AS party, one.3 AS listings, one.4 AS possible, sum(n) AS events, sum(done) AS transfers,
@@ -56,10 +57,13 @@ ORDER BY party, role, listings, possible
 
 
 def rescreened(store: Store, reference: Reference, since: int, now: int) -> list[dict[str, JsonValue]]:
-    """What the list of ``reference`` says of parties of the registry in events that arrived from ``since`` on.
+    """What the list of ``reference`` says of those who stand behind events that arrived from ``since`` on.
+
+    These are the actor and the end user where the registry knew them, and whoever a payload names as end user,
+    consignee or final recipient. Memory grows with what is found, not with the events.
 
     Returns:
-        Bodies of ``screening.rescreened`` (evidence format, section 11), one for each party and entry, sorted.
+        Bodies of ``screening.rescreened`` (evidence format, section 11), one for each party or name and entry, sorted.
 
     Raises:
         PolicyError: no list is in force, or it cannot be read here.
@@ -70,17 +74,32 @@ def rescreened(store: Store, reference: Reference, since: int, now: int) -> list
         raise PolicyError(
             "no screening list is in force", file="screening_list", remedy="Bring one into force: lists activate."
         )
-    parameters = {"since": since, "transfers": _TRANSFERS, "success": Outcome.SUCCESS.value}
-    found: dict[tuple[str, str, str, str], dict[str, Any]] = {}
-    for row in store.query(_PARTIES, parameters).to_pylist():
-        party = reference.parties.by_id(row["party"])
-        for one in screening.of_party(party, reference.parties) or ():
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for party, screened, row in _screened(store, reference, screening, since):
+        for one in screened or ():
             if not one.holds_at(row["until"]) or _is_said(one, row) or is_cleared(one, reference.clearances, now):
                 continue
-            key = (row["party"], one.list, one.entry_id, one.whose)
-            body = found.setdefault(key, _body(row["party"], one, screening))
-            _count(body, row)
+            name = "" if party else one.name
+            if len(found) >= MOST_NAMES and (party, name, one.list, one.entry_id, one.whose) not in found:
+                name = ""
+            key = party, name, one.list, one.entry_id, one.whose
+            _count(found.setdefault(key, _body(party, name or (party and one.name), one, screening)), row)
     return [_finished(found[key]) for key in sorted(found)]
+
+
+def _screened(
+    store: Store, reference: Reference, screening: ScreeningList, since: int
+) -> Iterator[tuple[str, Screened, Mapping[str, Any]]]:
+    """Id of the party, empty for one that the registry does not have; its likenesses; and the events it is in."""
+    parties = reference.parties
+    for row in store.query(_PARTIES, {"since": since, **COMPLETED}).to_pylist():
+        yield row["party"], screening.of_party(parties.by_id(row["party"]), parties), row
+    for row in named_in(store, since):
+        party = parties.named(row["name"])
+        if party is None:
+            yield "", screening.of_name(row["name"]), row
+        else:
+            yield party.id, screening.of_party(party, parties), row
 
 
 def unsaid(bodies: Iterable[dict[str, JsonValue]], sealed: Iterable[Mapping[str, Any]]) -> list[dict[str, JsonValue]]:
@@ -99,8 +118,9 @@ def unsaid(bodies: Iterable[dict[str, JsonValue]], sealed: Iterable[Mapping[str,
 
 
 def _key(body: Mapping[str, Any]) -> tuple[str, ...]:
-    entry = body["entry"]
-    return str(body["list"]["sha256"]), str(body["party"]), str(body["whose"]), str(entry["list"]), str(entry["id"])
+    entry, party = body["entry"], str(body["party"])
+    name = "" if party else str(body["name"])
+    return str(body["list"]["sha256"]), party, name, str(body["whose"]), str(entry["list"]), str(entry["id"])
 
 
 def _is_said(one: Likeness, row: Mapping[str, Any]) -> bool:
@@ -116,12 +136,13 @@ def _texts(raw: str) -> set[str]:
     return set(value) if isinstance(value, list) else set()
 
 
-def _body(party: str, one: Likeness, screening: ScreeningList) -> dict[str, Any]:
+def _body(party: str, name: str, one: Likeness, screening: ScreeningList) -> dict[str, Any]:
     return {
         "list": {"name": screening.name, "version": screening.version, "sha256": screening.digest},
         "party": party,
         "whose": one.whose,
-        "name": one.name,
+        "name": name,
+        "country": one.country,
         "word": one.word,
         "counts": one.counts,
         "entry": {

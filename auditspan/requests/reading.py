@@ -11,9 +11,7 @@ import pyarrow.compute as pc
 
 from auditspan import semconv
 from auditspan.ledger.header import LONGEST_TEXT
-from auditspan.ledger.payloads import split_payloads
-from auditspan.otlp.attributes import AttributeLists, AttributeTable
-from auditspan.otlp.projection import SPAN, projection
+from auditspan.ledger.payload_attributes import payload_attributes
 
 __all__ = ["LEAVES", "RECORDS", "REQUEST_KEY", "bounded", "request_records"]
 
@@ -71,11 +69,8 @@ def request_records(leaves: pa.Table) -> pa.Table:
     Attributes are read as the log reads its own (evidence format, section 4): the first of a name counts, and one of
     another type is as if it were absent.
     """
-    parts = split_payloads(leaves["payload"].combine_chunks().cast(pa.binary()))
-    spans, _ = projection(SPAN).read(parts.span)
-    lists = AttributeLists.of(spans.column("attributes"))
     known: dict[str, str] = dict.fromkeys(_TEXTS.values(), "string") | {semconv.QUANTITY: "int"}
-    said = AttributeTable.of(lists).select(lists, known).columns
+    said = payload_attributes(leaves["payload"], known)
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
         "log_id": leaves["log_id"].cast(pa.string()),
         "leaf_index": leaves["leaf_index"],

@@ -413,3 +413,48 @@ INNER JOIN
 WHERE NOT flagged AND (events.log_id, events.leaf_index) IN (SELECT log_id, leaf_index FROM auditspan.findings);
 
 INSERT INTO auditspan.migrations (version, name) SELECT 7, '0007_requests' WHERE 7 NOT IN (SELECT version FROM auditspan.migrations);
+
+CREATE VIEW IF NOT EXISTS auditspan.rescreened ON CLUSTER '{cluster}' AS
+SELECT
+    substring(lower(hex(SHA256(concat('listed ', list, ' ', entry_id, ' ', subject, ' ', whose)))), 1, 16) AS case_id,
+    subject, any(one_party) AS party, argMax(one_name, leaf) AS name, whose, list, entry_id,
+    argMax(JSONExtractString(said, 'country'), leaf) AS country,
+    argMax(JSONExtractString(said, 'entry', 'listed_as'), leaf) AS listed_as,
+    argMax(JSONExtractString(said, 'entry', 'matched'), leaf) AS matched,
+    argMax(JSONExtractString(said, 'entry', 'role'), leaf) AS matched_role,
+    argMax(toFloat64OrZero(JSONExtractString(said, 'entry', 'score')), leaf) AS score,
+    argMax(JSONExtractString(said, 'entry', 'parts'), leaf) AS parts,
+    argMax(JSONExtractBool(said, 'counts'), leaf) AS counts,
+    arraySort(groupUniqArrayArray(JSONExtract(said, 'roles', 'Array(String)'))) AS roles,
+    max(JSONExtractUInt(said, 'events')) AS events,
+    max(done) AS transfers,
+    transfers > 0 AS flagged,
+    fromUnixTimestamp64Nano(min(first), 'UTC') AS first_seen,
+    argMin(JSONExtractString(said, 'first', 'record_id'), first) AS first_record_id,
+    fromUnixTimestamp64Nano(max(last), 'UTC') AS last_seen,
+    argMax(JSONExtractString(said, 'last', 'record_id'), last) AS last_record_id,
+    argMax(JSONExtract(said, 'stop', 'Array(String)'), done) AS stop,
+    argMax(JSONExtractString(said, 'list', 'version'), leaf) AS list_version,
+    max(arrival) AS found_at,
+    any(log) AS control_log_id,
+    max(leaf) AS control_leaf
+FROM
+(
+    SELECT
+        JSONExtractRaw(header, 'body', 'body') AS said,
+        JSONExtractString(said, 'party') AS one_party,
+        JSONExtractString(said, 'name') AS one_name,
+        if(one_party = '', concat('name:', one_name), concat('party:', one_party)) AS subject,
+        JSONExtractString(said, 'whose') AS whose,
+        JSONExtractString(said, 'entry', 'list') AS list,
+        JSONExtractString(said, 'entry', 'id') AS entry_id,
+        JSONExtractUInt(said, 'transfers') AS done,
+        toInt64OrZero(JSONExtractString(said, 'first', 'arrival_time')) AS first,
+        toInt64OrZero(JSONExtractString(said, 'last', 'arrival_time')) AS last,
+        log_id AS log, leaf_index AS leaf, arrival_time AS arrival
+    FROM auditspan.events
+    WHERE class = 'screening.rescreened' AND payload = ''
+)
+GROUP BY subject, whose, list, entry_id;
+
+INSERT INTO auditspan.migrations (version, name) SELECT 8, '0008_rescreened' WHERE 8 NOT IN (SELECT version FROM auditspan.migrations);

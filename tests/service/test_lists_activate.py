@@ -52,6 +52,7 @@ def test_an_imported_list_comes_into_force_and_is_explained(
     assert [one["after"] for one in taken_back["changes"]] == [None]
 
 
+UNKNOWN = "Cambrian Hong Kong Limited"
 REGISTRY = """
 parties:
   - {id: harbour, name: Cambrian Hong Kong, country: HK, ultimate_parent: self, credentials: ["sha256:c"]}
@@ -77,11 +78,22 @@ def test_a_list_that_comes_later_finds_parties_of_the_past_once(
         *(an_access({"audit.actor.id": "sha256:c", "audit.record.id": f"used-{number}"}) for number in range(3)),
         an_access({"audit.actor.id": "sha256:m", "audit.record.id": "quiet"}),
         an_access(shipped),
+        # Whom no registry knows is named in payloads alone; one of them as the last of a chain.
+        *(
+            an_access({**shipped, "audit.record.id": f"sent-{number}", "export_control.end_user": "meadow", **named})
+            for number, named in enumerate(
+                (
+                    {"export_control.consignee": "Quiet Meadow Bakery", "export_control.final_recipient": UNKNOWN},
+                    {"export_control.final_recipient": f" {UNKNOWN} "},
+                    {"export_control.consignee": UNKNOWN, "audit.outcome": "failure"},
+                )
+            )
+        ),
     ]
     body = request_of(resource({"service.name": "gateway"}), spans).body
     token = service.token("gateway")
     assert service.post(body, token).status == 200
-    until(lambda: len(service.rows("SELECT 1 FROM auditspan.events WHERE facts != ''")) == 5, "5 events")
+    until(lambda: len(service.rows("SELECT 1 FROM auditspan.events WHERE facts != ''")) == 8, "8 events")
     rescreen = ["rescreen", "--since", "2026-01-01", "--data", service.data]
     assert "no screening list" in json.dumps(service.run(*rescreen, status=1))
     officer = Officer(service, tmp_path / "officer")
@@ -90,20 +102,25 @@ def test_a_list_that_comes_later_finds_parties_of_the_past_once(
     service.run("lists", "activate", *ours)
 
     tried = service.run(*rescreen, "--dry-run")
-    assert (tried["new"], tried["dry_run"]) == (1, True)
-    sealed = "SELECT header FROM auditspan.events WHERE class = 'screening.rescreened'"
+    assert (tried["new"], tried["dry_run"]) == (2, True)
+    sealed = "SELECT header FROM auditspan.events WHERE class = 'screening.rescreened' ORDER BY leaf_index"
     assert service.rows(sealed) == []
+    assert service.run("cases", "list", "--data", service.data, "--all") == []
     done = service.run(*rescreen)
-    (found,) = done["found"]
+    named, found = done["found"]
     assert (found["party"], found["word"], found["counts"]) == ("harbour", "entity-list", True)
     assert (found["entry"]["id"], found["entry"]["matched"], found["entry"]["score"]) == (
         "005407", "Cambrian Hong Kong", "1.0000",
     )  # fmt: skip
     assert (found["roles"], found["events"], found["transfers"]) == (["actor", "end_user"], 4, 1)
     assert {"sell", "forward", "service"} <= set(found["stop"])
-    (leaf,) = until(lambda: service.rows(sealed), "the entry")
-    assert json.loads(leaf["header"])["body"]["body"] == found
+    assert (named["party"], named["name"], named["roles"]) == ("", UNKNOWN, ["consignee", "final_recipient"])
+    assert (named["events"], named["transfers"], named["entry"]["id"]) == (2, 2, "005407")
+    assert (named["first"]["record_id"], named["last"]["record_id"]) == ("sent-0", "sent-2")
+    leaves = until(lambda: len(rows := service.rows(sealed)) == 2 and rows, "the entries")
+    assert [json.loads(leaf["header"])["body"]["body"] for leaf in leaves] == [named, found]
     assert service.run(*rescreen)["new"] == 0
+    _are_cases_until_they_are_cleared(service, ours)
 
     # What is judged under the list says it itself, and is no news; nor is anything when no service runs.
     after = [an_access({"audit.actor.id": "sha256:c", "audit.record.id": "later"})]
@@ -113,3 +130,25 @@ def test_a_list_that_comes_later_finds_parties_of_the_past_once(
     assert service.run(*rescreen)["new"] == 0
     service.stop()
     assert service.run(*rescreen)["new"] == 0
+
+
+def _are_cases_until_they_are_cleared(service: Service, ours: list[object]) -> None:
+    cases = {one["subject"]: one for one in service.run("cases", "list", "--data", service.data)}
+    assert set(cases) == {"party:harbour", f"name:{UNKNOWN}"}
+    case = cases["party:harbour"]
+    assert (case["question"], case["events"], case["transfers"]) == ("listed:EL 005407", 4, 1)
+    assert case["flagged"] and {"sell", "forward"} <= set(case["stop"])
+    assert "General Prohibition 10" in case["what_to_do"] and "Cambricon (Hong Kong) Co., Ltd." in case["what_to_do"]
+    shown = service.run("cases", "show", case["case_id"][:10], "--data", service.data)
+    assert {one["record_id"] for one in shown["latest_events"]} == {"shipped", "used-0", "used-1", "used-2"}
+    assert (shown["likeness"]["score"], shown["likeness"]["counts"]) == (1.0, True)
+    named = service.run("cases", "show", cases[f"name:{UNKNOWN}"]["case_id"], "--data", service.data)
+    assert {one["record_id"] for one in named["latest_events"]} == {"sent-0", "sent-2"}
+
+    hit = ["Cambrian Hong Kong", "--country", "HK", "--list", "EL", "--entry", "005407"]
+    service.run("screen", "clear", *hit, "--until", "2027-03-31", *ours)
+    # What is sealed counts, which may be a moment later.
+    (left,) = until(lambda: len(rows := service.run("cases", "list", "--data", service.data)) == 1 and rows, "one left")
+    assert left["subject"] == f"name:{UNKNOWN}"
+    assert len(service.run("cases", "list", "--data", service.data, "--all")) == 2
+    service.run("screen", "unclear", *hit, *ours)
