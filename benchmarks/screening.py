@@ -1,6 +1,6 @@
 """Screening against a real list: what is found, what is missed, what is a false alarm, how fast.
 
-    AUDITSPAN_TEST_SCREENING_LIST=FILE.json.gz python -m benchmarks.screening [--sample 2000] [--ordinary 5000]
+    python -m benchmarks.screening [--sample 2000] [--ordinary 5000]
                                                 [--events 1000000] [--growth] [--quick] [--json]
 
 Every figure is at the thresholds that ship (`auditspan/screening/data/lists.csv`), each query by its name alone,
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import resource
 import sys
@@ -32,8 +31,9 @@ from auditspan.screening.name_form import name_form
 from auditspan.screening.screener import Party, Screener, open_screener, write_index
 from benchmarks.ordinary_names import ordinary_names
 from benchmarks.pace import Pace
+from benchmarks.real_list import real_list
 from benchmarks.report import SKIPPED
-from benchmarks.screening_growth import LIST, grow
+from benchmarks.screening_growth import grow
 
 _PARTIES: Final = 5000
 _REVIEW_LOADS: Final = (2, 5, 8)
@@ -291,15 +291,14 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a short run: small samples, and twice the list")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args()
-    path = os.environ.get(LIST)
-    if not path:
-        print(f"{LIST} names no list file: screening was not measured", file=sys.stderr)
+    path = real_list()
+    if path is None:
         return SKIPPED
     if arguments.quick:
         arguments.sample, arguments.ordinary, arguments.events = 300, 1500, 100_000
-    found = measure(Path(path), arguments.sample or 10**9, arguments.ordinary, arguments.events)
+    found = measure(path, arguments.sample or 10**9, arguments.ordinary, arguments.events)
     if arguments.growth:
-        found["screening_growth"] = grow(Path(path), arguments.quick)
+        found["screening_growth"] = grow(path, arguments.quick)
     if arguments.json:
         print(json.dumps(found, indent=2))
         return 0

@@ -1,6 +1,6 @@
 """How the cost of screening grows with the list: 1, 4 and 16 times the real one, each in processes of its own.
 
-    AUDITSPAN_TEST_SCREENING_LIST=FILE.json.gz python -m benchmarks.screening_growth [--quick] [--json]
+    python -m benchmarks.screening_growth [--quick] [--json]
 
 A larger list is made of the real one: to its entries come copies whose names are dealt anew from the words of all
 names of their kind. So words are as frequent as in the real list, and a common word has 4 and 16 times as many
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import random
 import resource
 import subprocess
@@ -28,11 +27,11 @@ from auditspan.screening.lists import current_list, import_list
 from auditspan.screening.screener import Party, open_screener, write_index
 from benchmarks.ordinary_names import ordinary_names
 from benchmarks.pace import Pace
+from benchmarks.real_list import real_list
 from benchmarks.report import PAGE, SKIPPED
 
 __all__ = ["FACTORS", "grow", "grown_records", "write_grown"]
 
-LIST: Final = "AUDITSPAN_TEST_SCREENING_LIST"
 FACTORS: Final = (1, 4, 16)
 _QUICK_FACTORS: Final = (1, 2)
 _NAMES: Final = 2000
@@ -149,11 +148,10 @@ def main() -> int:
         done = _imported(paths[0], paths[1]) if arguments.step == "import" else _screened(paths[0], arguments.names)
         print(json.dumps(done))
         return 0
-    path = os.environ.get(LIST)
-    if not path:
-        print(f"{LIST} names no list file: the growth of screening was not measured", file=sys.stderr)
+    path = real_list()
+    if path is None:
         return SKIPPED
-    print(json.dumps(grow(Path(path), arguments.quick), indent=2))
+    print(json.dumps(grow(path, arguments.quick), indent=2))
     return 0
 
 

@@ -1,61 +1,17 @@
-"""The promises of screening on a list that ships: the extract, and it among ten times as many entries of its words.
-
-False alarms depend on how long the list is; what they are on the whole list is proved in `test_full_list.py`.
-"""
+"""What the measurements of screening rest on, on the extract. The promises themselves: `test_full_list.py`."""
 
 from __future__ import annotations
 
 import csv
 import json
-import random
-from collections.abc import Callable
 
 import needs_screening  # noqa: F401 - skips where it is not installed
-import pytest
 from screening_data import EXTRACT
 from stored_scores import COLUMNS, STORED, answers
 
-from auditspan.screening.lists import import_list
-from auditspan.screening.screener import Screener, open_screener, write_index
-from benchmarks.screening import changed, false_alarms, missed_at, queries, ranks, repeated
-from benchmarks.screening_growth import grown_records, write_grown
-
-_TIMES = 10
-_REVIEW_LOAD = 2
-"""Of 1,000 ordinary names, how many a person looks at."""
-
-
-@pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> Screener:
-    folder = tmp_path_factory.mktemp("grown")
-    count = write_grown(EXTRACT, folder / "list.json", _TIMES)
-    kept = import_list(folder / "list.json", folder / "kept", prepare=write_index)
-    assert kept.entries == count > 2500
-    return open_screener(folder / "kept")
-
-
-def test_own_entry_first_at_the_threshold_at_which_ordinary_names_do_not_alarm(
-    grown: Screener, record_property: Callable[[str, object], None]
-) -> None:
-    choose = random.Random(7)
-    own = [query for query in queries(grown) if "-" not in query.entry_id]
-    assert len(own) > 400
-    found = ranks(grown, [(query.name, query.entry_id) for query in own])
-    assert found["first"] >= 0.995, found["missed"]
-    record_property("other hits a query", found["other_hits_a_query"])
-    scores = []
-    for name, asked in changed(own, choose):
-        each = ranks(grown, asked)
-        record_property(f"{name}: own entry first", each["first"])
-        # The extract was chosen for what is odd: short names and acronyms, where a typing error leaves another name.
-        assert each["first"] >= (0.90 if name == "one_typo" else 0.95), (name, each["missed"])
-        scores += each["scores"]
-    alarms = false_alarms(grown, 1500)
-    assert alarms["share"] <= 0.01, alarms["alarms"]
-    missed = missed_at(_REVIEW_LOAD, alarms, scores)
-    share = missed["missed"] if missed else sum(1 for score in scores if not score) / len(scores)
-    record_property(f"changed names missed at {_REVIEW_LOAD} hits in 1,000 ordinary names", share)
-    assert share <= 0.06
+from auditspan.screening.screener import Screener
+from benchmarks.screening import missed_at, repeated
+from benchmarks.screening_growth import grown_records
 
 
 def test_scores_are_those_that_are_stored(screener: Screener) -> None:
