@@ -25,7 +25,7 @@ class Done:
         return json.loads(self.out)
 
 
-def auditspan(*arguments: str | Path, env: Mapping[str, str] | None = None, timeout: float = 60.0) -> Done:
+def auditspan(*arguments: str | Path, env: Mapping[str, str] | None = None, timeout: float = 240.0) -> Done:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AUDITSPAN_")}
     done = subprocess.run(
         [PROGRAM, *map(str, arguments)],

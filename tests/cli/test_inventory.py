@@ -49,7 +49,7 @@ def test_the_output_in_the_docs_is_what_the_command_prints() -> None:
     file = "examples/inventory/holdings.csv"
     command = [PROGRAM, *CLASSIFY, file, "--parties", "examples/parties.yaml", *AT]
     done = subprocess.run(
-        command, cwd=EXAMPLES.parent, env={**os.environ, "COLUMNS": "100"}, capture_output=True, text=True, timeout=60
+        command, cwd=EXAMPLES.parent, env={**os.environ, "COLUMNS": "100"}, capture_output=True, text=True, timeout=240
     )
     printed = {line.rstrip() for line in done.stdout.splitlines()}
     assert len(shown) > 50 and [line for line in shown if line not in printed] == ["…"]
@@ -90,7 +90,7 @@ def test_the_other_formats_are_found_out(name: str, format: str, items: int) -> 
 
 def test_it_reads_standard_input() -> None:
     done = subprocess.run(
-        [PROGRAM, *CLASSIFY, "-", "--json"], input=b"model\nH100\n", capture_output=True, timeout=60, check=True
+        [PROGRAM, *CLASSIFY, "-", "--json"], input=b"model\nH100\n", capture_output=True, timeout=240, check=True
     )
     assert b'"3A090.a"' in done.stdout
 

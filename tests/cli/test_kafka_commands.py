@@ -157,7 +157,7 @@ def test_a_collector_whose_broker_hangs_answers_503_and_recovers(tmp_path, kafka
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(10)
+                thread.join(60)
             assert [(status, headers["retry-after"]) for status, headers, _ in answers] == [(503, "1")] * 5
             assert until(lambda: collector.ask("GET", "/readyz")[0] == 503, "readiness to turn red")
             assert collector.ask("GET", "/livez")[0] == 200
@@ -222,7 +222,7 @@ def test_a_collector_whose_brokers_disk_is_full_answers_503_and_recovers(tmp_pat
                 sender.join(60)
             collector.close()
         assert {(status, after) for _, status, after in refused} == {(503, "1")}
-        assert slowest[0] < 5.0, "bounded by kafka.delivery_timeout_seconds"
+        assert slowest[0] < 15.0, "bounded by kafka.delivery_timeout_seconds"
         journal = KafkaJournal(kafka.url, settings, 1, load_journal_key(collector_data / "journal.key"))
         found: Counter[bytes] = Counter()
         while more := journal.read("events-0", found.total(), max_entries=1000, max_bytes=1 << 30):

@@ -12,7 +12,7 @@ from command_line import auditspan, fails, gives
 from running_service import Service
 from waiting import until
 
-pytestmark = pytest.mark.usefixtures("screening_here")
+pytestmark = [pytest.mark.usefixtures("screening_here"), pytest.mark.timeout(900)]
 
 EXTRACT = Path(__file__).parents[1] / "screening" / "data" / "csl_extract.json"
 NAME = "Cambrian Hong Kong"

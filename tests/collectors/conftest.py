@@ -56,16 +56,19 @@ class HoldableJournal:
             future.set_result(self._journal.append(entries).result(30))
 
     def append(self, entries):
-        self.appended.release()
-        if self.refuse_with is not None or self._held is not None:
-            future: Future = Future()
-            future.set_running_or_notify_cancel()
-            if self.refuse_with is not None:
-                future.set_exception(self.refuse_with)
-            else:
-                self._held.append((entries, future))
-            return future
-        return self._journal.append(entries)
+        try:
+            if self.refuse_with is not None or self._held is not None:
+                future: Future = Future()
+                future.set_running_or_notify_cancel()
+                if self.refuse_with is not None:
+                    future.set_exception(self.refuse_with)
+                else:
+                    self._held.append((entries, future))
+                return future
+            return self._journal.append(entries)
+        finally:
+            # Whoever hears of it may change what becomes of the next append.
+            self.appended.release()
 
     def probe(self):
         if self.refuse_with is not None:

@@ -168,7 +168,9 @@ def test_a_new_epoch_decides_soon_after_it_came_into_force(deciding):
     assert ask(deciding, {"facts": RECORD}).json["governing"] == "review"
     put_in_force(deciding.reference, 2, house=NO_H200_FOR_ORCHID)
     found = until(
-        lambda: (it := ask(deciding, {"facts": RECORD}).json)["epoch"]["number"] == 2 and it, "the epoch to decide", 20
+        lambda: (it := ask(deciding, {"facts": RECORD}).json)["epoch"]["number"] == 2 and it,
+        "the epoch to decide",
+        pause=0.1,
     )
     assert (found["governing"], found["rule_ids"]) == (
         "prohibited",

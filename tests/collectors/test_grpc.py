@@ -97,7 +97,7 @@ def test_nothing_is_read_before_the_sender_is_known(collector):
 
 
 def test_a_sender_that_dawdles_or_sends_nothing_leaves_its_place(start, connect):
-    collector = start(AdmissionLimits(max_concurrent_requests=1, body_seconds=0.1))
+    collector = start(AdmissionLimits(max_concurrent_requests=1, body_seconds=2.0))
     held = threading.Event()
 
     def never():

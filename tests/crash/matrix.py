@@ -249,6 +249,7 @@ def run_matrix(
             runner.run(_with_killed_loads(faults, load, seed))
             struck = more(topology, load, supervisor, witness)
             supervisor.all_ready()
+            until(lambda: load.balancer.lost >= 3, "acknowledgements to be lost", 120)
             load.finish()
             catch_up(topology, settle_seconds)
         unexpected = {end for end in supervisor.ends if end[1] not in topology.fences}

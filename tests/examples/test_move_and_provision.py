@@ -33,7 +33,7 @@ def run(aws, spool, *before):
         [*before, sys.executable, SCRIPT, "--bucket", f"models-{len(before)}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         env={
             **clean,
             "AWS_ENDPOINT_URL": aws,

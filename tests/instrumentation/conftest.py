@@ -73,6 +73,8 @@ def run_python(collector, spool):
                 **{name: text for name, text in os.environ.items() if not name.startswith(("AUDITSPAN_", "OTEL_"))},
                 "AUDITSPAN_ENDPOINT": collector.endpoint,
                 "AUDITSPAN_SPOOL_DIRECTORY": str(spool),
+                # What is recorded is with the collector when the process has ended, also on a slow machine.
+                "AUDITSPAN_EXIT_TIMEOUT_SECONDS": "20",
                 **environment,
             },
         )

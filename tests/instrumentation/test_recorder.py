@@ -518,13 +518,16 @@ def test_process_detector_names_the_child(settings, collector, access):
 
 
 def test_record_costs_little(silent, recorder, access):
-    """p50 of 25 attributes in mode ``local``: encode, one write. The budget is 60 µs; slow machines get four times."""
+    """p50 of 25 attributes in mode ``local``: encode, one write. The budget is 60 µs; slow machines get four times.
+
+    CPU time of this thread: what others of the process and the machine do meanwhile is not what a record costs.
+    """
     attributes = access(**{f"gen_ai.attribute.number.{n}": f"value-{n}" if n % 3 else n for n in range(21)})
     times = []
     for _ in range(2_000):
-        began = time.perf_counter_ns()
+        began = time.thread_time_ns()
         recorder.record("model.access", attributes)
-        times.append(time.perf_counter_ns() - began)
+        times.append(time.thread_time_ns() - began)
     assert sorted(times)[len(times) // 2] < 240_000
 
 

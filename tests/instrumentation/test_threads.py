@@ -78,7 +78,7 @@ def test_a_fault_that_lasts_is_no_busy_loop_and_closing_ends_it(recorder_threads
         time.sleep(0.002)
     assert len(calls) <= count + 20
     recorder.close()
-    assert not recorder_threads()
+    until(lambda: not recorder_threads(), "the threads to end")
 
 
 def test_an_absurd_time_to_come_again_stops_nothing(collector, recorder, access):

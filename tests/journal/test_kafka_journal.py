@@ -83,8 +83,9 @@ def test_the_largest_body_that_is_promised_is_taken(kafka_journal, compression):
 
 def test_more_than_the_queue_holds_is_refused_at_once(kafka_journal):
     journal = kafka_journal(queue_bytes=1 << 20, linger_ms=500)
-    first = journal.append([("events-0", entry(bytes(900_000)))])
-    refused = journal.append([("events-0", entry(bytes(900_000)))])
+    # Less than a batch, so it lingers; two of them are more than the queue holds.
+    first = journal.append([("events-0", entry(bytes(600_000)))])
+    refused = journal.append([("events-0", entry(bytes(600_000)))])
     with pytest.raises(JournalUnavailable, match="under way"):
         refused.result(0.1)
     assert first.result(10) == [0]

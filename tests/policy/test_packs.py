@@ -74,10 +74,10 @@ def test_an_alias_bomb_is_refused_at_once() -> None:
     bomb = "a: &a [x, x]\n" + "".join(
         f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(20)
     )
-    started = time.monotonic()
+    started = time.thread_time()
     with pytest.raises(PolicyError, match="anchors and aliases"):
         compile_packs([("bomb.yaml", bomb.encode())])
-    assert time.monotonic() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def test_deep_nesting_and_huge_files_are_refused() -> None:

@@ -75,7 +75,7 @@ def test_the_control_owner_is_killed_and_the_balance_is_what_sealed_events_say(t
         until(under_the_register)
         for _ in range(2):
             alive = [process for process in deployment.processes if process.popen.poll() is None]
-            owner = next(process for process in alive if "control" in process.owns())
+            owner = until(lambda alive=alive: next((one for one in alive if "control" in one.owns()), None), "an owner")
             for _ in range(10):
                 send(deployment, number)
                 number += 1

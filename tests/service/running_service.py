@@ -82,7 +82,7 @@ class Service:
         try:
             with urllib.request.urlopen(f"{endpoints['otlp_http']}/readyz", timeout=10) as answer:
                 return answer.status == 200
-        except urllib.error.HTTPError:
+        except OSError:  # not ready, or gone: the next look says what it said
             return False
 
     def kill(self) -> None:

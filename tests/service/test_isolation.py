@@ -12,7 +12,7 @@ from running_service import Service
 from sent_spans import foreign_request
 from waiting import until
 
-SECONDS = 4
+SECONDS = 15
 
 ENDLESS = "SELECT count() FROM numbers(1000000000000) WHERE cityHash64(number) = 7"
 HUNGRY = "SELECT length(groupArray(repeat('x', 1000 + number % 7))) FROM numbers(1000000000)"

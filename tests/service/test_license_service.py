@@ -52,7 +52,7 @@ class Officer:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_register_is_imported_events_take_of_it_and_kills_change_nothing(
     new_service: Callable[..., Service], tmp_path: Path
 ) -> None:

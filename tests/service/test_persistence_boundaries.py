@@ -66,7 +66,7 @@ def _handed_over(table: str) -> Path:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_killed_at_every_persistence_boundary(new_service: Callable[..., Service], tmp_path: Path) -> None:
     impossible = why_impossible()
     if impossible is not None:

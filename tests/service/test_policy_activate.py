@@ -89,7 +89,7 @@ def service(new_service: Callable[..., Service]) -> Iterator[Service]:
     yield made
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_under_load_nothing_is_lost_and_each_event_is_judged_by_the_epoch_of_its_batch(
     service: Service, tmp_path: Path
 ) -> None:

@@ -92,7 +92,7 @@ def test_a_slow_answer_is_waited_for(upstream: Backend, proxy: TcpProxy, store: 
 
 
 def test_an_answer_that_is_later_than_the_client_waits(upstream: Backend, proxy: TcpProxy) -> None:
-    impatient = _client(upstream, proxy, insert_seconds=1, answer_seconds=0.0)
+    impatient = _client(upstream, proxy, insert_seconds=5, answer_seconds=0.0)
     batch, fault = sealed(0, 30), proxy.inject(Fault.delay_answer(INSERT, seconds=60))
     with pytest.raises(StoreUnavailable):
         impatient.append_batch(batch)
@@ -104,7 +104,7 @@ def test_an_answer_that_is_later_than_the_client_waits(upstream: Backend, proxy:
 
 def test_an_insert_that_still_runs_when_its_client_tries_again(upstream: Backend, proxy: TcpProxy) -> None:
     # The server bounds an insert at what the client says, so here the client waits for less than that.
-    impatient = _client(upstream, proxy, insert_seconds=30, answer_seconds=-29.0)
+    impatient = _client(upstream, proxy, insert_seconds=30, answer_seconds=-25.0)
     batch, fault = sealed(0, 300), proxy.inject(Fault.hold_request(INSERT, after=5_000))
     with pytest.raises(StoreUnavailable):
         impatient.append_batch(batch)

@@ -63,7 +63,7 @@ def test_it_says_where_it_is_and_keeps_its_secrets(service: StoreProcess) -> Non
 def test_a_second_process_on_the_directory_is_refused(service: StoreProcess) -> None:
     for command in (["store", "serve", "--listen", "127.0.0.1:0"], ["up", "--sql", "127.0.0.1:0"]):
         done = subprocess.run(
-            [PROGRAM, *command, "--data", service.data], capture_output=True, text=True, check=False, timeout=60
+            [PROGRAM, *command, "--data", service.data], capture_output=True, text=True, check=False, timeout=240
         )
         assert done.returncode == 1
         assert f"Process {service.process.pid} (auditspan store serve) already runs" in done.stderr

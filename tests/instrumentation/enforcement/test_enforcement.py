@@ -225,13 +225,15 @@ DIFFICULT = {
 @pytest.mark.parametrize("name", DIFFICULT)
 def test_a_service_that_does_not_decide_in_time_or_at_all(make, records, name):
     parts, every, close, failure = DIFFICULT[name]
+    timeout = 0.4 if failure == "timeout" else 20.0
     with answering(*parts, every=every, close=close) as endpoint:
-        make(endpoint=endpoint, timeout=0.4)
+        make(endpoint=endpoint, timeout=timeout)
         began = time.monotonic()
         assert run("provision", **h200())
-        assert time.monotonic() - began < 5
+        # Twice the ten seconds that "dripping" lasts, were each of its parts given time of its own.
+        assert time.monotonic() - began < 15
         assert {record["export_control.decision.failure"] for record in records()} == {failure}
-        make(endpoint=endpoint, timeout=0.4, without_decision=WithoutDecision.CLOSED)
+        make(endpoint=endpoint, timeout=timeout, without_decision=WithoutDecision.CLOSED)
         assert [error.failure for error in refusals("provision", **h200())] == [failure] * 2
 
 
@@ -248,7 +250,7 @@ def test_all_addresses_of_a_name_share_the_time(make, records, monkeypatch):
         began = time.monotonic()
         with audit.provision(**h200()):
             pass
-        assert 0.9 < time.monotonic() - began < 2.5
+        assert 0.9 < time.monotonic() - began < 3.5
     assert {record["export_control.decision.failure"] for record in records()} == {"timeout"}
 
 
@@ -325,7 +327,7 @@ def test_the_event_loop_goes_on_while_a_decision_is_awaited(make):
             ticking.cancel()
 
         asyncio.run(main())
-    assert len(ticks) > 10
+    assert len(ticks) > 3, "it would be one or none of a loop that stands still"
 
 
 # Break-glass
