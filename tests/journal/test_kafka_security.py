@@ -30,7 +30,7 @@ PASSWORD = "a secret with spaces"
 SINGLE = {
     "replication_factor": 1,
     "min_insync_replicas": 1,
-    "connect_timeout_seconds": 3.0,
+    "connect_timeout_seconds": 10.0,
     "delivery_timeout_seconds": 60.0,
 }
 _JAAS = "org.apache.kafka.common.security"
@@ -222,11 +222,11 @@ def test_a_stranger_s_certificate_is_refused(secured, authority, tmp_path, passw
 
 
 def test_the_wrong_protocol_is_said(secured):
-    chosen = KafkaSettings(topic="granted", security_protocol="SSL", **{**SINGLE, "connect_timeout_seconds": 1.0})
+    chosen = KafkaSettings(topic="granted", security_protocol="SSL", **{**SINGLE, "connect_timeout_seconds": 5.0})
     with pytest.raises(JournalUnavailable, match="does not speak TLS with us") as error:
         check_topics(secured.url, chosen, 1)
     assert "kafka.security_protocol" in error.value.remedy
-    chosen = KafkaSettings(topic="granted", **{**SINGLE, "connect_timeout_seconds": 1.0})
+    chosen = KafkaSettings(topic="granted", **{**SINGLE, "connect_timeout_seconds": 5.0})
     with pytest.raises(JournalUnavailable, match="does not speak PLAINTEXT"):
         check_topics(f"kafka://{secured.secured['SASL_SSL']}", chosen, 1)
 
