@@ -26,7 +26,7 @@ app = typer.Typer(
 
 _MOST_MEMBERS: Final = 10_000
 """Members of a case that are looked up in the registry; a case with more stays open."""
-_SHOWN: Final = 20
+_MOST_LISTED: Final = 100_000
 
 _CASES: Final = """
 SELECT case_id, subject, question, members, grouped, events, toUnixTimestamp64Nano(cases.first_seen) AS first_seen,
@@ -85,10 +85,11 @@ def list_(
     """
     parameters = {"since": nanoseconds(since, 0), "id": "", "limit": limit}
     with open_reader(data, url) as reading:
-        listed = listed_cases(reading.store, nanoseconds(since, 0), "", limit)
+        listed = listed_cases(reading.store, nanoseconds(since, 0), "", _MOST_LISTED)
         waiting = _with_state(reading.store, reading.store.query(_CASES, parameters).to_pylist())
-    found = [*listed, *waiting][:limit]
-    rows = [row for row in found if everything or row["state"] == "open"]
+    found = [row for row in (*listed, *waiting) if everything or row["state"] == "open"]
+    # Within those that are flagged, and those that are not, the order stays.
+    rows = sorted(found, key=lambda row: not row["flagged"])[:limit]
     if as_json:
         print_json(rows)
         return
@@ -108,8 +109,8 @@ def list_(
     ]
     title = f"{len(rows)} {'' if everything else 'open '}case{'' if len(rows) == 1 else 's'}"
     print_table(title, ["case", "about, missing", "what to do"], shown, prose="what to do")
-    if len(found) == limit:
-        console.print(f"There may be more: these are the newest {limit}.")
+    if len(found) > limit or len(waiting) == limit:
+        console.print(f"There may be more: at most {limit} are shown.")
 
 
 @app.command("show")

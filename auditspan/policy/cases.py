@@ -125,10 +125,17 @@ def listed_step(likeness: Mapping[str, Any], transfers: int, stop: Sequence[str]
     """
     who = f"{likeness['whose']} {likeness['name']}" if likeness["whose"] else likeness["name"]
     entry = f"{likeness['list']} {likeness['entry_id']}"
-    step = (
-        f"find out whether {who or 'each of them'} is {likeness['listed_as']} ({entry}); where it is somebody else, "
-        "clear the hit: auditspan screen clear"
-    )
+    if who:
+        country = f" --country {likeness['country']}" if likeness["country"] else ""
+        step = (
+            f"find out whether {who} is {likeness['listed_as']} ({entry}); where it is somebody else, clear the hit: "
+            f"auditspan screen clear{country}"
+        )
+    else:
+        step = (
+            f"more names than are kept apart are like {likeness['listed_as']} ({entry}): clear those that are somebody "
+            "else, and rescreen; this case stays"
+        )
     if not transfers:
         return step
     done = f"{transfers:,} transfer{'' if transfers == 1 else 's'} completed"

@@ -6,6 +6,7 @@ the distinct names of those whom payloads name. A likeness that the events' own 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -14,6 +15,7 @@ from auditspan.canonical import JsonValue
 from auditspan.store.contract import Store
 
 from .errors import PolicyError
+from .parties import Party
 from .reference import Reference
 from .screened_facts import is_cleared
 from .screening_list import Likeness, Screened, ScreeningList
@@ -30,6 +32,16 @@ TO_STOP: Final = (
 )  # fmt: skip
 """What nobody may go on to do with an item of a violation that is known (General Prohibition 10, 736.2(b)(10))."""
 
+_WINDOW: Final = 250_000
+"""Leaves that are looked at together: an endpoint bounds the time and the memory of every query."""
+_MOST_NOBODY: Final = 1_000_000
+"""Names that are like no entry and are not asked again; a digest of 16 bytes each."""
+
+_LOGS: Final = """
+SELECT log_id, min(leaf_index) AS begin, max(leaf_index) + 1 AS end FROM auditspan.events
+WHERE facts != '' AND events.arrival_time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
+GROUP BY log_id ORDER BY log_id
+"""
 _PARTIES: Final = """
 SELECT one.1 AS role, one.2 AS party, one.3 AS listings, one.4 AS possible, sum(n) AS events, sum(done) AS transfers,
        min(first) AS since, argMin(first_record, first) AS first_record,
@@ -41,7 +53,8 @@ FROM
            toUnixTimestamp64Nano(max(assumeNotNull(events.arrival_time))) AS last,
            argMin(record_id, events.arrival_time) AS first_record, argMax(record_id, events.arrival_time) AS last_record
     FROM auditspan.events
-    WHERE facts != '' AND events.arrival_time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
+    WHERE log_id = {log_id:String} AND leaf_index >= {begin:UInt64} AND leaf_index < {end:UInt64} AND facts != ''
+      AND events.arrival_time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
     GROUP BY facts
 )
 ARRAY JOIN [
@@ -74,32 +87,76 @@ def rescreened(store: Store, reference: Reference, since: int, now: int) -> list
         raise PolicyError(
             "no screening list is in force", file="screening_list", remedy="Bring one into force: lists activate."
         )
-    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    found: dict[_Key, dict[str, Any]] = {}
+    names = 0
     for party, screened, row in _screened(store, reference, screening, since):
+        counted: set[_Key] = set()
         for one in screened or ():
             if not one.holds_at(row["until"]) or _is_said(one, row) or is_cleared(one, reference.clearances, now):
                 continue
-            name = "" if party else one.name
-            if len(found) >= MOST_NAMES and (party, name, one.list, one.entry_id, one.whose) not in found:
-                name = ""
-            key = party, name, one.list, one.entry_id, one.whose
-            _count(found.setdefault(key, _body(party, name or (party and one.name), one, screening)), row)
+            key = party, _named(party, one.whose, one.name), one.whose, one.list, one.entry_id
+            if not party and key not in found:
+                if names < MOST_NAMES:
+                    names += 1
+                else:
+                    key = "", "", *key[2:]
+            # An owner that comes and goes is one owner.
+            if key not in counted:
+                counted.add(key)
+                _count(found.setdefault(key, _body(party, key[1] or (party and one.name), one, screening)), row)
     return [_finished(found[key]) for key in sorted(found)]
+
+
+_Key = tuple[str, str, str, str, str]
+"""Party, name where the party has several or none, whose, list and id of the entry."""
+
+
+def _named(party: str, whose: str, name: str) -> str:
+    """What tells likenesses of one entry apart: of a party only which owner it is."""
+    return name if not party or whose == "owner" else ""
 
 
 def _screened(
     store: Store, reference: Reference, screening: ScreeningList, since: int
 ) -> Iterator[tuple[str, Screened, Mapping[str, Any]]]:
-    """Id of the party, empty for one that the registry does not have; its likenesses; and the events it is in."""
+    """Id of the party, empty for one that the registry does not have; its likenesses; and the events it is in.
+
+    Each party is screened once, and each name that is like no entry.
+    """
     parties = reference.parties
-    for row in store.query(_PARTIES, {"since": since, **COMPLETED}).to_pylist():
-        yield row["party"], screening.of_party(parties.by_id(row["party"]), parties), row
-    for row in named_in(store, since):
-        party = parties.named(row["name"])
-        if party is None:
-            yield "", screening.of_name(row["name"]), row
-        else:
-            yield party.id, screening.of_party(party, parties), row
+    known: dict[str, Screened] = {}
+    nobody: set[bytes] = set()
+
+    def of_party(party: Party | None) -> Screened:
+        name = party.id if party is not None else ""
+        if name not in known:
+            known[name] = screening.of_party(party, parties)
+        return known[name]
+
+    for log_id, begin, end in _windows(store, since):
+        where = {"log_id": log_id, "begin": begin, "end": end, "since": since}
+        for row in store.query(_PARTIES, {**where, **COMPLETED}).to_pylist():
+            yield row["party"], of_party(parties.by_id(row["party"])), row
+        for row in named_in(store, log_id, begin, end, since):
+            party = parties.named(row["name"])
+            if party is not None:
+                yield party.id, of_party(party), row
+                continue
+            digest = hashlib.sha256(row["name"].encode()).digest()[:16]
+            if digest in nobody:
+                continue
+            screened = screening.of_name(row["name"])
+            if not screened:
+                if len(nobody) >= _MOST_NOBODY:
+                    nobody.clear()
+                nobody.add(digest)
+            yield "", screened, row
+
+
+def _windows(store: Store, since: int) -> Iterator[tuple[str, int, int]]:
+    for row in store.query(_LOGS, {"since": since}).to_pylist():
+        for begin in range(row["begin"], row["end"], _WINDOW):
+            yield row["log_id"], begin, min(begin + _WINDOW, row["end"])
 
 
 def unsaid(bodies: Iterable[dict[str, JsonValue]], sealed: Iterable[Mapping[str, Any]]) -> list[dict[str, JsonValue]]:
@@ -118,9 +175,11 @@ def unsaid(bodies: Iterable[dict[str, JsonValue]], sealed: Iterable[Mapping[str,
 
 
 def _key(body: Mapping[str, Any]) -> tuple[str, ...]:
-    entry, party = body["entry"], str(body["party"])
-    name = "" if party else str(body["name"])
-    return str(body["list"]["sha256"]), party, name, str(body["whose"]), str(entry["list"]), str(entry["id"])
+    entry, party, whose = body["entry"], str(body["party"]), str(body["whose"])
+    # What a clearance goes by is part of it: an entry may get another name, and a party another country.
+    by = str(entry["listed_as"]), str(body.get("country", ""))
+    name = _named(party, whose, str(body["name"]))
+    return str(body["list"]["sha256"]), party, name, whose, str(entry["list"]), str(entry["id"]), *by
 
 
 def _is_said(one: Likeness, row: Mapping[str, Any]) -> bool:

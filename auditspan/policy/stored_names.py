@@ -40,28 +40,31 @@ SELECT payload, record_id, toUnixTimestamp64Nano(assumeNotNull(events.arrival_ti
        simpleJSONExtractRaw(facts, 'consignee_listings') AS consignee_listings,
        simpleJSONExtractRaw(facts, 'consignee_possible_listings') AS consignee_possible
 FROM auditspan.events
-WHERE facts != '' AND events.arrival_time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
+WHERE log_id = {log_id:String} AND leaf_index >= {begin:UInt64} AND leaf_index < {end:UInt64} AND facts != ''
+  AND events.arrival_time >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')
   AND multiSearchAny(payload, {attributes:Array(String)})
+ORDER BY leaf_index
 """
 _KEY: Final = ["name", "listings", "possible"]
 
 
-def named_in(store: Store, since: int) -> Iterator[dict[str, Any]]:
-    """Whom events that arrived from ``since`` on (nanoseconds) name, in batches of bounded size.
+def named_in(store: Store, log_id: str, begin: int, end: int, since: int) -> Iterator[dict[str, Any]]:
+    """Whom leaves ``[begin, end)`` of a log name that arrived from ``since`` on (nanoseconds).
 
-    An end user that was a party of the registry when the event was judged is left out: its facts say so.
+    They are read page after page, since an endpoint bounds every result. An end user that was a party of the registry
+    when the event was judged is left out: its facts say so.
 
     Returns:
         Rows ``role`` (of `NAMED_ROLES`), ``name``, ``listings`` and ``possible`` (of the event's facts, JSON or
         empty), ``events``, ``transfers`` (completed ones), ``since``, ``first_record``, ``until``, ``last_record``.
-        A name comes again with every batch that has it.
+        A name comes again with every page that has it.
 
     Raises:
         StoreUnavailable: the store cannot be read now.
     """
     known = dict.fromkeys(NAMED_ROLES.values(), "string")
-    parameters = {"since": since, "attributes": [*NAMED_ROLES.values()], **COMPLETED}
-    for batch in store.stream(_NAMING, parameters):
+    parameters = {"log_id": log_id, "since": since, "attributes": [*NAMED_ROLES.values()], **COMPLETED}
+    for batch in store.pages(_NAMING, parameters, begin, end):
         said = payload_attributes(batch.column("payload"), known)
         for role, attribute in NAMED_ROLES.items():
             for row in _grouped(batch, role, said[attribute]):
@@ -69,7 +72,7 @@ def named_in(store: Store, since: int) -> Iterator[dict[str, Any]]:
 
 
 def _grouped(batch: pa.RecordBatch, role: str, names: pa.Array) -> list[dict[str, Any]]:
-    nothing = pa.array([""] * batch.num_rows)
+    nothing = pa.array([""] * batch.num_rows, pa.string())
     facts = {
         part: batch.column(f"{role}_{part}").cast(pa.string()) if f"{role}_{part}" in batch.schema.names else nothing
         for part in ("listings", "possible")

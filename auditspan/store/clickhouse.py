@@ -212,6 +212,11 @@ class ClickHouseStore:
         for block in self._connection.stream(sql, parameters):
             yield _verbatim(block)
 
+    def pages(self, sql: str, parameters: Mapping[str, Any], begin: int, end: int) -> Iterator[pa.RecordBatch]:
+        """Rows of a SELECT over the leaves from ``{begin:UInt64}`` to ``{end:UInt64}``, in batches of bounded size."""
+        for block in self._connection.pages(sql, parameters, begin, end):
+            yield _verbatim(block)
+
     def last_batch(self, log_id: str) -> bytes | None:
         """The header of the log's last ``audit.batch`` leaf: where its processor resumes."""
         found = self.query(

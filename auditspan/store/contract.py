@@ -110,6 +110,13 @@ class Store(Protocol):
     def stream(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[pa.RecordBatch]:
         """The same, in batches of bounded size and in constant memory."""
 
+    def pages(self, sql: str, parameters: Mapping[str, Any], begin: int, end: int) -> Iterator[pa.RecordBatch]:
+        """Rows of a SELECT over the leaves from ``{begin:UInt64}`` to ``{end:UInt64}``, in batches of bounded size.
+
+        Also through an endpoint that bounds its results: it is asked for page after page. Close or exhaust it before
+        the next call.
+        """
+
     def last_batch(self, log_id: str) -> bytes | None:
         """The header of the log's last ``audit.batch`` leaf: where its processor resumes."""
 

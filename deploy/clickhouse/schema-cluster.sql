@@ -416,7 +416,7 @@ INSERT INTO auditspan.migrations (version, name) SELECT 7, '0007_requests' WHERE
 
 CREATE VIEW IF NOT EXISTS auditspan.rescreened ON CLUSTER '{cluster}' AS
 SELECT
-    substring(lower(hex(SHA256(concat('listed ', list, ' ', entry_id, ' ', subject, ' ', whose)))), 1, 16) AS case_id,
+    substring(lower(hex(SHA256(concat('listed ', list, ' ', entry_id, ' ', subject, ' ', whose, owner)))), 1, 16) AS case_id,
     subject, any(one_party) AS party, argMax(one_name, leaf) AS name, whose, list, entry_id,
     argMax(JSONExtractString(said, 'country'), leaf) AS country,
     argMax(JSONExtractString(said, 'entry', 'listed_as'), leaf) AS listed_as,
@@ -435,7 +435,8 @@ SELECT
     argMax(JSONExtractString(said, 'last', 'record_id'), last) AS last_record_id,
     argMax(JSONExtract(said, 'stop', 'Array(String)'), done) AS stop,
     argMax(JSONExtractString(said, 'list', 'version'), leaf) AS list_version,
-    max(arrival) AS found_at,
+    min(arrival) AS found_at,
+    max(arrival) AS said_at,
     any(log) AS control_log_id,
     max(leaf) AS control_leaf
 FROM
@@ -446,6 +447,7 @@ FROM
         JSONExtractString(said, 'name') AS one_name,
         if(one_party = '', concat('name:', one_name), concat('party:', one_party)) AS subject,
         JSONExtractString(said, 'whose') AS whose,
+        if(whose = 'owner', one_name, '') AS owner,
         JSONExtractString(said, 'entry', 'list') AS list,
         JSONExtractString(said, 'entry', 'id') AS entry_id,
         JSONExtractUInt(said, 'transfers') AS done,
@@ -455,6 +457,6 @@ FROM
     FROM auditspan.events
     WHERE class = 'screening.rescreened' AND payload = ''
 )
-GROUP BY subject, whose, list, entry_id;
+GROUP BY subject, whose, owner, list, entry_id;
 
 INSERT INTO auditspan.migrations (version, name) SELECT 8, '0008_rescreened' WHERE 8 NOT IN (SELECT version FROM auditspan.migrations);
