@@ -37,6 +37,7 @@ TABLES = [
     "migrations",
     "reference_artifacts",
     "request_records",
+    "rescreened",
     "streams",
     "suppressed",
     "tree_nodes",
