@@ -23,7 +23,7 @@ from .artifact_files import kind_of, packs_of
 from .clearances import Clearances
 from .codes import code_faults, compared, listing_faults
 from .conditions import PacksTooLarge
-from .countries import Countries
+from .countries import Countries, countries_of
 from .errors import PolicyError
 from .golden import parse_cases
 from .licenses import LICENSES, Licenses
@@ -99,7 +99,7 @@ def lint(files: Sequence[tuple[str, bytes]], beside: Mapping[str, bytes]) -> lis
     given = {name for name, _, _ in packs}
     others = [(name, text) for name, text in packs_of(beside).items() if name not in given]
     faults += _packs([(file, content) for _, file, content in packs], others)
-    countries = Countries(*(parse_table(tables[name], name, TABLES[name]) for name in _OF_COUNTRIES))
+    countries = countries_of(tables)
     for file, content in ((file, content) for _, file, content in packs):
         try:
             faults += [Fault.of(error) for error in code_faults(load(content, file), countries)]

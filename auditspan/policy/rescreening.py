@@ -73,7 +73,7 @@ def rescreened(store: Store, reference: Reference, since: int, now: int) -> list
     """What the list of ``reference`` says of those who stand behind events that arrived from ``since`` on.
 
     These are the actor and the end user where the registry knew them, and whoever a payload names as end user,
-    consignee or final recipient. Memory grows with what is found, not with the events.
+    consignee or final recipient. Memory grows with the parties and with what is found, not with the events.
 
     Returns:
         Bodies of ``screening.rescreened`` (evidence format, section 11), one for each party or name and entry, sorted.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +221,33 @@ def test_no_client_of_the_store_is_held_while_an_epoch_is_loaded(
     references = References(artifacts(), tmp_path)
     assert until(lambda: references.ready(newer, counted)).digest == epoch_of(newer).digest
     assert held_while_loading == [[]] and not held
+
+
+def test_the_end_waits_for_whoever_reads_the_store_and_nothing_is_loaded_after_it(
+    tmp_path: Path, store: ClickHouseStore, newer: dict
+) -> None:
+    store.keep_artifacts(list(CHANGED.values()))
+    go_on = threading.Event()
+    let_go: list[bool] = []
+
+    def slow() -> ClickHouseStore:
+        assert go_on.wait(60)
+        client = store.reader()
+        close = client.close
+
+        def closing() -> None:
+            close()
+            let_go.append(True)
+
+        client.close = closing  # type: ignore[method-assign]
+        return client
+
+    references = References(artifacts(), tmp_path)
+    assert references.ready(newer, slow) is None
+    references.end(0.05)
+    assert not let_go, "it waits no longer than it may"
+    go_on.set()
+    references.end(60)
+    assert let_go == [True]
+    other = Reference.load({**artifacts(), "parties.yaml": b"parties: []\n# other\n"}, 3).to_control_body()
+    assert references.ready(other, lambda: pytest.fail("nothing is loaded any more")) is None
