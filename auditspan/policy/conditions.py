@@ -194,7 +194,7 @@ def _remembering(expression: Any, names: tuple[str, ...], memory: _Memory) -> Co
     remembered = memory.of_one_expression()
 
     def evaluate(values: Mapping[str, FactValue]) -> Truth:
-        key = tuple(values.get(name) for name in names)
+        key = tuple([values.get(name) for name in names])
         # One look-up: another thread may clear between two.
         known: object = remembered.get(key, _NOT_YET)
         if known is not _NOT_YET:

@@ -6,7 +6,7 @@ lift asks for something. What its conditions are stands in the packs (15 CFR par
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,22 +114,21 @@ def considered(packs: Packs, determination: Determination, unknown: Unknown) -> 
         determination: at its own rule time.
         unknown: what is unknown of its facts.
     """
+    exceptions = [rule for rule in packs.rules if rule.exception is not None]
+    return tuple(sorted(_found(exceptions, determination, unknown), key=lambda one: one.relied_on is not True))
+
+
+def relied_on(packs: Packs, determination: Determination, unknown: Unknown) -> tuple[Considered, ...]:
+    """Those of `considered` that the exporter relies on, without a look at the others: there are many."""
+    declared = determination.facts.values.get("declared_license")
+    exceptions = [rule for rule in packs.rules if rule.exception is not None and rule.exception == declared]
+    return tuple(_found(exceptions, determination, unknown))
+
+
+def _found(exceptions: Sequence[Rule], determination: Determination, unknown: Unknown) -> Iterator[Considered]:
     values: Mapping[str, FactValue] = {**determination.facts.values, **determination.verdict.defined}
-    found = list(_found(packs.rules, determination, values, unknown))
-    return tuple(sorted(found, key=lambda one: one.relied_on is not True))
-
-
-def relied_on(found: Iterable[Considered]) -> tuple[Considered, ...]:
-    """Those of ``found`` that the exporter relies on."""
-    return tuple(one for one in found if one.relied_on)
-
-
-def _found(
-    rules: Iterable[Rule], determination: Determination, values: Mapping[str, FactValue], unknown: Unknown
-) -> Iterator[Considered]:
     matched = {entry.rule.id for entry in determination.verdict.entries}
     declared = values.get("declared_license")
-    exceptions = [rule for rule in rules if rule.exception is not None]
     in_force = [rule for rule in exceptions if rule.window.covers(determination.rule_time)]
     known = {rule.exception for rule in in_force}
     for rule in exceptions:

@@ -8,7 +8,7 @@ from typing import Final
 
 from .countries import Countries
 from .engine import Determination, Entry
-from .exceptions import considered, relied_on
+from .exceptions import relied_on
 from .facts import GROUP_FACTS, INTERVALS, FactValue
 from .missing_facts import MissingFacts, Unknown
 from .owned_parties import Ownership
@@ -81,7 +81,7 @@ class Explainer:
         if verdict.text != verdict.governing:
             sentences.append(f"By text: {_OUTCOMES[verdict.text]}; as enforced: {_OUTCOMES[verdict.enforced]}.")
         sentences += [self._beside(entry, values, among) for entry in beside]
-        for one in relied_on(considered(self._packs, determination, among)):
+        for one in relied_on(self._packs, determination, among):
             if not (one.applies and one.lifts):  # where it applies, its rule has spoken
                 sentences.append(f"Licence exception {one.why} [{one.rule.id}: {'; '.join(one.rule.citations)}]")
         sentences += self.owners(determination)

@@ -143,13 +143,15 @@ class ScreeningList:
             named = parties.by_id(owner.party)
             name, country = (owner.name, owner.country) if named is None else (named.name, named.country)
             asked.append(("owner", name, country, owner.start, owner.end))
-        found: dict[tuple[str, str, int | None], Likeness] = {}
+        # Clearing one of them must not hide another: whoever has a name of its own is a likeness of its own.
+        found: dict[tuple[object, ...], Likeness] = {}
         for whose, name, country, start, end in asked:
             screened = self._screened(whose, name, country)
             if screened is None:
                 return None
             for one in screened:
-                found.setdefault((one.list, one.entry_id, start), one._replace(start=start, end=end))
+                key = one.list, one.entry_id, name, country, start, end
+                found.setdefault(key, one._replace(start=start, end=end))
         return tuple(sorted(found.values(), key=lambda one: (not one.counts, -one.score, one.entry_id)))
 
     def of_name(self, text: str | None) -> Screened:

@@ -251,6 +251,35 @@ def test_parents_and_owners_are_screened_and_their_listing_is_not_the_partys(ref
     assert "actor_possible_listings" not in after["document"]["facts"]
 
 
+def test_clearing_one_owner_does_not_hide_another_that_is_like_the_same_entry(artifact: Artifact, folder: Path) -> None:
+    names = ["Cambrian Hong Kong Co", "Cambrian Hong Kong Ltd"]
+    owners = [{"name": name, "country": "HK", "share": 30} for name in names]
+    mills = {"id": "mills", "name": "Quiet Mills", "country": "FR", "ultimate_parent": "self", "owners": owners}
+    registry = json.dumps({"parties": [{**mills, "credentials": ["sha256:o"]}]}).encode()
+    reference = with_list(artifact, folder, registry)
+    cleared: set[str] = set()
+
+    class Clearances:
+        boundaries = ()
+
+        def cleared(self, name: str, *_: object) -> object | None:
+            return name if name in cleared else None
+
+    def said() -> dict[str, Any]:
+        with_clearances = copy.copy(reference)
+        with_clearances.clearances = Clearances()
+        return judged(with_clearances, access("sha256:o"))[0]
+
+    assert all(f"owner “{name}” is like" in said()["why"] for name in names)
+    for name in names:
+        cleared = {name}
+        facts = said()["document"]["facts"]
+        assert facts["actor_possible_listings"] == ["entity-list"], name
+        assert name not in said()["why"]
+    cleared = set(names)
+    assert "actor_possible_listings" not in said()["document"]["facts"]
+
+
 def test_a_name_that_cannot_be_screened_clears_nothing(reference: Reference) -> None:
     silent, known = judged(reference, shipment(consignee="!!!"), shipment())
     assert silent["document"]["facts"]["consignee_possible_listings"] is None
