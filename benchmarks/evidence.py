@@ -77,13 +77,16 @@ def payloads(first: int, count: int) -> list[bytes]:
             trace_id=hashlib.sha256(struct.pack(">Q", number)).digest()[:16],
             span_id=struct.pack(">Q", number + 1),
             start_time_unix_nano=T0 + number * 1_000,
-            attributes=attributes(
-                {
-                    "audit.record.id": f"0198f2a4-7c1e-7d3a-{number:016x}",
-                    "audit.actor.id": f"sha256:{number % 997:032x}",
-                    "client.address": f"192.0.2.{number % 250}",
-                }
-            ),
+            attributes=[
+                KeyValue(key="audit.sequence.number", value=AnyValue(int_value=number)),
+                *attributes(
+                    {
+                        "audit.record.id": f"0198f2a4-7c1e-7d3a-{number:016x}",
+                        "audit.actor.id": f"sha256:{number % 997:032x}",
+                        "client.address": f"192.0.2.{number % 250}",
+                    }
+                ),
+            ],
         ).SerializeToString()
         span = shared + own
         made.append(

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from auditspan.screening.entry_names import names_of
 from auditspan.screening.lists import current_list, import_list
 from auditspan.screening.screener import Party, open_screener, write_index
 from benchmarks.ordinary_names import ordinary_names
@@ -55,9 +56,15 @@ def grown_records(records: Sequence[dict[str, Any]], times: int, seed: int = 11)
         decks = {kind: iter(dealt) for kind, dealt in words.items()}
         for record in records:
             deck = decks[record.get("type") or ""]
-            first, *others = (" ".join(next(deck) for _ in name.split()) for name in _names(record))
+            first, *others = (_dealt(deck, name) for name in _names(record))
             made = {name: record[name] for name in _KEPT if record.get(name) and name != "ids"}
             yield made | {"id": f"{record['id']}-{copy}", "name": first, "alt_names": others}
+
+
+def _dealt(deck: Iterator[str], name: str) -> str:
+    """As many words as ``name`` has; ``name`` itself where they make none, as a lone ``&`` would."""
+    made = " ".join(next(deck) for _ in name.split())
+    return made if names_of(made, ()) else name
 
 
 def _names(record: dict[str, Any]) -> list[str]:

@@ -25,11 +25,11 @@ from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import Entry, EntryKind
 from auditspan.ledger.hashing import Digests, leaf_hashes
 from auditspan.ledger.header import header_text, log_leaf
+from auditspan.otlp.classify import Classified, classify, dictionary, fault_lists
 from auditspan.semconv import EventClass, class_is_determined
 from auditspan.store.schema import EVENTS
 
 from . import payloads as bytes_of
-from .classify import Classified, classify, dictionary, fault_lists
 from .gaps import Waiting, closed_gaps, declare
 from .identity import (
     Identities,

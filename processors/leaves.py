@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 from auditspan.ledger.hashing import Digests, equal_width
 from auditspan.ledger.header import event_headers
 from auditspan.ledger.typed_columns import from_decoded, from_header_input, from_headers
+from auditspan.otlp.classify import QUARANTINE, Classified, fault, fault_lists, map_dictionary
 from auditspan.semconv import EventClass, class_is_determined
 from auditspan.store.schema import EVENTS
 
-from .classify import QUARANTINE, Classified, fault, fault_lists, map_dictionary
 from .identity import Verdict
 from .payloads import facts_hashes, payload_hashes
 

@@ -11,9 +11,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "kafka"))
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
+sys.path.insert(0, str(Path(__file__).parent / "tlog"))
 
 from broker import JOURNAL_KEY, Kafka, missing, running
 from full_disk import Impossible, RefusedWrites, SmallDisk, fillable
+from go_tlog import GoTlog
 from hypothesis import settings
 
 from auditspan.cli.screening_extra import require_screening
@@ -88,6 +90,17 @@ def screening_here():
     except AuditSpanError as error:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI must test screening: {error}")
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def go_tlog(tmp_path_factory):
+    """Go's own ``note`` and ``tlog``; skip where there is no Go, and with ``CI=true`` fail."""
+    try:
+        return GoTlog(tmp_path_factory.mktemp("tlog"))
+    except RuntimeError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must compare proofs with Go's, but {error}")
         pytest.skip(str(error))
 
 

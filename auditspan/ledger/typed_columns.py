@@ -7,7 +7,7 @@ bytes (`read_headers`, `from_payloads`); both ways give the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,7 +23,17 @@ from auditspan.ledger.payloads import payload_array, split_payloads
 from auditspan.otlp.columns import decode_parts
 from auditspan.store.schema import HEADER_COLUMNS, PAYLOAD_COLUMNS
 
-__all__ = ["HeaderRows", "from_decoded", "from_header_input", "from_headers", "from_payloads", "read_headers"]
+__all__ = [
+    "HeaderRows",
+    "from_decoded",
+    "from_header_input",
+    "from_headers",
+    "from_payloads",
+    "from_read",
+    "read_headers",
+    "read_payloads",
+    "shortened",
+]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -99,10 +109,34 @@ def from_payloads(payloads: pa.Array) -> pa.Table:
     """
     if len(payloads) == 0:
         return PAYLOAD_COLUMNS.empty_table()
+    return from_read(_read(payloads, _FROM_SPAN.values()))
+
+
+def read_payloads(payloads: pa.Array) -> pa.Table:
+    """What the log reads of ``payloads`` (binary, nulls allowed): `auditspan.otlp.columns.SPANS` from ``trace_id`` on.
+
+    Without what is read for the determination alone. In a row whose payload cannot be read, ``quarantine`` says why, as
+    far as the payload tells that.
+    """
+    return _read(payloads, (*semconv.READ_FROM_SPAN, *semconv.READ_FROM_RESOURCE))
+
+
+def from_read(spans: pa.Table) -> pa.Table:
+    """The columns of `from_payloads`, of rows that `read_payloads` gave."""
+    return _payload_columns(spans)
+
+
+def _read(payloads: pa.Array, attributes: Collection[str]) -> pa.Table:
     parts = split_payloads(payloads)
     resource, scope = parts.resource.dictionary_encode(), parts.scope.dictionary_encode()
-    spans = decode_parts(resource, scope, parts.span, attributes=_FROM_SPAN.values())
-    return _payload_columns(spans)
+    return decode_parts(resource, scope, parts.span, attributes=attributes)
+
+
+def shortened(values: pa.Array) -> pa.Array:
+    """Texts as a header's columns have them: one of more than 256 bytes as ``sha256:<hex>``, a null as it is."""
+    if isinstance(values, pa.DictionaryArray):
+        return _shortened(values.dictionary).take(values.indices)
+    return _shortened(values)
 
 
 def from_decoded(spans: pa.Table) -> pa.Table:

@@ -127,7 +127,7 @@ class Clearances:
         self._by_pair: dict[_Pair, list[Clearance]] = {}
         for clearance in clearances:
             if not clearance.waits:
-                self._by_pair.setdefault(self._judged(clearance.pair), []).append(clearance)
+                self._by_pair.setdefault(self.judged(clearance.pair), []).append(clearance)
         holding = [one for several in self._by_pair.values() for one in several]
         self.boundaries: tuple[int, ...] = tuple(sorted({at for one in holding for at in (one.begins, one.ends)}))
 
@@ -142,7 +142,8 @@ class Clearances:
 
         Raises:
             PolicyError: not as ``data/clearances.schema.json`` says; no code of a list; reversed dates, or more than
-                366 days; an officer who is the own second person; one hit cleared twice at a time.
+                366 days; an officer who is the own second person; one hit cleared twice at a time, where its countries
+            count as one too.
         """
         if content is None:
             return cls()
@@ -152,7 +153,7 @@ class Clearances:
             _clearance(document, ("clearances", index), entry, second_person)
             for index, entry in enumerate(document.data["clearances"])
         ]
-        _check_together(document, found)
+        _check_together(document, found, cls((), countries))
         return cls(tuple(found), countries)
 
     def __iter__(self) -> Iterator[Clearance]:
@@ -177,13 +178,13 @@ class Clearances:
         if at is None or not self._by_pair:
             return None
         for place in (country or None, None):
-            pair = self._judged(_pair(name, place, list_code, entry_id, listed_name))
+            pair = self.judged(_pair(name, place, list_code, entry_id, listed_name))
             for clearance in self._by_pair.get(pair, ()):
                 if clearance.begins <= at < clearance.ends:
                     return clearance
         return None
 
-    def _judged(self, pair: _Pair) -> _Pair:
+    def judged(self, pair: _Pair) -> _Pair:
         """The pair with its country as rules and registry have it."""
         place = self._countries.place(pair[1]) if self._countries is not None else None
         return pair if place is None else (pair[0], place.country, *pair[2:])
@@ -264,7 +265,7 @@ def _day(document: Document, path: Path, text: str) -> datetime.date:
         raise _fault(document, path, str(error), "Write the day as YYYY-MM-DD, in UTC.") from error
 
 
-def _check_together(document: Document, found: list[Clearance]) -> None:
+def _check_together(document: Document, found: list[Clearance], judging: Clearances) -> None:
     days = {day for one in found for day in (one.start, one.until)}
     if len(days) > MOST_DATES:
         raise _fault(
@@ -275,7 +276,7 @@ def _check_together(document: Document, found: list[Clearance]) -> None:
         )
     by_pair: dict[_Pair, list[tuple[Clearance, int]]] = {}
     for index, one in enumerate(found):
-        by_pair.setdefault(one.pair, []).append((one, index))
+        by_pair.setdefault(judging.judged(one.pair), []).append((one, index))
     for several in by_pair.values():
         several.sort(key=lambda item: item[0].start)
         for (before, _), (after, index) in itertools.pairwise(several):

@@ -388,4 +388,5 @@ def _feed(batches: BatchCheck, window: Window, parsed: ParsedHeaders) -> None:
     bodies = sorted((row, leaf["body"]) for row, leaf in parsed.log_leaves.items() if leaf["class"] == "audit.batch")
     offsets = parsed.table["offset"].to_numpy().astype(np.float64)
     ordinals = parsed.table["ordinal"].to_numpy().astype(np.float64)
-    batches.leaves(window.index, offsets, ordinals, kinds, bodies)
+    epochs = pc.fill_null(parsed.table["reference_epoch"].combine_chunks(), -1).to_numpy()
+    batches.leaves(window.index, offsets, ordinals, epochs, kinds, bodies)

@@ -66,6 +66,7 @@ class BatchCheck:
         self._previous: BatchLeaf | None = None
         self._next_first = 0 if begin == 0 else None
         self._conflicts = self._quarantined = self._gaps = 0
+        self._leaf_epochs: dict[int, int] = {}
         self._last_position = (-1, -1)
         self._ended_at: int | None = None
         self._closing: int | None = None
@@ -79,16 +80,29 @@ class BatchCheck:
         index: npt.NDArray[np.int64],
         offsets: npt.NDArray[np.float64],
         ordinals: npt.NDArray[np.float64],
+        epochs: npt.NDArray[np.int64],
         kinds: dict[str, npt.NDArray[np.bool_]],
         batches: list[tuple[int, dict[str, Any]]],
     ) -> None:
-        """The next leaves: index, position (NaN where null), which are of a kind that counts, batch leaves by row."""
+        """The next leaves.
+
+        Args:
+            index: of each in the log.
+            offsets: first number of the position; NaN where it is null.
+            ordinals: second number of the position; NaN where it is null.
+            epochs: number of the reference epoch; -1 where it cannot be read.
+            kinds: by class that a batch counts, which leaves are of it.
+            batches: row and body of each ``audit.batch`` leaf, in order.
+        """
         start = 0
         for row, body in batches:
             self._count(index, offsets, ordinals, kinds, slice(start, row))
+            # With its own leaf: that names an epoch as well.
+            self._follow_epochs(index, epochs, slice(start, row + 1))
             self._batch(int(index[row]), body)
             start = row + 1
         self._count(index, offsets, ordinals, kinds, slice(start, len(index)))
+        self._follow_epochs(index, epochs, slice(start, len(index)))
 
     def _count(
         self,
@@ -121,6 +135,21 @@ class BatchCheck:
             leaf = int(index[part][placed][int(offset.argmin())])
             self._faults.add("batch.contiguity", (self._log_id, leaf), f"journal offsets from {low}", int(offset.min()))
         self._last_position = (int(offset[-1]), int(ordinal[-1]))
+
+    def _follow_epochs(self, index: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64], part: slice) -> None:
+        """Which epochs the leaves of the batch name, each with the first leaf that does."""
+        numbers, first = np.unique(epochs[part], return_index=True)
+        for number, place in zip(numbers.tolist(), first.tolist(), strict=True):
+            # What cannot be read is malformed, and two that differ are one too many.
+            if number >= 0 and len(self._leaf_epochs) < 2:
+                self._leaf_epochs.setdefault(number, int(index[part][place]))
+
+    def _check_epochs(self, batch: BatchLeaf) -> None:
+        for number, leaf in self._leaf_epochs.items():
+            if number != batch.epoch:
+                self._faults.add(
+                    "batch.epoch", (self._log_id, leaf), f"epoch {batch.epoch}, as its audit.batch says", number
+                )
 
     def _follow_closing(self, index: npt.NDArray[np.int64], closing: npt.NDArray[np.bool_]) -> None:
         """Leaves of a batch, and which of them are ``audit.log.closed``."""
@@ -174,8 +203,11 @@ class BatchCheck:
             self._faults.add("leaf.malformed", leaf, "a batch as section 10 of the evidence format", error)
             self._check_closing(index, None)
             self._previous, self._next_first = None, None
+            self._leaf_epochs.clear()
             return
         self._check_closing(index, batch)
+        self._check_epochs(batch)
+        self._leaf_epochs.clear()
         self._interval(index, batch)
         self.epochs.setdefault(batch.epoch, (batch.epoch_digest, index))
         if self.epochs[batch.epoch][0] != batch.epoch_digest:

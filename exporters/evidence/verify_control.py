@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,13 +33,24 @@ class Epoch:
     artifacts: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What an ``audit.log.opened`` leaf says (section 9), and where it stands in the control log."""
+
+    index: int
+    log_id: str
+    deployment: object
+    partition: str
+    generation: int
+
+
 @dataclass(slots=True)
 class ControlState:
     """Gathered from the leaves of the control log, in the interval and included."""
 
     log_id: str
     faults: Faults
-    opened: dict[str, dict[str, Any]] = field(default_factory=dict)
+    opened: dict[str, Opening] = field(default_factory=dict)
     epochs: dict[int, Epoch] = field(default_factory=dict)
     roots: dict[str, dict[int, tuple[bytes, int]]] = field(default_factory=dict)
     last_round: tuple[int, list[dict[str, Any]]] | None = None
@@ -62,10 +74,19 @@ class ControlState:
             self.faults.add("leaf.malformed", (self.log_id, index), f"a body as section 11 of {leaf['class']}", error)
 
     def _log_opened(self, index: int, body: dict[str, Any]) -> None:
-        log_id = body["log_id"]
-        if not isinstance(log_id, str):
-            raise TypeError("log_id is no text")
-        self.opened.setdefault(log_id, body)
+        log_id, partition, generation = body["log_id"], body["partition"], body["generation"]
+        if not (isinstance(log_id, str) and isinstance(partition, str) and isinstance(generation, int)):
+            raise TypeError("log_id, partition or generation has the wrong type")
+        known = self.opened.get(log_id)
+        if known is None or index < known.index:
+            self.opened[log_id] = Opening(index, log_id, body.get("deployment"), partition, generation)
+
+    def data_logs(self) -> list[Opening]:
+        """What opened a data log. Of several openings of one partition the first counts (section 11)."""
+        first: dict[tuple[str, int], Opening] = {}
+        for opening in sorted(self.opened.values(), key=lambda one: one.index):
+            first.setdefault((opening.partition, opening.generation), opening)
+        return [opening for opening in first.values() if opening.log_id != self.log_id]
 
     def _epoch(self, index: int, body: dict[str, Any]) -> None:
         number = body["number"]
@@ -134,19 +155,20 @@ def check_logs(
     keys: tuple[Ed25519PublicKey, ...],
     faults: Faults,
 ) -> None:
-    """Every log is bound to the deployment, every log of the last round is here, and none was rolled back."""
+    """Each log is bound to the deployment; all that were opened or are in the last round are here, none rolled back."""
     present = {log.log_id: log for log in manifest.logs}
     for log in (*manifest.logs, manifest.control):
-        body = state.opened.get(log.log_id)
-        if body is None:
+        opening = state.opened.get(log.log_id)
+        if opening is None:
             faults.add("control.inclusion", None, f"the audit.log.opened leaf of {log.log_id}", "none")
-        elif (body.get("deployment"), body.get("partition")) != (manifest.deployment, log.partition):
+        elif (opening.deployment, opening.partition) != (manifest.deployment, log.partition):
             faults.add(
                 "control.inclusion",
                 None,
                 f"{log.log_id} opened for {manifest.deployment}, {log.partition}",
-                f"{body.get('deployment')}, {body.get('partition')}",
+                f"{opening.deployment}, {opening.partition}",
             )
+    _check_opened(state, present.keys(), faults)
     if state.last_round is None:
         if manifest.logs:
             faults.add("log.missing", None, "an audit.checkpoint leaf, which lists every open log", "none")
@@ -173,3 +195,16 @@ def check_logs(
         if checkpoint is not None and checkpoint.size < size:
             # The control log has seen more of this log than the package admits: rolled back.
             faults.add("checkpoint.size", place, f"{log_id}: at least {size} leaves", checkpoint.size)
+
+
+def _check_opened(state: ControlState, present: Set[str], faults: Faults) -> None:
+    """Every log that a leaf opened is in the package, and rounds after that leaf name it."""
+    last = -1 if state.last_round is None else state.last_round[0]
+    for opening in state.data_logs():
+        if opening.log_id not in present:
+            place = (state.log_id, opening.index)
+            faults.add("log.missing", place, f"the log {opening.log_id}, which this leaf opened", "not in the package")
+        # One is enough: a signer that was stopped and has an heir may write one more round of the logs that it knew.
+        elif opening.index < last and opening.log_id not in state.roots:
+            wanted = f"a round that names the log {opening.log_id}, which leaf {opening.index} opened"
+            faults.add("log.missing", (state.log_id, last), wanted, "it is in none")

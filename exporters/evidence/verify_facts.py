@@ -77,14 +77,14 @@ class FactsCheck:
         same = pc.fill_null(pc.equal(actual, wanted), False)
         differs = pc.invert(pc.or_(same, pc.and_(pc.is_null(actual), pc.is_null(wanted))))
         rows = np.flatnonzero(differs.to_numpy(zero_copy_only=False)).tolist()
-        for row in rows[: self._faults.room("facts.mismatch")]:
+        told = rows[: self._faults.room("facts.mismatch")]
+        for row in told:
             self._fault(index[row], f"{name} {wanted[row]}", f"{name} {actual[row]}")
-        self._count_rest(len(rows))
+        self._count_rest(len(rows) - len(told))
 
-    def _count_rest(self, found: int) -> None:
-        rest = found - self._faults.room("facts.mismatch")
-        if rest > 0 and not self._faults.room("facts.mismatch"):
-            self._faults.add("facts.mismatch", None, "", "", count=rest)
+    def _count_rest(self, untold: int) -> None:
+        if untold:
+            self._faults.add("facts.mismatch", None, "", "", count=untold)
 
     def _fault(self, leaf: pa.Scalar, expected: object, actual: object) -> None:
         self._faults.add("facts.mismatch", (self._log_id, leaf.as_py()), expected, actual)

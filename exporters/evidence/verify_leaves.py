@@ -19,6 +19,7 @@ from .layout import HEADER_NAMES, PAYLOAD_NAMES
 from .query import Query
 from .report import Faults
 from .verify_facts import FactsCheck
+from .verify_payloads import PayloadCheck
 from .windows import Window
 
 __all__ = ["LeafCheck"]
@@ -40,6 +41,7 @@ class LeafCheck:
     def __init__(self, log_id: str, query: Query | None, faults: Faults) -> None:
         self._log_id, self._query, self._faults = log_id, query, faults
         self._facts = FactsCheck(log_id, faults)
+        self._payloads = PayloadCheck(log_id, faults)
         self.matched = 0
         self.events = 0
         self.flagged = 0
@@ -127,7 +129,7 @@ class LeafCheck:
         payloads = rows["payload"]
         salts = pc.fill_null(salts, b"")
         wanted = table["payload_hash"].combine_chunks()
-        self._check_hashes("payload", _PAYLOAD, index, salts, payloads, wanted, unsalted)
+        others = self._check_hashes("payload", _PAYLOAD, index, salts, payloads, wanted, unsalted)
         lengths = pc.binary_length(pc.fill_null(payloads, b"")).cast(pa.int64())
         if not lengths.equals(table["payload_length"].combine_chunks()):
             for row in differing_rows(lengths, table["payload_length"].combine_chunks()):
@@ -139,8 +141,9 @@ class LeafCheck:
         wanted = table["facts_hash"].combine_chunks()
         self._check_hashes("facts", _FACTS, index, salts, _documents(facts), wanted, unsalted)
         self._facts.rows(index, table, facts)
-        derived = plain_columns(typed_columns.from_payloads(payloads))
-        self._check_columns(rows, derived, PAYLOAD_NAMES)
+        spans = typed_columns.read_payloads(payloads)
+        self._check_columns(rows, plain_columns(typed_columns.from_read(spans)), PAYLOAD_NAMES)
+        self._payloads.rows(index, table, payloads, spans, others)
         self.matched += rows.num_rows
 
     def _check_hashes(
@@ -152,17 +155,19 @@ class LeafCheck:
         values: pa.Array,
         wanted: pa.Array,
         skip: list[int],
-    ) -> None:
-        """Compare the salted hashes of a column with what the headers say."""
+    ) -> set[int]:
+        """Compare the salted hashes of a column with what the headers say; the rows that differ or have no salt."""
         joined = pc.binary_join_element_wise(
             pa.scalar(prefix, pa.binary()), salts, pc.fill_null(values, b""), pa.scalar(b"", pa.binary())
         )
         found = as_binary(hash_values(joined))
         if values.null_count:
             found = pc.if_else(pc.is_valid(values), found, pa.scalar(None, pa.binary(32)))
-        for row in differing_rows(wanted, found):
+        differing = differing_rows(wanted, found)
+        for row in differing:
             if row not in skip:
                 self._fault(f"{what}.hash", index[row].as_py(), _hex(wanted[row]), _hex(found[row]))
+        return {*differing, *skip}
 
     def _check_columns(self, rows: pa.RecordBatch, derived: dict[str, pa.Array], names: Sequence[str]) -> None:
         for name in names:

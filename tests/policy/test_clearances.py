@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from typing import Any
 
 import pytest
@@ -238,6 +239,16 @@ def test_at_the_right_line() -> None:
     with pytest.raises(PolicyError) as caught:
         Clearances.of(text)
     assert caught.value.line == line
+
+
+def test_one_hit_is_not_cleared_for_two_names_of_one_place() -> None:
+    """Hong Kong is judged as China: ending one of the two would leave the hit cleared by the other."""
+    countries = Reference.packaged().countries
+    for entries in itertools.permutations([{**ENTRY, "country": "CN"}, {**ENTRY, "country": "HK", "by": "l.ito"}]):
+        with pytest.raises(PolicyError, match="is cleared already"):
+            of(*entries, countries=countries)
+        assert len(of(*entries)) == 2, "who knows no countries compares what is written"
+    assert len(of({**ENTRY, "country": "CN"}, {**ENTRY, "country": "TW"}, countries=countries)) == 2
 
 
 def test_one_hit_is_not_cleared_twice_at_a_time() -> None:

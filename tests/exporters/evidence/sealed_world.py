@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ from auditspan.ledger.commitments import facts_hash
 from auditspan.ledger.keys import Trust
 from auditspan.ledger.merkle import CompactRange
 from auditspan.store.contract import SealedBatch, StoredCheckpoint
-from auditspan.store.schema import EVENTS
+from auditspan.store.schema import EVENTS, PAYLOAD_COLUMNS
 
 T0 = 1_795_500_000_000_000_000
 SECOND = 1_000_000_000
@@ -138,14 +139,19 @@ class Log:
         basis: str = "event",
         record_id: str | None = None,
         padding: int = 0,
+        says: dict[str, Any] | None = None,
     ) -> int:
+        """An event; ``says`` is what its header says against its payload."""
         trace, span_id = (
             hashlib.sha256(f"{self.log_id}{self.offset}".encode()).digest()[:16],
             struct.pack(">Q", self.offset + 1),
         )
         record = record_id or f"record-{self.log_id[:4]}-{self.offset}"
+        quarantined = kind == "audit.quarantined"
+        # A record that contradicts an earlier one claims a class as any other, and one of no class claims none.
+        claimed = {"audit.conflict": "model.access", "other": None}.get(kind, kind)
         attributes = {
-            "audit.event.class": kind,
+            **({"audit.event.class": claimed} if claimed else {}),
             "audit.record.id": record,
             "audit.actor.id": f"sha256:{self.offset % 3}",
             "audit.actor.type": "credential",
@@ -165,6 +171,8 @@ class Log:
             start_time_unix_nano=arrival if event_time is None else event_time,
             attributes=[attribute(key, value) for key, value in attributes.items()],
         ).SerializeToString()
+        if quarantined:
+            span += b"\xff"
         source = [attribute("service.name", "gateway")]
         source += [attribute("audit.source.id", stream)] if sequence is not None else []
         parts = (
@@ -177,7 +185,6 @@ class Log:
         document = facts_document(country, flagged=flagged) if facts is True else facts or None
         inner = document["both"][1] if document and "both" in document else document
         encoded = jcs(document) if document else None
-        quarantined = kind == "audit.quarantined"
         header = {
             "v": 1,
             "log_id": self.log_id,
@@ -205,7 +212,7 @@ class Log:
             "reference_epoch": self.epoch,
             "payload_hash": hashlib.sha256(b"\x02" + salt + payload).hexdigest(),
             "payload_length": len(payload),
-        }
+        } | (says or {})
         values = {
             "payload": payload,
             "salt": salt,
@@ -222,6 +229,8 @@ class Log:
             "destination_country": header["destination"],
             "event_time": int(header["event_time"]) if int(header["event_time"]) < 2**63 else None,
         }
+        if quarantined:
+            values |= dict.fromkeys(PAYLOAD_COLUMNS.names)
         for name in (
             "record_id",
             "emitter",
@@ -288,6 +297,7 @@ class World:
     """A deployment with a control log and data logs; everything seals what came since, and signs checkpoints."""
 
     def __init__(self, prefix: str = "a", logs: int = 2, key: Ed25519PrivateKey | None = None) -> None:
+        self.name = prefix
         self.key = key or Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
         self.control = Log(hashlib.sha256(f"{prefix}-control".encode()).hexdigest()[:32], "control", epoch=0)
         self.logs = [
@@ -318,6 +328,7 @@ class World:
         }
 
     def activate(self, number: int) -> None:
+        """Put an epoch in force: sealed with the next round, it holds from the batches after it."""
         artifacts = [
             {"name": f"{place}-{number}", "kind": "pack", "version": "1", "sha256": digest}
             for place, digest in enumerate(ARTIFACTS)
@@ -325,19 +336,30 @@ class World:
         body = {"number": number, "artifacts": artifacts, "software": "test"}
         self.control.control("audit.reference.activated", body, self.control.watermark)
         self.epochs[number] = hashlib.sha256(jcs(body)).hexdigest()
-        self.control.epoch = number
+        self._next_epoch = number
 
-    def batch(self, arrival: int, **options: Any) -> None:
-        """End a batch of every log that has something, sign all logs, and seal the round in the control log."""
+    def batch(self, arrival: int, *, unnamed: Sequence[Log] = (), **options: Any) -> None:
+        """End a batch of every log that has something, sign all logs, and seal the round in the control log.
+
+        Whoever holds the key may leave logs ``unnamed`` in the round.
+        """
         for log in self.logs:
             if len(log.rows) > (log.batches[-1][1] if log.batches else 0):
                 if log.has_nothing and log.rows[-1]["class"] != "audit.log.closed":
                     log.log_leaf("audit.heartbeat", {}, position=True, arrival=log.watermark)
                 log.batch(self.epochs, **options)
         signed = [log.checkpoint(self.key) for log in sorted(self.logs, key=lambda log: log.log_id)]
-        body = {"checkpoints": [{"log_id": c.log_id, "size": c.size, "root": c.root, "note": c.note} for c in signed]}
+        hidden = {log.log_id for log in unnamed}
+        named = [
+            {"log_id": c.log_id, "size": c.size, "root": c.root, "note": c.note}
+            for c in signed
+            if c.log_id not in hidden
+        ]
+        body = {"checkpoints": named}
         self.control.control("audit.checkpoint", body, arrival)
         self.control.batch(self.epochs)
+        for log in (self.control, *self.logs):
+            log.epoch = self._next_epoch
         self.checkpoints += [*signed, self.control.checkpoint(self.key)]
 
     def close(self, partitions: int) -> None:

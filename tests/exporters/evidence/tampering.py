@@ -12,8 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from auditspan.exporters.evidence.layout import EVENT_FILE, WITHHELD_FILE
-from auditspan.exporters.evidence.statement import sign_statement
+from auditspan.exporters.evidence.statement import PAYLOAD_TYPE, key_id, sign_statement
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from securesystemslib.dsse import Envelope
+from securesystemslib.signer import CryptoSigner, SSlibKey
 
 Rows = list[dict[str, Any]]
 
@@ -25,6 +27,16 @@ def statement_of(folder: Path) -> dict[str, Any]:
 
 def sign(folder: Path, statement: dict[str, Any], key: Ed25519PrivateKey) -> None:
     (folder / "manifest.json").write_bytes(sign_statement(statement, key))
+
+
+def sign_bytes(folder: Path, payload: bytes, key: Ed25519PrivateKey) -> None:
+    """Sign what no exporter writes."""
+    public = SSlibKey(
+        key_id(key.public_key()), "ed25519", "ed25519", {"public": key.public_key().public_bytes_raw().hex()}
+    )
+    envelope = Envelope(payload, PAYLOAD_TYPE, {})
+    envelope.sign(CryptoSigner(key, public))
+    (folder / "manifest.json").write_text(json.dumps(envelope.to_dict()))
 
 
 def repair(folder: Path, key: Ed25519PrivateKey, change: Callable[[dict[str, Any]], None] | None = None) -> None:

@@ -1,86 +1,160 @@
-"""Without any one check of the verifier, an attack of the matrix goes unseen by its code."""
+"""Every place where the verifier notes a fault is there for an attack that goes unseen without it.
+
+The places are read from its source: each call that notes a fault, or that calls a helper which does. All attacks are
+verified once, and it is written down which places they reach. Then each place is taken away alone.
+"""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+import ast
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
-from auditspan.exporters.evidence import verify, verify_tree
-from auditspan.exporters.evidence.verify_batches import BatchCheck
-from auditspan.exporters.evidence.verify_facts import FactsCheck
-from auditspan.exporters.evidence.verify_leaves import LeafCheck
+from auditspan.exporters.evidence import verify
+from auditspan.exporters.evidence.report import Faults
+from falsified import falsify
+from prepared import Prepared, Workshop
 from sealed_world import World
 from tampering import edit, repair
-from test_attack_matrix import ATTACKS, MANIFEST_ATTACKS, drop_included, forge_included
 
-MUTATIONS: list[tuple[Any, str, Any, str, str]] = [
-    (LeafCheck, "_check_log_id", None, "leaf of another log", "leaf.log_id"),
-    (LeafCheck, "_check_selection", None, "flagged event moved to withheld", "selection.omitted"),
-    (LeafCheck, "_check_selection", None, "other_query", "selection.extra"),
-    (LeafCheck, "_check_hashes", None, "bit flip in a payload", "payload.hash"),
-    (LeafCheck, "_check_hashes", None, "bit flip in facts", "facts.hash"),
-    (LeafCheck, "_check_columns", None, "typed column edited", "column.mismatch"),
-    (LeafCheck, "_check_log_leaves", None, "payload given to a log leaf", "payload.hash"),
-    (FactsCheck, "_compare", None, "milder determination", "facts.mismatch"),
-    (FactsCheck, "_without_facts", None, "facts removed", "facts.mismatch"),
-    (verify_tree.TreeCheck, "finish", None, "bit flip in a header", "range.root"),
-    (verify_tree.TreeCheck, "finish", None, "replace_proof", "range.root"),
-    (verify._Verification, "_holes", False, "delete one", "leaf.missing"),
-    (BatchCheck, "_compare", None, "batch counts fewer", "batch.counts"),
-    (BatchCheck, "_compare", None, "batch skips the journal", "batch.contiguity"),
-    (BatchCheck, "_interval", None, "narrow_interval", "interval.start"),
-    (BatchCheck, "finish", None, "wide_interval", "interval.end"),
-    (verify, "check_logs", None, "drop_log", "log.missing"),
-    (verify, "check_logs", None, "other_partition", "control.inclusion"),
-    (verify._Verification, "_previous", None, "other_previous", "consistency"),
-    (verify._Verification, "_epochs", None, "batch names another epoch", "epoch.unknown"),
-    (verify._Verification, "_counts", None, "other_counts", "manifest.malformed"),
-]
+from auditspan.store.clickhouse import ClickHouseStore
+
+SOURCE = Path(verify.__file__).parent
+HELPERS = {
+    "_check_columns",
+    "_check_hashes",
+    "_differ",
+    "_fault",
+    "_malformed",
+    "_refuse_after_closing",
+    "_refuse_closing",
+}
+"""They note what their callers found: the caller is the check."""
 
 
-def _run(name: str, copy: Callable[[str], Path], world: World) -> dict[str, int]:
-    attack = next((each for each in ATTACKS if each.name == name), None)
-    if attack is not None:
-        folder = copy(attack.package)
-        attack.change(folder, world.logs[0].log_id)
-        repair(folder, world.key)
-    else:
-        change = next(each for each in MANIFEST_ATTACKS if each.__name__ == name)
-        folder = copy("last minute" if change in (drop_included, forge_included) else "later")
-        repair(folder, world.key, lambda predicate: change(predicate, world))
-    return verify.verify_package(folder, world.trust).fault_counts
+@dataclass(frozen=True, order=True)
+class Place:
+    """A line of the verifier that notes a fault."""
+
+    file: str
+    line: int
+    function: str = field(compare=False)
+    text: str = field(compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.file.removesuffix('.py')}.{self.function}:{self.text}".replace(" ", "")[:70]
 
 
-@pytest.mark.parametrize(
-    ("owner", "name", "result", "attack", "code"),
-    MUTATIONS,
-    ids=[f"{name}-{attack}".replace(" ", "-") for _, name, _, attack, _ in MUTATIONS],
-)
-def test_without_the_check_the_attack_goes_unseen(
-    owner: Any,
-    name: str,
-    result: Any,
-    attack: str,
-    code: str,
-    copy: Callable[[str], Path],
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
+def _places(path: Path) -> Iterator[Place]:
+    text = path.read_text()
+
+    def walk(node: ast.AST, function: str) -> Iterator[Place]:
+        if isinstance(node, ast.FunctionDef):
+            if node.name in HELPERS:
+                return
+            function = node.name
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = ast.unparse(node.func.value)
+            if (node.func.attr == "add" and owner.endswith("faults")) or node.func.attr in HELPERS:
+                said = ",".join(ast.unparse(each) for each in node.args[:1])
+                yield Place(path.name, node.lineno, function, said)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, function)
+
+    return walk(ast.parse(text), "")
+
+
+PLACES = sorted({place for path in sorted(SOURCE.glob("*.py")) for place in _places(path) if path.name != "report.py"})
+
+
+def place_of(frame: FrameType | None) -> tuple[str, int]:
+    """The file and line of the check that notes a fault now."""
+    while frame is not None and frame.f_code.co_name in HELPERS:
+        frame = frame.f_back
+    assert frame is not None
+    return Path(frame.f_code.co_filename).name, frame.f_lineno
+
+
+class Watched:
+    """`Faults.add` with an eye on who calls it: it writes the place down, and passes over ``without``."""
+
+    def __init__(self, without: Place | None = None) -> None:
+        self.reached: set[tuple[str, int]] = set()
+        self._without = None if without is None else (without.file, without.line)
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        add = Faults.add
+
+        def watched(faults: Faults, *arguments: Any, **options: Any) -> None:
+            place = place_of(sys._getframe(1))
+            self.reached.add(place)
+            if place != self._without:
+                add(faults, *arguments, **options)
+
+        monkeypatch.setattr(Faults, "add", watched)
+
+
+@pytest.fixture(scope="module")
+def attacks(
+    packages: dict[str, Path], world: World, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, int], list[Prepared]]:
+    """By place, the attacks that reach it. Each is found by what it is expected to be found by."""
+    folder = tmp_path_factory.mktemp("prepared")
+    store = ClickHouseStore.embedded(folder / "store")
+    try:
+        store.migrate()
+        workshop = Workshop(folder, packages, world)
+        falsify(workshop, store)
+    finally:
+        store.close()
+    reached: dict[tuple[str, int], list[Prepared]] = defaultdict(list)
+    for prepared in workshop:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            watched = Watched()
+            watched.install(monkeypatch)
+            report = verify.verify_package(prepared.folder, prepared.trust)
+        assert prepared.is_found(report), (prepared.name, prepared.expected, report.faults[:5])
+        for place in watched.reached:
+            reached[place].append(prepared)
+    return reached
+
+
+def test_the_places_are_all_there(attacks: dict[tuple[str, int], list[Prepared]]) -> None:
+    known = {(place.file, place.line) for place in PLACES}
+    assert set(attacks) <= known, "a fault was noted by a line that is no place"
+    assert len(PLACES) > 60
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_without_it_an_attack_goes_unseen(
+    place: Place, attacks: dict[tuple[str, int], list[Prepared]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert hasattr(owner, name)
-    monkeypatch.setattr(owner, name, lambda *arguments, **options: result)
-    assert code not in _run(attack, copy, world)
+    reaching = attacks.get((place.file, place.line), [])
+    assert reaching, "no attack makes the verifier note this"
+    Watched(place).install(monkeypatch)
+    # Whoever reaches it alone comes first: those who are found by much else as well are many.
+    for prepared in sorted(reaching, key=lambda one: len(one.expected)):
+        if not prepared.is_found(verify.verify_package(prepared.folder, prepared.trust)):
+            return
+    pytest.fail(f"{len(reaching)} attacks reach it, and each is seen without it: {[one.name for one in reaching[:5]]}")
 
 
 def test_only_the_control_log_sees_a_log_rolled_back_with_its_checkpoint(
-    copy: Callable[[str], Path], world: World, monkeypatch: pytest.MonkeyPatch
+    packages: dict[str, Path], world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Leaves, interval, proof and signed checkpoint all as they honestly were earlier."""
-    folder, log = copy("all"), world.logs[0]
+    workshop, log = Workshop(tmp_path, packages, world), world.logs[0]
     earlier = next(each for each in world.checkpoints if each.log_id == log.log_id)
-    edit(folder, "events", log.log_id, lambda rows: rows[: earlier.size])
+
+    def roll_back(folder: Path) -> None:
+        edit(folder, "events", log.log_id, lambda rows: rows[: earlier.size])
+        repair(folder, world.key, change)
 
     def change(predicate: dict[str, Any]) -> None:
         entry = next(each for each in predicate["logs"] if each["log_id"] == log.log_id)
@@ -90,21 +164,10 @@ def test_only_the_control_log_sees_a_log_rolled_back_with_its_checkpoint(
             predicate["counts"][name] -= len(gone)
         predicate["counts"]["flagged"] -= sum(row["flagged"] for row in gone)
 
-    repair(folder, world.key, change)
-    report = verify.verify_package(folder, world.trust)
+    workshop.of_package("rolled back", "all", roll_back)
+    (prepared,) = workshop
+    report = verify.verify_package(prepared.folder, world.trust)
     assert set(report.fault_counts) == {"checkpoint.size"}
     assert report.faults[0].leaf is not None and report.faults[0].leaf[0] == world.control.log_id
     monkeypatch.setattr(verify, "check_logs", lambda *arguments: None)
-    assert verify.verify_package(folder, world.trust).verdict == "VALID"
-
-
-def test_with_all_checks_every_one_of_them_is_seen(copy: Callable[[str], Path], world: World) -> None:
-    for attack in sorted({mutation[3] for mutation in MUTATIONS}):
-        assert _run(attack, lambda name, attack=attack: _fresh(copy, name), world)  # type: ignore[misc]
-
-
-def _fresh(copy: Callable[[str], Path], name: str) -> Path:
-    made = copy(name)
-    target = made.with_name(f"{made.name}-{len(list(made.parent.iterdir()))}")
-    shutil.move(made, target)
-    return target
+    assert verify.verify_package(prepared.folder, world.trust).verdict == "VALID"

@@ -48,8 +48,6 @@ def test_packages_of_random_shape_are_valid(store: ClickHouseStore) -> None:
                     sequences[log] += 1
             if epoch and number == 2:
                 world.activate(2)
-                for each in world.logs:
-                    each.epoch = 2
             world.batch(at + 45 * SECOND)
         world.batch(T0 + 400 * SECOND)
         world.store_into(store)

@@ -1,6 +1,7 @@
 """Class, time basis, stream identity and faults of decoded spans (``docs/evidence-format.md`` sections 4 and 5).
 
-Pure functions on columns. Faults travel as bit masks, since few combinations occur, and become lists at the end.
+A processor makes headers of them, a verifier compares headers with them. Pure functions on columns. Faults travel as
+bit masks, since few combinations occur, and become lists at the end.
 """
 
 from __future__ import annotations
@@ -27,7 +28,17 @@ from auditspan.semconv import (
     class_may_be_emitted,
 )
 
-__all__ = ["FAULTS", "QUARANTINE", "Classified", "classify", "dictionary", "fault", "fault_lists", "map_dictionary"]
+__all__ = [
+    "FAULTS",
+    "QUARANTINE",
+    "Classified",
+    "classify",
+    "dictionary",
+    "fault",
+    "fault_lists",
+    "fault_masks",
+    "map_dictionary",
+]
 
 EARLIEST: Final = 7 * 86_400 * 10**9
 """Nanoseconds that an event may be older than its arrival and still choose its own law."""
@@ -59,6 +70,8 @@ QUARANTINE: Final = np.uint32(
 )
 """Mask of the quarantine codes."""
 
+_NO_FAULT: Final = np.uint32(1 << 31)
+
 Masks = npt.NDArray[np.uint32]
 Bools = npt.NDArray[np.bool_]
 
@@ -75,6 +88,17 @@ def fault_lists(masks: Masks) -> pa.DictionaryArray:
     distinct, place = np.unique(masks, return_inverse=True)
     lists = [[code for code in FAULTS if mask & _BIT[code]] for mask in distinct]
     return pa.DictionaryArray.from_arrays(pa.array(place.astype(np.int32)), pa.array(lists, pa.list_(pa.string())))
+
+
+def fault_masks(lists: pa.ListArray) -> Masks:
+    """Lists of codes as masks; a code that is none of `FAULTS` has a bit that no fault has."""
+    masks = np.zeros(len(lists), np.uint32)
+    codes = lists.flatten().dictionary_encode()
+    if len(codes):
+        bits = np.array([_BIT.get(str(code), _NO_FAULT) for code in codes.dictionary.to_pylist()], np.uint32)
+        parents = pc.list_parent_indices(lists).to_numpy()
+        np.bitwise_or.at(masks, parents, bits[codes.indices.to_numpy()])
+    return masks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
