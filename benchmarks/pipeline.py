@@ -77,7 +77,7 @@ def measure(folder: Path, shape: Shape, spans: int) -> Figures:
     processor = processor_of(journal, store, context_of(opening))
     end = journal.high_water_mark(processor.partition)
     seal_until(processor, _WARM_UP // 2, end)
-    done = seal_until(processor, None, end, clock)
+    done = seal_until(processor, None, end, clock, pace)
     journal.close()
     store.close()
     pace.look()

@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry
 from auditspan.journal.contract import Journal
 from auditspan.policy.reference import Reference
 from auditspan.store.clickhouse import ClickHouseStore
+from benchmarks.pace import Pace
 
 __all__ = ["DEPLOYMENT", "READ", "Measured", "StageClock", "context_of", "peak_memory", "processor_of", "seal_until"]
 
@@ -30,6 +31,8 @@ DEPLOYMENT = "bench.local"
 READ = "read the journal"
 _REST = "the rest"
 _POLL = 0.25
+_LOOK_EVERY = 150_000
+"""Leaves between two looks at the pace of the machine."""
 
 Functions = Sequence[tuple[Any, str]]
 Thread = Callable[[threading.Thread], bool]
@@ -83,6 +86,11 @@ class StageClock:
         fetched = self._fetching() - self._fetched
         rest = self._now() - self._began - sum(self._spent.values())
         return {**self._spent, READ: self._spent[READ] + fetched, _REST: rest}
+
+    def pass_over(self, seconds: float) -> None:
+        """Leave out CPU-seconds that were spent just now, within no stage."""
+        self._began += seconds
+        self._count()
 
     def _timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any, **named: Any) -> Any:
@@ -152,15 +160,26 @@ def processor_of(
     return LogProcessor(journal, store, context, metrics, minimum_interval=0.0, limits=limits)
 
 
-def seal_until(processor: LogProcessor, leaves_: int | None, end: int, clock: StageClock | None = None) -> Measured:
-    """Seal to ``leaves_`` leaves or to the journal's ``end``, whichever comes first."""
+def seal_until(
+    processor: LogProcessor, leaves_: int | None, end: int, clock: StageClock | None = None, pace: Pace | None = None
+) -> Measured:
+    """Seal to ``leaves_`` leaves or to the journal's ``end``, whichever comes first.
+
+    ``pace`` is looked at on the way, again and again, and what that takes is left out.
+    """
     before = processor.tree.size
+    looked, look_at = 0.0, before + _LOOK_EVERY
     if clock is not None:
         clock.start()
     cpu, wall = time.process_time(), time.perf_counter()
     while processor.tree.sealed_to < end and (leaves_ is None or processor.tree.size < leaves_):
         processor.run_once(_POLL)
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        if pace is not None and processor.tree.size >= look_at:
+            took = pace.look()
+            looked, look_at = looked + took, look_at + _LOOK_EVERY
+            if clock is not None:
+                clock.pass_over(took)
+    cpu, wall = time.process_time() - cpu - looked, time.perf_counter() - wall - looked
     sealed = processor.tree.size - before
     spent = {} if clock is None else clock.spent()
     return Measured(sealed, cpu, wall, peak_memory(), {stage: each / sealed * 1e6 for stage, each in spent.items()})
