@@ -177,6 +177,12 @@ def altered_manifests(workshop: Workshop) -> None:
         statement["predicate"]["deployment"] = strange
         sign_bytes(folder, json.dumps(statement).encode(), world.key)
 
+    def outside(folder: Path) -> None:
+        statement = statement_of(folder)
+        statement["subject"].append({"name": "../outside", "digest": {"sha256": "0" * 64}})
+        sign(folder, statement, world.key)
+
+    workshop.of_package("a path outside", "all", outside, ("manifest.path", None))
     workshop.of_package("a name that is no text", "all", of_no_text, ("checkpoint.malformed", None))
 
     last_round, opened = control_leaves("audit.checkpoint")[-1], control_leaves("audit.log.opened")[-1]

@@ -1,0 +1,108 @@
+"""Writes ``tests/vectors/packages``: a valid package, and for each code of a fault the smallest attack that shows it.
+
+    python tests/exporters/evidence/write_package_vectors.py
+
+For whoever writes another verifier. Keys and bytes of ids are made anew only where the attacks change; what is there
+is only written again where a code came or went, or the format did.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from auditspan.exporters.evidence.verify import verify_package
+from exported import export
+from falsified import falsify
+from prepared import Prepared, Workshop
+from sealed_world import DEPLOYMENT, SECOND, T0, varied_world
+
+from auditspan.ledger.keys import Trust
+from auditspan.store.clickhouse import ClickHouseStore
+
+TARGET = Path(__file__).parents[2] / "vectors" / "packages"
+_DATE = (2026, 11, 27, 0, 0, 0)
+
+
+def main() -> None:
+    """Write all of them anew."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        world = varied_world("vectors")
+        store = ClickHouseStore.embedded(folder / "store")
+        try:
+            store.migrate()
+            packages = made(folder, store, world)
+            workshop = Workshop(folder / "prepared", packages, world)
+            (folder / "prepared").mkdir()
+            falsify(workshop, store)
+        finally:
+            store.close()
+        TARGET.mkdir(parents=True, exist_ok=True)
+        for path in TARGET.iterdir():
+            path.unlink()
+        index = [entry("valid", packages["later"], world.trust)]
+        for code, prepared in sorted(smallest(list(workshop)).items()):
+            index.append(entry(code, prepared.folder, prepared.trust))
+        (TARGET / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+def made(folder: Path, store: ClickHouseStore, world: Any) -> dict[str, Path]:
+    """The honest packages that attacks begin with."""
+    world.store_into(store)
+    wanted: dict[str, dict[str, Any]] = {
+        "all": {"time_from": 0, "time_to": T0 + 10_000 * SECOND},
+        "flagged": {"where": "flagged = true"},
+        "later": {"where": "flagged = true", "previous": folder / "all"},
+        "last minute": {"time_from": T0 + 110 * SECOND, "time_to": T0 + 10_000 * SECOND},
+        "other": {},
+    }
+    for name, options in wanted.items():
+        of = world
+        if name == "other":
+            of = varied_world("vectors-other")
+            of.store_into(store)
+        export(store, of, folder / name, **options)
+    return {name: folder / name for name in wanted}
+
+
+def smallest(prepared: list[Prepared]) -> dict[str, Prepared]:
+    """By code, the package with the fewest other codes, and of those the smallest, that holds files alone."""
+    found: dict[str, tuple[tuple[int, int], Prepared]] = {}
+    for one in prepared:
+        if not all(path.is_file() and not path.is_symlink() for path in one.folder.rglob("*") if not path.is_dir()):
+            continue
+        counts = verify_package(one.folder, one.trust).fault_counts
+        size = sum(path.stat().st_size for path in one.folder.rglob("*") if path.is_file())
+        for code in counts:
+            rank = len(counts), size
+            if code not in found or rank < found[code][0]:
+                found[code] = rank, one
+    return {code: one for code, (_, one) in found.items()}
+
+
+def entry(name: str, package: Path, trust: Trust) -> dict[str, Any]:
+    """Pack a package, and say what a verifier must find in it."""
+    report = verify_package(package, trust)
+    with zipfile.ZipFile(TARGET / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted(path for path in package.rglob("*") if path.is_file()):
+            packed.writestr(zipfile.ZipInfo(path.relative_to(package).as_posix(), _DATE), path.read_bytes(),
+                            zipfile.ZIP_DEFLATED)  # fmt: skip
+    return {
+        "package": f"{name}.zip",
+        "deployment": DEPLOYMENT,
+        "public_keys": [base64.b64encode(key.public_bytes_raw()).decode() for key in trust.keys],
+        "verdict": report.verdict,
+        "exit_code": report.exit_code,
+        "fault_counts": report.fault_counts,
+        "leaves": sorted({(fault.code, *fault.leaf) for fault in report.faults if fault.leaf is not None}),
+        "counts": report.counts,
+    }
+
+
+if __name__ == "__main__":
+    main()
