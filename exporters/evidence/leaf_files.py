@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from .layout import EVENT_FILE, LARGEST_ROW_GROUP
 from .package import Package, PathRefused
 from .report import Faults
+from .statistics import GroupStatistics
 
 __all__ = ["READ_EVENTS", "LeafFiles"]
 
@@ -86,11 +87,16 @@ class LeafFiles:
         seen = -1
         for group in range(file.num_row_groups):
             try:
+                statistics = GroupStatistics(file.metadata.row_group(group))
                 for batch in file.iter_batches(self._rows(file, group, trusted), row_groups=[group], use_threads=False):
                     piece = self._piece(batch)
                     if piece.num_rows:
+                        statistics.see(piece)
                         seen = piece["leaf_index"][-1].as_py()
                         yield piece
+                untrue = statistics.untrue()
+                if untrue is not None:
+                    self.faults.add("file.malformed", None, "statistics that hide nothing", f"{path}: {untrue}")
             except _UNREADABLE as error:
                 self._malformed(path, error, (self.log_id, seen + 1) if seen >= 0 else None)
 

@@ -11,6 +11,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .descriptions import described
 from .layout import LARGEST_ROW_GROUP, file_name
 
 __all__ = ["LeafWriter", "file_digest", "sync_folders", "write_file"]
@@ -66,7 +67,7 @@ class LeafWriter:
             names = [name for name in self._schema.names if name not in _UNIQUE]
             self._writer = pq.ParquetWriter(
                 self._folder / path,
-                self._schema,
+                described(self._schema),
                 compression="zstd",
                 compression_level=1,
                 use_dictionary=[f"{name}.list.element" if name in ("rule_ids", "faults") else name for name in names],

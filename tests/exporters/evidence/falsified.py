@@ -138,9 +138,17 @@ def altered_files(workshop: Workshop) -> None:
     workshop.of_package("no Parquet", "all", content(lambda _: b"no Parquet"), ("file.malformed", None))
     workshop.of_package("a page that is none", "all", content(lambda given: given[:40] + bytes(400) + given[440:]),
                         ("file.malformed", None))  # fmt: skip
+    workshop.of_package("statistics that hide rows", "all", content(hide_by_statistics), ("file.malformed", None))
     workshop.of_package("a leaf beyond the end", "all", rows("events", beyond), ("leaf.order", 10_000))
     workshop.of_package("a leaf on both sides", "flagged", on_both_sides, ("leaf.duplicate", 21))
     workshop.of_package("no artifact", "all", without_artifact, ("reference.digest", None))
+
+
+def hide_by_statistics(content: bytes) -> bytes:
+    """Whoever asks for class ``other`` is told that no row can have it."""
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    assert content[footer:].count(b"other") == 1, "as the greatest value"
+    return content[:footer] + content[footer:].replace(b"other", b"audit")
 
 
 def altered_manifests(workshop: Workshop) -> None:
