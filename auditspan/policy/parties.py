@@ -17,7 +17,7 @@ from .owners import Owner, OwnerReader, plain_name
 from .vocabulary import word
 from .yaml_text import Document, Path, load
 
-__all__ = ["Parent", "Parties", "Party", "party_facts", "validate"]
+__all__ = ["Parent", "Parties", "Party", "Related", "party_facts", "validate"]
 
 _CHINESE: Final = frozenset({"CN", "MO"})
 SELF: Final = "self"
@@ -28,6 +28,15 @@ SELF: Final = "self"
 class Parent:
     """An ultimate parent."""
 
+    name: str
+    country: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """Somebody who stands in a party's supply chain: as what, and under which name."""
+
+    kind: str
     name: str
     country: str | None
 
@@ -44,6 +53,7 @@ class Party:
         exempt: a directive exempts it by name.
         owners: who owned and owns it, with dates; empty where the registry does not say.
         red_flags: what of it nobody has cleared up.
+        related: those of its relations that have a name, which a screening list may have as well.
     """
 
     id: str
@@ -58,6 +68,7 @@ class Party:
     exempt: bool = False
     owners: tuple[Owner, ...] = ()
     red_flags: tuple[str, ...] = ()
+    related: tuple[Related, ...] = ()
 
     @property
     def chinese_relations(self) -> tuple[str, ...]:
@@ -159,7 +170,11 @@ def _party(
     elif isinstance(given, dict):
         parent = Parent(given["name"], _country(document, (*path, "ultimate_parent"), given.get("country"), countries))
     relations = [
-        (relation["kind"], _country(document, (*path, "relations", index, "country"), relation["country"], countries))
+        Related(
+            relation["kind"],
+            relation.get("name", ""),
+            _country(document, (*path, "relations", index, "country"), relation["country"], countries),
+        )
         for index, relation in enumerate(entry.get("relations") or ())
     ]
     return Party(
@@ -172,10 +187,11 @@ def _party(
         _country(document, (*path, "nationality"), entry.get("nationality"), countries),
         entry.get("government_affiliated"),
         entry.get("listed_ownership", 0),
-        tuple(sorted((kind, country) for kind, country in relations if country)),
+        tuple(sorted((one.kind, one.country) for one in relations if one.country)),
         entry.get("exempt", False),
         owners,
         tuple(sorted(entry.get("red_flags") or ())),
+        tuple(one for one in relations if one.name),
     )
 
 

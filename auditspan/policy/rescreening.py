@@ -107,13 +107,16 @@ def rescreened(store: Store, reference: Reference, since: int, now: int) -> list
     return [_finished(found[key]) for key in sorted(found)]
 
 
+_ALONE: Final = ("", "ultimate parent")
+"""Who is one to a party: itself, and its parent."""
+
 _Key = tuple[str, str, str, str, str]
 """Party, name where the party has several or none, whose, list and id of the entry."""
 
 
 def _named(party: str, whose: str, name: str) -> str:
-    """What tells likenesses of one entry apart: of a party only which owner it is."""
-    return name if not party or whose == "owner" else ""
+    """What tells likenesses of one entry apart: of a party only which owner it is, or which forwarder."""
+    return "" if party and whose in _ALONE else name
 
 
 def _screened(

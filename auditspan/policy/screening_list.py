@@ -53,7 +53,8 @@ class Likeness(NamedTuple):
     """Somebody who stands behind an event is, by name, like an entry of a list.
 
     Attributes:
-        whose: ``""`` for the party itself, else what the screened one is to it: its ultimate parent, an owner.
+        whose: ``""`` for the party itself, else what the screened one is to it: its ultimate parent, an owner, a
+            supplier, reseller, forwarder, financier or colocation.
         name, country: that were screened; empty where no country is known.
         word: the list as rules call it.
         list, entry_id, listed_as: which entry of which list.
@@ -133,7 +134,7 @@ class ScreeningList:
             return self._screener
 
     def of_party(self, party: Party | None, parties: Parties) -> Screened:
-        """A party of the registry, its ultimate parent and its owners."""
+        """A party of the registry, its ultimate parent, its owners, and who else stands in its supply chain by name."""
         if party is None:
             return NOBODY
         asked: list[tuple[str, str, str | None, int | None, int | None]] = [("", party.name, party.country, None, None)]
@@ -143,6 +144,7 @@ class ScreeningList:
             named = parties.by_id(owner.party)
             name, country = (owner.name, owner.country) if named is None else (named.name, named.country)
             asked.append(("owner", name, country, owner.start, owner.end))
+        asked += [(one.kind, one.name, one.country, None, None) for one in party.related]
         # Clearing one of them must not hide another: whoever has a name of its own is a likeness of its own.
         found: dict[tuple[object, ...], Likeness] = {}
         for whose, name, country, start, end in asked:

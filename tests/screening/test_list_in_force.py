@@ -280,6 +280,29 @@ def test_clearing_one_owner_does_not_hide_another_that_is_like_the_same_entry(ar
     assert "actor_possible_listings" not in said()["document"]["facts"]
 
 
+def test_who_stands_in_the_supply_chain_is_screened_by_name(artifact: Artifact, folder: Path) -> None:
+    mills = {
+        "id": "mills",
+        "name": "Quiet Mills",
+        "country": "FR",
+        "ultimate_parent": "self",
+        "credentials": ["sha256:o"],
+    }
+
+    def said(**relation: str) -> dict[str, Any]:
+        party = {**mills, "relations": [{"kind": "forwarder", "country": "HK", **relation}]}
+        registry = json.dumps({"parties": [party]}).encode()
+        return judged(with_list(artifact, folder, registry), access("sha256:o"))[0]
+
+    found = said(name="Cambrian Hong Kong")
+    assert found["document"]["facts"]["actor_possible_listings"] == ["entity-list"]
+    assert found["document"]["facts"]["actor_listings"] == [], "a forwarder is not the party"
+    assert "forwarder “Cambrian Hong Kong” is like" in found["why"]
+    assert (found["governing"], found["flagged"]) == ("review", True)
+    for nobody in (said(), said(name="Quiet Meadow Carriers")):
+        assert "actor_possible_listings" not in nobody["document"]["facts"]
+
+
 def test_a_name_that_cannot_be_screened_clears_nothing(reference: Reference) -> None:
     silent, known = judged(reference, shipment(consignee="!!!"), shipment())
     assert silent["document"]["facts"]["consignee_possible_listings"] is None
