@@ -212,7 +212,7 @@ class Processor(_Section):
         default="127.0.0.1:9464",
         description="HOST:PORT of health and metrics of `process`; port 0: a free one",
     )
-    batch_rows: int = Field(default=20_000, ge=1, le=50_000, description="spans of a batch")
+    batch_rows: int = Field(default=28_000, ge=1, le=50_000, description="spans of a batch")
     batch_bytes: int = Field(
         default=64 << 20, ge=1 << 20, le=256 << 20, description="bytes of journal entries of a batch"
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from auditspan.config import Processor
 from auditspan.journal.contract import Entry, EntryKind, Journal, PositionLost
 from auditspan.otlp.columns import SPANS, decode
 
@@ -17,11 +18,12 @@ from .batch import sealing_month, watermarks
 
 __all__ = ["LARGEST_BATCH_BYTES", "LARGEST_BATCH_PAYLOADS", "LARGEST_BATCH_ROWS", "Intake", "Portion", "decode_entries"]
 
-LARGEST_BATCH_ROWS: Final = 20_000
-"""Half as many cost a tenth more CPU for each span, twice as many save nothing and take 400 MB more."""
-LARGEST_BATCH_BYTES: Final = 64 << 20
-LARGEST_BATCH_PAYLOADS: Final = 64 << 20
-"""Bytes of payloads: each repeats its resource and scope, which stand once in an entry."""
+_SETTINGS: Final = Processor()
+LARGEST_BATCH_ROWS: Final = _SETTINGS.batch_rows
+LARGEST_BATCH_BYTES: Final = _SETTINGS.batch_bytes
+LARGEST_BATCH_PAYLOADS: Final = 28 << 20
+"""Bytes of payloads: each repeats its resource and scope, which stand once in an entry. Memory follows them: a batch
+takes ten times as much. So small spans fill a batch by their number, and large ones by their payloads."""
 _SMALLEST_READ: Final = 1 << 20
 
 Decode = Callable[[Sequence[Entry]], pa.Table]

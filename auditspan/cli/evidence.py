@@ -16,18 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from auditspan.cli.config import settings_of
 from auditspan.cli.moments import nanoseconds
 from auditspan.cli.output import JsonOption, console, errors, plain, print_json, reports_errors, reports_errors_with
+from auditspan.cli.verdict import EXIT_USAGE, Verdict
 from auditspan.data_directory import DataDirectory
 
-__all__ = ["EXIT_USAGE", "Verdict", "app", "progress_bar"]
+__all__ = ["app", "progress_bar"]
 
 app = typer.Typer(no_args_is_help=True, help="Evidence packages: export them, and verify them offline.")
-
-EXIT_USAGE = 3
-"""``evidence verify`` or ``replay`` was used wrongly, or could not be done: 1 and 2 speak of what was verified."""
-
-
-class Verdict(SystemExit):
-    """End of ``evidence verify`` or ``replay`` with the status of its report."""
 
 
 def progress_bar() -> Progress:

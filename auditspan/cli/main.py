@@ -5,42 +5,20 @@ another processor owns its log. What verifies (``evidence verify``, ``replay --v
 ``recheck``) has its own: 0 valid, 1 invalid, 2 incomplete, 3 usage. ``inventory classify`` and ``screen batch``
 add 3: some rows were rejected.
 
-Modules that load pyarrow, ClickHouse or a server are imported by the commands that need them, when they run.
+A command's module is imported when it is named. What loads pyarrow, ClickHouse or a server is imported when it runs.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import typer
 
 from auditspan import __version__
-from auditspan.cli import (
-    cases,
-    config,
-    evidence,
-    inventory,
-    kafka,
-    keys,
-    license,
-    lists,
-    policy,
-    requests,
-    screen,
-    spool,
-    store,
-    token,
-)
-from auditspan.cli.collect import collect
-from auditspan.cli.doctor import doctor
-from auditspan.cli.events import events
+from auditspan.cli.loaded import LoadedGroup
 from auditspan.cli.output import print_json
-from auditspan.cli.process import process
-from auditspan.cli.replay import replay
-from auditspan.cli.rescreen import rescreen
-from auditspan.cli.status import status
-from auditspan.cli.up import up
+from auditspan.cli.verdict import EXIT_USAGE, Verdict
 from auditspan.cli.without_pandas import without_pandas
 
 __all__ = ["app", "main"]
@@ -48,35 +26,42 @@ __all__ = ["app", "main"]
 _WRONG_COMMAND_LINE: Final = 2
 _VERIFYING: Final = (["evidence", "verify"], ["replay"], ["policy", "lint"], ["policy", "test"], ["policy", "recheck"])
 
+
+class _Commands(LoadedGroup):
+    places: ClassVar = {
+        "up": "auditspan.cli.up:up",
+        "collect": "auditspan.cli.collect:collect",
+        "process": "auditspan.cli.process:process",
+        "status": "auditspan.cli.status:status",
+        "events": "auditspan.cli.events:events",
+        "doctor": "auditspan.cli.doctor:doctor",
+        "replay": "auditspan.cli.replay:replay",
+        "rescreen": "auditspan.cli.rescreen:rescreen",
+        "kafka": "auditspan.cli.kafka:app",
+        "keys": "auditspan.cli.keys:app",
+        "token": "auditspan.cli.token:app",
+        "spool": "auditspan.cli.spool:app",
+        "evidence": "auditspan.cli.evidence:app",
+        "inventory": "auditspan.cli.inventory:app",
+        "license": "auditspan.cli.license:app",
+        "lists": "auditspan.cli.lists:app",
+        "screen": "auditspan.cli.screen:app",
+        "store": "auditspan.cli.store:app",
+        "cases": "auditspan.cli.cases:app",
+        "requests": "auditspan.cli.requests:app",
+        "policy": "auditspan.cli.policy:app",
+        "config": "auditspan.cli.config:app",
+    }
+
+
 app = typer.Typer(
     name="auditspan",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Audit trail for export-controlled AI: OpenTelemetry in, sealed and provable evidence out.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(up)
-app.command()(collect)
-app.command()(process)
-app.command()(status)
-app.command()(events)
-app.command()(doctor)
-app.command()(replay)
-app.command()(rescreen)
-app.add_typer(kafka.app, name="kafka")
-app.add_typer(keys.app, name="keys")
-app.add_typer(token.app, name="token")
-app.add_typer(spool.app, name="spool")
-app.add_typer(evidence.app, name="evidence")
-app.add_typer(inventory.app, name="inventory")
-app.add_typer(license.app, name="license")
-app.add_typer(lists.app, name="lists")
-app.add_typer(screen.app, name="screen")
-app.add_typer(store.app, name="store")
-app.add_typer(cases.app, name="cases")
-app.add_typer(requests.app, name="requests")
-app.add_typer(policy.app, name="policy")
-app.add_typer(config.app, name="config")
 
 
 def _say_version(wanted: bool) -> None:
@@ -102,9 +87,9 @@ def main() -> None:
         _run(arguments)
     except SystemExit as ending:
         # A wrong command line is 2 everywhere, but what verifies has given 2 another meaning.
-        wrong = ending.code == _WRONG_COMMAND_LINE and not isinstance(ending, evidence.Verdict)
+        wrong = ending.code == _WRONG_COMMAND_LINE and not isinstance(ending, Verdict)
         if wrong and any(arguments[: len(words)] == words for words in _VERIFYING):
-            raise SystemExit(evidence.EXIT_USAGE) from None
+            raise SystemExit(EXIT_USAGE) from None
         raise
 
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from auditspan.cli.evidence import EXIT_USAGE, Verdict
 from auditspan.cli.output import JsonOption, console, plain, print_json, reports_errors_with
 from auditspan.cli.policy_files import read_files
+from auditspan.cli.verdict import EXIT_USAGE, Verdict
 
 __all__ = ["lint"]
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditspan.cli.evidence import EXIT_USAGE, Verdict, progress_bar
+from auditspan.cli.evidence import progress_bar
 from auditspan.cli.moments import interval
 from auditspan.cli.output import JsonOption, console, plain, print_json, print_table, reports_errors_with
 from auditspan.cli.reading import DataOption, UrlOption, existing, open_reader
 
 if TYPE_CHECKING:
     from auditspan.policy.recheck import RecheckReport
+from auditspan.cli.verdict import EXIT_USAGE, Verdict
 
 __all__ = ["recheck"]
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auditspan.cli.evidence import EXIT_USAGE, Verdict
 from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors_with
 from auditspan.cli.policy_files import PackOption, packaged_with, read_files
 
 if TYPE_CHECKING:
     from auditspan.policy.golden import Result
     from auditspan.policy.golden_coverage import Missing
+from auditspan.cli.verdict import EXIT_USAGE, Verdict
 
 __all__ = ["test"]
 

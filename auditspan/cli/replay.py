@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auditspan.cli.config import settings_of
-from auditspan.cli.evidence import EXIT_USAGE, Verdict, progress_bar
+from auditspan.cli.evidence import progress_bar
 from auditspan.cli.output import JsonOption, console, plain, print_json, print_table, reports_errors_with
 from auditspan.cli.reading import existing, open_reader
 from auditspan.config import Settings
@@ -19,6 +19,7 @@ from auditspan.errors import AuditSpanError
 if TYPE_CHECKING:
     from auditspan.journal.contract import Journal
     from auditspan.processors.replay.report import LogReport, ReplayReport
+from auditspan.cli.verdict import EXIT_USAGE, Verdict
 
 __all__ = ["replay"]
 
