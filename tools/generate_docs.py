@@ -1,4 +1,4 @@
-"""Write, or check, what is generated: semantic conventions, commands, golden cases, explanations, ClickHouse DDL.
+"""Write, or check, what is generated: conventions, commands, golden cases, explanations, an example of evidence, DDL.
 
 ``python -m tools.generate_docs`` writes them; ``--check`` exits 1 when one is stale, which CI does.
 """
@@ -16,6 +16,7 @@ import typer.main
 from auditspan import semconv
 from auditspan.cli.main import app
 from tools.clickhouse_ddl import cluster_schema, server_schema
+from tools.evidence_example import evidence_example
 from tools.exceptions_page import exceptions_page
 from tools.explanations import explanations
 from tools.golden_tables import determinations
@@ -96,6 +97,7 @@ PAGES = {
     "semantic-conventions.md": semantic_conventions,
     "cli.md": command_reference,
     "determinations.md": determinations,
+    "evidence-example.md": evidence_example,
     "explanations.md": explanations,
     "license-exceptions.md": exceptions_page,
     "../deploy/clickhouse/schema.sql": server_schema,

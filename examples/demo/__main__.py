@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import checks, officer, who_is_it
+from . import attacks, checks, officer, who_is_it
 from .customers import Load, customers_of
 from .processes import PROGRAMS, DemoFailed, Process, answers, free_port, run, wait_until
 
@@ -182,7 +182,7 @@ def demonstrate(stack: ExitStack) -> None:
     step(8, "who it really was, as the sealed events say")
     who_is_it.judged(data, lambda text: console.print("   · " + text, markup=False, soft_wrap=True))
 
-    step(9, "an evidence package, verified offline; then one byte altered, and verified again")
+    step(9, "an evidence package, verified offline; then attacked in three ways, and verified again")
     package, trust = DATA / "package", data / "trust.json"
     exported = json.loads(
         run([checks.AUDITSPAN, "evidence", "export", "--data", str(data), "--out", str(package), "--json"])
@@ -192,11 +192,13 @@ def demonstrate(stack: ExitStack) -> None:
     console.print(run(verify).rstrip(), markup=False)
     report = json.loads(run([*verify, "--json"]))
     checks.expect(report["verdict"] == "VALID", "the package should be valid")
-    altered = checks.alter_one_byte(package)
-    console.print(f"\n   altered: {altered}")
-    console.print(run(verify, expect=1).rstrip(), markup=False)
-    report = json.loads(run([*verify, "--json"], expect=1))
-    checks.expect(report["verdict"] == "INVALID" and bool(report["faults"]), "the altered package should be invalid")
+    for attack in attacks.ATTACKS:
+        attacked, done = attacks.attacked(attack, package, data / "keys" / "signing.pem")
+        who = "with the stolen signing key" if attack.insider else "without a key"
+        console.print(f"\n   attack: {attack.name}, {who}: {done}", soft_wrap=True)
+        verify = [checks.AUDITSPAN, "evidence", "verify", str(attacked), "--trust", str(trust)]
+        console.print(run(verify, expect=1).rstrip(), markup=False)
+        console.print("   " + checks.found(json.loads(run([*verify, "--json"], expect=1)), attack.code))
 
 
 def spool_is_waiting() -> bool:

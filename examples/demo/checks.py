@@ -100,11 +100,10 @@ def expect(condition: bool, what: str) -> None:
         raise DemoFailed(what)
 
 
-def alter_one_byte(package: Path) -> str:
-    """Change one byte in the middle of the largest Parquet file of events, as a forger of one value would."""
-    victim = max((package / "events").glob("*.parquet"), key=lambda path: path.stat().st_size)
-    content = bytearray(victim.read_bytes())
-    content[len(content) // 2] ^= 0x01
-    victim.chmod(0o600)
-    victim.write_bytes(content)
-    return f"events/{victim.name}, byte {len(content) // 2}"
+def found(report: Mapping[str, Any], code: str) -> str:
+    """The report of an attacked package is INVALID, and names what was done by its code."""
+    expect(report["verdict"] == "INVALID", f"the attacked package should be invalid, and is {report['verdict']}")
+    faults = [fault for fault in report["faults"] if fault["code"] == code]
+    expect(bool(faults), f"the attack should be found as {code}, and not only as {sorted(report['fault_counts'])}")
+    leaf = faults[0]["leaf"]
+    return f"found: {code}" + (f" at leaf {leaf['leaf_index']} of log {leaf['log_id']}" if leaf else "")
