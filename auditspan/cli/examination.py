@@ -23,10 +23,11 @@ from auditspan.journal.contract import Journal, generation_of
 from auditspan.journal.opening import is_kafka, open_journal
 from auditspan.ledger.checkpoint import Checkpoint, CheckpointInvalid, log_origin, open_checkpoint
 from auditspan.ledger.hashing import Digests, leaf_hashes
-from auditspan.ledger.keys import load_salt_key, load_signing_key, load_trust
+from auditspan.ledger.keys import load_salt_key, load_signing_key
 from auditspan.ledger.merkle import CompactRange
 from auditspan.ledger.signer import last_signed
 from auditspan.ledger.subtrees import TILE_LEVELS
+from auditspan.ledger.trust import load_trust
 from auditspan.store.contract import Store, StoreUnavailable
 from auditspan.tokens import TokenRegistry
 

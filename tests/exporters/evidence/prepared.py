@@ -14,7 +14,7 @@ from exported import export
 from sealed_world import World
 from tampering import repair
 
-from auditspan.ledger.keys import Trust
+from auditspan.ledger.trust import Trust
 from auditspan.store.clickhouse import ClickHouseStore
 
 __all__ = ["Expected", "Prepared", "Workshop"]

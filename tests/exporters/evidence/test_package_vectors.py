@@ -13,7 +13,7 @@ import pytest
 from auditspan.exporters.evidence.verify import verify_package
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from auditspan.ledger.keys import Trust
+from auditspan.ledger.trust import Trust
 
 ROOT = Path(__file__).parents[3]
 VECTORS = ROOT / "tests" / "vectors" / "packages"

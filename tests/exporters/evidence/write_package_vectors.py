@@ -21,7 +21,7 @@ from falsified import falsify
 from prepared import Prepared, Workshop
 from sealed_world import DEPLOYMENT, SECOND, T0, varied_world
 
-from auditspan.ledger.keys import Trust
+from auditspan.ledger.trust import Trust
 from auditspan.store.clickhouse import ClickHouseStore
 
 TARGET = Path(__file__).parents[2] / "vectors" / "packages"
