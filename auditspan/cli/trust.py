@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -144,9 +145,10 @@ def _change(path: Path, change: Callable[[dict[str, Any]], None], as_json: bool)
 
     load_trust(path)
     document = read_trust_document(path)
-    document["version"] = 2
-    document.setdefault("witnesses", [])
-    document.setdefault("timestamp_authorities", [])
+    if document["version"] == 1:
+        document |= {"version": 2, "witnesses": [], "timestamp_authorities": [], "policy": {}}
+    document["witnesses"] = document.get("witnesses", [])
+    document["timestamp_authorities"] = document.get("timestamp_authorities", [])
     document["policy"] = {"witnesses": 0, "timestamp_authorities": 0} | document.get("policy", {})
     change(document)
     try:
@@ -178,14 +180,15 @@ def _replace(path: Path, text: str) -> None:
 def _print(trust: Any, as_json: bool) -> None:
     from cryptography.hazmat.primitives.hashes import SHA256
 
-    from auditspan.exporters.evidence.statement import key_id
+    from auditspan.ledger.checkpoint import public_bytes
 
+    keys = [hashlib.sha256(public_bytes(key)).hexdigest() for key in trust.keys]
     roots = {one.name: [root.fingerprint(SHA256()).hex() for root in one.roots] for one in trust.timestamp_authorities}
     if as_json:
         print_json(
             {
                 "deployment": trust.deployment,
-                "keys": [key_id(key) for key in trust.keys],
+                "keys_sha256": keys,
                 "witnesses": [witness.vkey for witness in trust.witnesses],
                 "timestamp_authorities": [{"name": name, "roots_sha256": found} for name, found in roots.items()],
                 "policy": {
@@ -195,7 +198,7 @@ def _print(trust: Any, as_json: bool) -> None:
             }
         )
         return
-    lines = [f"deployment {trust.deployment}", *(f"key {key_id(key)} (SHA-256)" for key in trust.keys)]
+    lines = [f"deployment {trust.deployment}", *(f"key {key} (SHA-256)" for key in keys)]
     lines += [f"witness {witness.vkey}" for witness in trust.witnesses]
     lines += [f"timestamp authority {name}: root {', '.join(found)} (SHA-256)" for name, found in roots.items()]
     lines.append(

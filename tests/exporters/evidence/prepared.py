@@ -53,7 +53,7 @@ class Workshop:
     """
 
     def __init__(self, folder: Path, packages: dict[str, Path], world: World) -> None:
-        self._folder, self._packages, self.world = folder, packages, world
+        self.folder, self._packages, self.world = folder, packages, world
         self._numbers = itertools.count()
         self.made: list[Prepared] = []
 
@@ -84,7 +84,7 @@ class Workshop:
         self.made.append(Prepared(world.name, folder, world.trust, frozenset(expected), counts or {}))
 
     def _new(self) -> Path:
-        return self._folder / str(next(self._numbers))
+        return self.folder / str(next(self._numbers))
 
     def __iter__(self) -> Iterator[Prepared]:
         return iter(self.made)
