@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def cosigned(store: ClickHouseStore, vouchers: Vouchers, world: World, *times: i
                     one.name,
                     one.cosign(checkpoint.note, seconds),
                     seconds * SECOND,
-                )  # fmt: skip
+                )
                 for one in vouchers.witnesses
             ]
         )
@@ -194,7 +195,7 @@ def test_the_first_anchor_behind_an_interval_covers_its_end(
     report = verified(store, world, folder, vouchers.trust(world, 2, 0), time_to=T0 + 50 * SECOND)
     assert report.verdict == "VALID", report.faults
     (log,) = statement_of(folder)["predicate"]["logs"]
-    begin, end = log["interval"]
+    _, end = log["interval"]
     assert end < log["anchored"]["size"] < int(log["checkpoint"].split("\n")[1])
     said = of_log(report, log["log_id"])
     assert (said["anchored_to"], said["existed_at"]) == (end, "2026-11-25T09:48:20Z"), "the earlier of the two"
@@ -225,7 +226,7 @@ def test_an_export_takes_few_of_many(store: ClickHouseStore, vouchers: Vouchers)
     for wanted in (0, 10, 100, 120, 129):
         assert checkpoints[wanted].size in sizes, wanted
     inside = [size for size in sizes if begin < size < end]
-    assert len(inside) >= 40 and max(b - a for a, b in zip(inside, inside[1:], strict=False)) <= (end - begin) / 15
+    assert len(inside) >= 40 and max(b - a for a, b in pairwise(inside)) <= (end - begin) / 15
     assert [leaf.index for leaf in packaged.rounds] == [
         row["leaf_index"]
         for row in world.control.rows
