@@ -47,7 +47,7 @@ def add_witness(
     """Trust a witness: its cosignatures count from now on. How many are demanded, `keys trust policy` says.
 
     \b
-    auditspan keys trust add-witness witness.example.com/w1+2b2d3cbd+BOyXVTqjV6hlVzCEJMh1JXSa5IYDlI9EtR7GrPiF+cq8 --trust ./trust.json
+    auditspan keys trust add-witness witness.example.com/w1+42a5bbf7+BEQpkwZQBKoeTEj03QFYGUwCNJvMZkzZbkAOommRio1R --trust ./trust.json
     """  # noqa: E501 - a verifier key has no place to break at
     from auditspan.ledger.witnesses import Witness
 
