@@ -200,9 +200,9 @@ def _leads_to(
             .time(at)
             .max_chain_depth(_DEEPEST_CHAIN)
             .extension_policies(
-                ca_policy=ExtensionPolicy.permit_all().require_present(
-                    x509.BasicConstraints, Criticality.AGNOSTIC, _is_authority
-                ),
+                ca_policy=ExtensionPolicy.permit_all()
+                .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _is_authority)
+                .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _signs_certificates),
                 ee_policy=ExtensionPolicy.permit_all().require_present(
                     x509.ExtendedKeyUsage, Criticality.CRITICAL, _stamps_alone
                 ),
@@ -219,6 +219,11 @@ def _leads_to(
 def _is_authority(_policy: Policy, _certificate: x509.Certificate, extension: x509.BasicConstraints) -> None:
     if not extension.ca:
         raise ValueError("no authority")
+
+
+def _signs_certificates(_policy: Policy, _certificate: x509.Certificate, extension: x509.KeyUsage | None) -> None:
+    if extension is not None and not extension.key_cert_sign:
+        raise ValueError("a key that signs no certificates")
 
 
 def _stamps_alone(_policy: Policy, _certificate: x509.Certificate, extension: x509.ExtendedKeyUsage) -> None:
