@@ -28,6 +28,7 @@ from cryptography.x509.verification import (
 
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.bounded_post import Post
+from auditspan.ledger.token_der import granting, in_order, token_in
 
 if TYPE_CHECKING:
     from rfc3161_client import TimeStampResponse
@@ -47,7 +48,6 @@ LARGEST_TOKEN: Final = 64 << 10
 """Bytes of a token. Those of public authorities, with their chains, have 3 to 8 thousand."""
 
 _SHA256: Final = x509.ObjectIdentifier("2.16.840.1.101.3.4.2.1")
-_GRANTED: Final = (0, 1)
 _DEEPEST_CHAIN: Final = 8
 _MOST_CERTIFICATES: Final = 32
 
@@ -118,13 +118,14 @@ def request_timestamp(post: Post, url: str, message: bytes) -> bytes:
         raise _refused(f"it answered {answer.status}")
     try:
         with _contained("no timestamp response"):
-            response = decode_timestamp_response(answer.body)
-            if response.status not in _GRANTED:
-                raise TimestampInvalid(f"status {response.status} {' '.join(response.status_string)[:200]!r}")
+            token = token_in(answer.body)
+            if token is None:
+                refusal = decode_timestamp_response(answer.body)
+                raise TimestampInvalid(f"status {refusal.status} {' '.join(refusal.status_string)[:200]!r}")
+        response = _parsed(token, message)
+        with _contained("no nonce"):
             if response.tst_info.nonce != asked.nonce:
                 raise TimestampInvalid("the nonce is another one")
-            token = bytes(response.time_stamp_token())
-        _parsed(token, message)
     except TimestampInvalid as error:
         raise _refused(str(error)) from error
     return token
@@ -158,7 +159,7 @@ def _parsed(token: bytes, message: bytes) -> TimeStampResponse:
     if len(token) > LARGEST_TOKEN:
         raise TimestampInvalid(f"a token of {len(token)} bytes")
     with _contained("no timestamp token"):
-        response = decode_timestamp_response(_granted(token))
+        response = decode_timestamp_response(granting(in_order(token)))
         imprint = response.tst_info.message_imprint
         algorithm, digest = imprint.hash_algorithm, bytes(imprint.message)
     if algorithm != _SHA256:
@@ -250,13 +251,6 @@ def _signed_itself(certificate: x509.Certificate) -> bool:
     except (ValueError, TypeError, InvalidSignature):
         return False
     return True
-
-
-def _granted(token: bytes) -> bytes:
-    """The response in which an authority grants this token: the library reads responses alone."""
-    content = b"\x30\x03\x02\x01\x00" + token
-    length = len(content).to_bytes((len(content).bit_length() + 7) // 8, "big")
-    return b"\x30" + (bytes([0x80 | len(length)]) + length if len(content) > 0x7F else length) + content
 
 
 @contextmanager

@@ -17,10 +17,10 @@ _STRETCHES: Final = 48
 _THERE: Final = "SELECT 1 FROM system.tables WHERE database = 'auditspan' AND name = 'anchors'"
 _OF_EACH: Final = (
     "SELECT max(size) AS newest, minIf(size, size >= {end:UInt64}) AS covering, maxIf(size, size <= {begin:UInt64}) "
-    "AS before FROM auditspan.anchors WHERE log_id = {log_id:String} AND size <= {size:UInt64} GROUP BY kind, name"
+    "AS earlier FROM auditspan.anchors WHERE log_id = {log_id:String} AND size <= {size:UInt64} GROUP BY kind, name"
 )
 _INSIDE: Final = (
-    "SELECT max(size) AS last FROM auditspan.anchors WHERE log_id = {log_id:String} AND size > {begin:UInt64} "
+    "SELECT max(size) AS largest FROM auditspan.anchors WHERE log_id = {log_id:String} AND size > {begin:UInt64} "
     "AND size < {end:UInt64} GROUP BY intDiv((size - {begin:UInt64}) * {stretches:UInt64}, "
     "{end:UInt64} - {begin:UInt64})"
 )
@@ -106,5 +106,5 @@ def _chosen(store: Reader, log_id: str, begin: int, end: int, size: int) -> Sequ
     chosen = {row[name] for row in store.query(_OF_EACH, bounds).to_pylist() for name in row}
     if end - begin > 1:
         inside = store.query(_INSIDE, {"log_id": log_id, "begin": begin, "end": end, "stretches": _STRETCHES})
-        chosen |= set(inside["last"].to_pylist())
+        chosen |= set(inside["largest"].to_pylist())
     return sorted(chosen - {0})

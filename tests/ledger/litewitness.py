@@ -1,4 +1,7 @@
-"""A witness that others wrote: ``litewitness`` of filippo.io/torchwood, with its key in an ``ssh-agent``."""
+"""A witness that others wrote: ``litewitness`` of filippo.io/torchwood, with its key in an ``ssh-agent``.
+
+Its database is prepared as its ``witnessctl`` does, which needs modules that a witness does not.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ import hashlib
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 __all__ = ["Litewitness", "RunningWitness"]
 
 _VERSION = "v0.9.0"
-_PROGRAMS = ("litewitness", "witnessctl")
+_EMPTY_TREE = base64.b64encode(hashlib.sha256(b"").digest()).decode()
 _WITHIN = 60.0
 
 
@@ -33,7 +37,6 @@ class RunningWitness:
     url: str
     name: str
     key: Ed25519PrivateKey
-    control: Path
     database: Path
 
     @property
@@ -45,11 +48,10 @@ class RunningWitness:
 
     def know(self, origin: str, vkey: str) -> None:
         """Have it accept checkpoints of this origin, signed by this key."""
-        log = [self.control, "add-log", "-db", self.database, "-origin", origin]
-        key = [self.control, "add-key", "-db", self.database, "-origin", origin, "-key", vkey]
-        for command in (log, key):
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-            assert done.returncode == 0, done.stderr
+        with closing(sqlite3.connect(self.database, timeout=30)) as database, database:
+            known = "INSERT INTO log (origin, tree_size, tree_hash) VALUES (?, 0, ?)"
+            database.execute(known, (origin, _EMPTY_TREE))
+            database.execute("INSERT INTO key (origin, key) VALUES (?, ?)", (origin, vkey))
 
     def page(self) -> str:
         """What it says of itself."""
@@ -72,7 +74,7 @@ class Litewitness:
             raise RuntimeError("ssh-agent is not installed, which holds the witness's key")
         self._folder = folder
         done = subprocess.run(
-            [go, "install", *(f"filippo.io/torchwood/cmd/{name}@{_VERSION}" for name in _PROGRAMS)],
+            [go, "install", f"filippo.io/torchwood/cmd/litewitness@{_VERSION}"],
             env={**os.environ, "GOBIN": str(folder), "GOFLAGS": "-buildvcs=false"},
             capture_output=True,
             text=True,
@@ -123,7 +125,7 @@ class Litewitness:
                 )
             )
             _until(lambda: _listens(port))
-            yield RunningWitness(f"http://127.0.0.1:{port}", name, key, self._folder / "witnessctl", database)
+            yield RunningWitness(f"http://127.0.0.1:{port}", name, key, database)
 
 
 @contextmanager

@@ -28,7 +28,6 @@ _CONFIG = """
 serial = {folder}/serial
 crypto_device = builtin
 signer_cert = {folder}/signer.pem
-certs = {folder}/chain.pem
 signer_key = {folder}/signer.key
 signer_digest = sha256
 default_policy = 1.3.6.1.4.1.13762.3
@@ -79,11 +78,12 @@ class OpensslAuthority:
         (self.folder / "signer.pem").write_text(pem[signer])
         (self.folder / "root.pem").write_text(pem[self.root])
         (self.folder / "between.pem").write_text(pem[between])
-        (self.folder / "chain.pem").write_text(pem[between] + pem[self.root] if self.whole else pem[signer])
+        (self.folder / "chain.pem").write_text(pem[between] + pem[self.root])
         (self.folder / "signer.key").write_bytes(
             keys[2].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         )
-        (self.folder / "openssl.cnf").write_text(_CONFIG.format(folder=self.folder))
+        chain = f"certs = {self.folder}/chain.pem\n" if self.whole else ""
+        (self.folder / "openssl.cnf").write_text(_CONFIG.format(folder=self.folder) + chain)
         self._guard = threading.Lock()
 
     def _certificate(

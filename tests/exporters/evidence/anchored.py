@@ -207,7 +207,7 @@ class _Maker:
             later = witness.cosign(anchor["note"], int(time.time()) + 1000)
             anchor["note"] = anchor["note"].replace(_line(anchor, witness), later)
 
-        self.attack("timestamps from the future", exported_before, "anchor.future")
+        self.attack("timestamps from the future", exported_before, "anchor.future", "anchor.policy")
         self.attack("a cosignature from the future", cosigned_later, "anchor.future")
 
     def other_histories(self) -> None:
