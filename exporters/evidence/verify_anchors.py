@@ -20,7 +20,7 @@ from .report import Faults
 from .statement import AnchorEvidence, Manifest
 from .verify_control import ControlState
 
-__all__ = ["TOLERANCE", "Anchored", "check_anchored_sizes", "check_anchors"]
+__all__ = ["TOLERANCE", "Anchored", "Voucher", "check_anchored_sizes", "check_anchors"]
 
 TOLERANCE: Final = 300_000_000_000
 """Nanoseconds by which a clock that vouches may be ahead of the one that exported."""

@@ -15,7 +15,10 @@ from auditspan.exporters.evidence.anchors import packaged_anchors
 from auditspan.exporters.evidence.rendering import render
 from auditspan.exporters.evidence.report import Report
 from auditspan.exporters.evidence.verify import verify_package
+from auditspan.exporters.evidence.verify_anchors import Anchored, Voucher
 from exported import export
+from hypothesis import given
+from hypothesis import strategies as st
 from prepared import Workshop
 from rich.console import Console
 from sealed_world import SECOND, T0, World, table_of, varied_world
@@ -290,3 +293,25 @@ def test_who_trusts_nobody_still_sees_what_no_honest_exporter_writes(attacks: Wo
     assert codes["a token that is none"] == {"anchor.timestamp"}
     assert codes["a split view"] == {"anchor.consistency"}
     assert codes["a stripped timestamp"] == set()
+
+
+KINDS = st.sampled_from(["witness", "timestamp authority"])
+SAID = st.lists(st.builds(Voucher, KINDS, st.sampled_from("abc"), st.integers(1, 6), st.integers(1, 6)), max_size=12)
+
+
+@given(SAID, st.integers(0, 3), st.integers(0, 3), st.integers(0, 7))
+def test_a_size_is_anchored_once_as_many_as_demanded_vouch(
+    said: list[Voucher], witnesses: int, authorities: int, size: int
+) -> None:
+    """Against the definition, tried moment by moment."""
+    anchored = Anchored(AnchorPolicy(witnesses, authorities), said)
+
+    def enough(moment: int) -> bool:
+        there = {(one.kind, one.name) for one in said if one.size >= size and one.time <= moment}
+        counts = [sum(kind == wanted for kind, _ in there) for wanted in ("witness", "timestamp authority")]
+        return bool(there) if not witnesses + authorities else counts[0] >= witnesses and counts[1] >= authorities
+
+    found = anchored.at(size)
+    assert (None if found is None else found[0]) == next((moment for moment in range(8) if enough(moment)), None)
+    if found is not None:
+        assert len(set(found[1])) == len(found[1]) == max(witnesses + authorities, 1)
