@@ -113,8 +113,10 @@ def check_anchors(manifest: Manifest, control: Checkpoint | None, trust: Trust, 
                 )
                 continue
             anchored.vouchers.append(voucher)
-    if trust.policy.demands and anchored.at(0) is None:
-        faults.add("anchor.policy", None, _demanded(trust.policy), _count(anchored))
+    # What was vouched for long before the interval says nothing of it.
+    least = min(manifest.control.begin + 1, manifest.control.end)
+    if trust.policy.demands and anchored.at(least) is None:
+        faults.add("anchor.policy", None, _demanded(trust.policy), _count(anchored, least))
     return anchored
 
 
@@ -206,11 +208,11 @@ def check_anchored_sizes(
 def _demanded(policy: AnchorPolicy) -> str:
     return (
         f"{policy.witnesses} witnesses and {policy.timestamp_authorities} timestamp authorities of trust.json that "
-        "vouch for the control log"
+        "vouch for leaves of the control log's interval"
     )
 
 
-def _count(anchored: Anchored) -> str:
-    names = {(voucher.kind, voucher.name) for voucher in anchored.vouchers}
+def _count(anchored: Anchored, least: int) -> str:
+    names = {(voucher.kind, voucher.name) for voucher in anchored.vouchers if voucher.size >= least}
     known = [sum(kind == wanted for kind, _ in names) for wanted in (_WITNESS, _AUTHORITY)]
     return f"{known[0]} and {known[1]}; {anchored.strangers} that trust.json does not name"

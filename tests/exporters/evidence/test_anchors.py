@@ -315,3 +315,16 @@ def test_a_size_is_anchored_once_as_many_as_demanded_vouch(
     assert (None if found is None else found[0]) == next((moment for moment in range(8) if enough(moment)), None)
     if found is not None:
         assert len(set(found[1])) == len(found[1]) == max(witnesses + authorities, 1)
+
+
+def test_what_was_vouched_for_before_the_interval_is_not_enough(
+    store: ClickHouseStore, vouchers: Vouchers, tmp_path: Path
+) -> None:
+    world, late = varied_world(), {"time_from": T0 + 110 * SECOND}
+    cosigned(store, vouchers, world, NOW)
+    report = verified(store, world, tmp_path / "early", vouchers.trust(world, 2, 0), **late)
+    assert len(report.anchors["vouchers"]) == 2, "the last before the interval is in the package"
+    assert report.fault_counts == {"anchor.policy": 1}
+    cosigned(store, vouchers, world, None, None, NOW + 50)
+    report = verified(store, world, tmp_path / "late", vouchers.trust(world, 2, 0), **late)
+    assert report.verdict == "VALID"
