@@ -113,8 +113,8 @@ def check_anchors(manifest: Manifest, control: Checkpoint | None, trust: Trust, 
                 )
                 continue
             anchored.vouchers.append(voucher)
-    # What was vouched for long before the interval says nothing of it.
-    least = min(manifest.control.begin + 1, manifest.control.end)
+    # What was vouched for before the interval says nothing of it; its first leaf is the batch before it.
+    least = min(manifest.control.begin + 2, manifest.control.end)
     if trust.policy.demands and anchored.at(least) is None:
         faults.add("anchor.policy", None, _demanded(trust.policy), _count(anchored, least))
     return anchored

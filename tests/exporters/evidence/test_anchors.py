@@ -320,7 +320,7 @@ def test_a_size_is_anchored_once_as_many_as_demanded_vouch(
 def test_what_was_vouched_for_before_the_interval_is_not_enough(
     store: ClickHouseStore, vouchers: Vouchers, tmp_path: Path
 ) -> None:
-    world, late = varied_world(), {"time_from": T0 + 110 * SECOND}
+    world, late = varied_world(), {"time_from": T0 + 111 * SECOND}
     cosigned(store, vouchers, world, NOW)
     report = verified(store, world, tmp_path / "early", vouchers.trust(world, 2, 0), **late)
     assert len(report.anchors["vouchers"]) == 2, "the last before the interval is in the package"
