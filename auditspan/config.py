@@ -20,7 +20,7 @@ from pydantic_settings import (
 from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import MOST_PARTITIONS
 
-__all__ = ["EMBEDDED", "Address", "KafkaSettings", "Settings", "SettingsInvalid", "load_settings"]
+__all__ = ["EMBEDDED", "Address", "AnchorSettings", "KafkaSettings", "Settings", "SettingsInvalid", "load_settings"]
 
 
 EMBEDDED: Final = "embedded"
@@ -234,6 +234,63 @@ class Processor(_Section):
         return str(Address.parse(value))
 
 
+class WitnessSettings(_Section):
+    """A witness that is asked to cosign (C2SP tlog-witness)."""
+
+    url: str = Field(description="its submission prefix: http(s)://HOST[:PORT][/PATH]")
+    vkey: str = Field(description="its verifier key, NAME+KEY-ID+KEY, of type 0x04")
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        return _outer_url(value)
+
+    @field_validator("vkey")
+    @classmethod
+    def _is_vkey(cls, value: str) -> str:
+        from auditspan.ledger.witnesses import Witness, WitnessKeyInvalid
+
+        try:
+            return Witness.parse(value).vkey
+        except WitnessKeyInvalid as error:
+            raise ValueError(error.message) from error
+
+
+class AuthoritySettings(_Section):
+    """A timestamp authority that is asked for tokens (RFC 3161)."""
+
+    name: str = Field(
+        pattern=r"^[^\x00-\x1f\x7f]{1,255}$", description="what trust.json calls it, which has its root certificates"
+    )
+    url: str = Field(description="where it takes application/timestamp-query: http(s)://HOST[:PORT][/PATH]")
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        return _outer_url(value)
+
+
+class AnchorSettings(_Section):
+    """Who outside of this deployment vouches for the control log, and with it for all logs. Nobody by default."""
+
+    witnesses: tuple[WitnessSettings, ...] = Field(
+        default=(), max_length=16, description="witnesses that cosign, each with url and vkey"
+    )
+    timestamp_authorities: tuple[AuthoritySettings, ...] = Field(
+        default=(), max_length=16, description="timestamp authorities, each with name and url"
+    )
+    interval_seconds: float = Field(default=300.0, ge=1, le=86_400, description="time between two rounds of anchors")
+    timeout_seconds: float = Field(default=10.0, ge=0.1, le=120, description="how long one of them may take to answer")
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        names = [one.name for one in self.timestamp_authorities]
+        keys = [one.vkey for one in self.witnesses]
+        if len(set(names)) != len(names) or len({key.partition("+")[0] for key in keys}) != len(keys):
+            raise ValueError("two witnesses, or two timestamp authorities, have one name")
+        return self
+
+
 class Sql(_Section):
     """Bounds of one query of the read-only endpoint."""
 
@@ -320,6 +377,24 @@ class StoreSettings(_Section):
         return f"{parts.scheme}://{Address(host=parts.hostname, port=port or default)}"
 
 
+def _outer_url(value: str) -> str:
+    """A URL of somebody else's HTTP service.
+
+    Raises:
+        ValueError: it is none, or holds a user or password, which would stand in logs.
+    """
+    try:
+        parts = urlsplit(value)
+        port_is_one = parts.port is None or parts.port > 0
+    except ValueError:
+        parts, port_is_one = urlsplit(""), False
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_one or parts.fragment:
+        raise ValueError("it is not http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("no user or password may stand in it")
+    return value
+
+
 class Settings(BaseSettings):
     """All settings of ``auditspan up``."""
 
@@ -342,6 +417,7 @@ class Settings(BaseSettings):
     policy: PolicySettings = PolicySettings()
     requests: RequestSettings = RequestSettings()
     store: StoreSettings = StoreSettings()
+    anchors: AnchorSettings = AnchorSettings()
 
 
 def load_settings(file: Path | None, overrides: dict[str, Any] | None = None) -> Settings:

@@ -312,7 +312,7 @@ def export(folder: Path, events: int) -> None:
 def verify(folder: Path, events: int) -> None:
     from auditspan.exporters.evidence.verify import verify_package
 
-    from auditspan.ledger.keys import Trust
+    from auditspan.ledger.trust import Trust
 
     started, cpu = time.perf_counter(), time.process_time()
     result = verify_package(folder / "package", Trust(DEPLOYMENT, (signing_key().public_key(),)))

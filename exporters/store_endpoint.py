@@ -1,8 +1,8 @@
 """The embedded store as a service: ClickHouse's HTTP protocol with a reader and a writer.
 
 A reader may what `sql_endpoint` lets through. The writer may read without a bound of the result, and insert as the
-product does, into the tables of sealed events, tree nodes and checkpoints. Nobody may change or remove anything, nor
-alter the schema: the service itself brings it to its version when it starts.
+product does, into the tables of sealed events, tree nodes, checkpoints and anchors. Nobody may change or remove
+anything, nor alter the schema: the service itself brings it to its version when it starts.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -22,6 +23,8 @@ from auditspan.policy.snapshot import confirm
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store, StoreUnavailable
 
+from .anchor_sources import AnchorPlan
+from .anchoring import Anchoring
 from .batch import LogContext
 from .checkpointer import Checkpointer
 from .control import Logs, open_logs, open_next_generation
@@ -29,6 +32,7 @@ from .control_entries import ACTOR, ControlLog, heartbeat
 from .data_role import take_over
 from .epochs import activate, announce_epoch, epochs, keep_artifacts, last_epoch
 from .followers import Follower, Following, MakeFollower
+from .metrics import AnchorMetrics
 from .processor import LogProcessor
 from .references import EpochUnavailable, epoch_of
 from .role import Parts, Role
@@ -59,6 +63,8 @@ class ControlDuties:
         heartbeat_seconds: a partition to which nothing came for this long gets a heartbeat.
         may_return: see `auditspan.processors.epochs.activate`.
         followers: what else it works out of sealed events, in this order.
+        anchors: who vouches for the control log.
+        anchor_metrics: where that is counted.
     """
 
     signers: Signers
@@ -66,6 +72,8 @@ class ControlDuties:
     checkpoint_seconds: float
     heartbeat_seconds: float
     may_return: bool
+    anchors: AnchorPlan
+    anchor_metrics: AnchorMetrics
     followers: Sequence[MakeFollower] = ()
 
 
@@ -152,15 +160,28 @@ class ControlRole(Role):
 
     def run(self, store: Store) -> None:
         """Take over, then sign round after round until told to end."""
-        with self._duties.signers.hold() as signer:
+        with self._duties.signers.hold() as signer, ExitStack() as ends:
+            anchored = False
             while True:
                 logs = self._take_over(store, signer)
+                if not anchored:
+                    self._anchor(logs.control.log_id, ends)
+                    anchored = True
                 self._running.set()
                 self.parts.metrics.of(CONTROL_PARTITION).owned.set(1)
                 _log.info("control: this process signs the logs of deployment %s.", self.parts.deployment)
                 if not self._rounds(store, logs):
                     return
                 _log.info("control: the next generation of logs is opened.")
+
+    def _anchor(self, log_id: str, ends: ExitStack) -> None:
+        """Have others vouch for the control log from now on, until ``ends`` is closed."""
+        parts, duties = self.parts, self._duties
+        anchoring = Anchoring(
+            duties.anchors, parts.store_factory, log_id, parts.deployment, parts.keys, duties.anchor_metrics
+        )
+        anchoring.start()
+        ends.callback(anchoring.stop)
 
     def _take_over(self, store: Store, signer: Signer) -> Logs:
         parts, duties = self.parts, self._duties

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from .batch import Counts
 
-__all__ = ["LogMetrics", "ProcessorMetrics"]
+__all__ = ["AnchorMetrics", "LogMetrics", "ProcessorMetrics"]
 
 
 class ProcessorMetrics:
@@ -44,6 +46,46 @@ class ProcessorMetrics:
         for gauge in (self.lag, self.lag_entries, self.checkpoint_size):
             gauge.remove(partition)
         self.owned.labels(partition).set(0)
+
+
+class AnchorMetrics:
+    """Who vouched for the control log, by kind (``timestamp``, ``cosignature``) and name."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, meaning: str) -> Counter:
+            return Counter(f"auditspan_{name}", meaning, ["kind", "name"], registry=registry)
+
+        self._anchored = counter("anchored", "Checkpoints of the control log that somebody independent vouched for.")
+        self._failed = counter("anchor_failures", "Times that somebody was asked to vouch and did not.")
+        self._age = Gauge(
+            "auditspan_anchor_age_seconds",
+            "Seconds since it vouched last, or since this process began to ask.",
+            ["kind", "name"],
+            registry=registry,
+        )
+
+    def begun(self, kind: str, name: str) -> None:
+        """From now on it is asked."""
+        self._anchored.labels(kind, name)
+        self._failed.labels(kind, name)
+        self._since(kind, name)
+
+    def anchored(self, kind: str, name: str) -> None:
+        """It vouched."""
+        self._anchored.labels(kind, name).inc()
+        self._since(kind, name)
+
+    def failed(self, kind: str, name: str) -> None:
+        """It was asked, and did not."""
+        self._failed.labels(kind, name).inc()
+
+    def forget(self, kind: str, name: str) -> None:
+        """Another process asks it from now on."""
+        self._age.remove(kind, name)
+
+    def _since(self, kind: str, name: str) -> None:
+        at = time.monotonic()
+        self._age.labels(kind, name).set_function(lambda: time.monotonic() - at)
 
 
 class LogMetrics:

@@ -27,12 +27,13 @@ from auditspan.store.contract import Store
 
 from .activation import Activated, Activator, Change
 from .allocating import Allocator
+from .anchor_sources import AnchorPlan
 from .control_entries import ControlLog
 from .control_role import ControlDuties, ControlRole
 from .data_role import DataRole
 from .flagged import FlaggedPublisher
 from .followers import MakeFollower
-from .metrics import ProcessorMetrics
+from .metrics import AnchorMetrics, ProcessorMetrics
 from .positions import LogStatus, log_status
 from .processor import BatchLimits, LogProcessor
 from .references import References
@@ -79,6 +80,7 @@ class Pipeline:
         assignment: makes what says which partitions are owned; None: all of the journal's, for ever.
         limits: when a batch ends.
         publisher: where flagged events go besides the store.
+        anchors: who vouches for the control log; nobody by default.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Pipeline:
         assignment: Callable[[], Assignment] | None = None,
         limits: BatchLimits | None = None,
         publisher: FlaggedPublisher | None = None,
+        anchors: AnchorPlan | None = None,
     ) -> None:
         self._journal = journal
         self._clock = clock
@@ -127,6 +130,8 @@ class Pipeline:
             # Alone, artifacts that come back are the operator's will; in a group, an older version's.
             may_return=self._alone,
             followers=_FOLLOWERS,
+            anchors=anchors or AnchorPlan(),
+            anchor_metrics=AnchorMetrics(registry),
         )
         self._control_log = ControlLog(journal, clock)
         self._activator = Activator(journal, store_factory, self._parts.references, clock)

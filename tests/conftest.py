@@ -12,11 +12,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "kafka"))
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
 sys.path.insert(0, str(Path(__file__).parent / "tlog"))
+sys.path.insert(0, str(Path(__file__).parent / "ledger"))
 
 from broker import JOURNAL_KEY, Kafka, missing, running
 from full_disk import Impossible, RefusedWrites, SmallDisk, fillable
 from go_tlog import GoTlog
 from hypothesis import settings
+from litewitness import Litewitness
+from timestamp_authority import missing as openssl_missing
 
 from auditspan.cli.screening_extra import require_screening
 from auditspan.config import KafkaSettings
@@ -101,6 +104,27 @@ def go_tlog(tmp_path_factory):
     except RuntimeError as error:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI must compare proofs with Go's, but {error}")
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def openssl_here():
+    """Skip where there is no OpenSSL, whose ``ts`` is the timestamp authority; with ``CI=true`` fail."""
+    reason = openssl_missing()
+    if reason is not None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must test timestamps, but {reason}")
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def litewitness(tmp_path_factory):
+    """A witness that others wrote, built once; skip where it cannot be, and with ``CI=true`` fail."""
+    try:
+        return Litewitness(tmp_path_factory.mktemp("litewitness"))
+    except RuntimeError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must test with a witness that others wrote, but {error}")
         pytest.skip(str(error))
 
 

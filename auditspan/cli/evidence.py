@@ -65,7 +65,8 @@ def export(
     """
     from auditspan.cli.reading import open_reader
     from auditspan.exporters.evidence.export import export_package
-    from auditspan.ledger.keys import load_signing_key, load_trust
+    from auditspan.ledger.keys import load_signing_key
+    from auditspan.ledger.trust import load_trust
     from auditspan.policy.artifacts_kept import kept
 
     directory = DataDirectory(data)
@@ -162,7 +163,8 @@ def verify(
     """
     from auditspan.exporters.evidence.rendering import render
     from auditspan.exporters.evidence.verify import verify_package
-    from auditspan.ledger.keys import KeyFileError, load_trust
+    from auditspan.ledger.keys import KeyFileError
+    from auditspan.ledger.trust import load_trust
 
     try:
         trusted = load_trust(trust)

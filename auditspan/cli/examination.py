@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+from auditspan.cli.anchor_findings import anchor_findings
 from auditspan.cli.control_socket import ask
 from auditspan.cli.findings import Finding
 from auditspan.cli.reading import open_reader
@@ -23,10 +24,11 @@ from auditspan.journal.contract import Journal, generation_of
 from auditspan.journal.opening import is_kafka, open_journal
 from auditspan.ledger.checkpoint import Checkpoint, CheckpointInvalid, log_origin, open_checkpoint
 from auditspan.ledger.hashing import Digests, leaf_hashes
-from auditspan.ledger.keys import load_salt_key, load_signing_key, load_trust
+from auditspan.ledger.keys import load_salt_key, load_signing_key
 from auditspan.ledger.merkle import CompactRange
 from auditspan.ledger.signer import last_signed
 from auditspan.ledger.subtrees import TILE_LEVELS
+from auditspan.ledger.trust import load_trust
 from auditspan.store.contract import Store, StoreUnavailable
 from auditspan.tokens import TokenRegistry
 
@@ -65,6 +67,7 @@ def examine(directory: DataDirectory, settings: Settings, full: bool) -> Iterato
             with open_reader(directory.root, None) as reading:
                 yield _service(directory, reading.running)
                 yield from _Logs(directory, journal, reading.store, reading.running, full).findings()
+                yield from _anchors(directory, settings, reading.store, reading.running)
         except AuditSpanError as error:
             yield Finding("store", "wrong", error.message, _remedy_for_store(directory, error))
 
@@ -129,6 +132,13 @@ def _service(directory: DataDirectory, running: bool) -> Finding:
     if not answer["healthy"]:
         return Finding("service", "wrong", answer["reason"], "Its log says more: put it right, then start it again.")
     return Finding("service", "ok", "it runs")
+
+
+def _anchors(directory: DataDirectory, settings: Settings, store: Store, running: bool) -> Iterator[Finding]:
+    for row in store.query(_LOGS).to_pylist():
+        opening = store.query(_OPENING, {"log_id": row["log_id"]}).to_pylist()
+        if opening and json.loads(opening[0]["header"])["body"]["partition"] == "control":
+            yield from anchor_findings(directory, settings.anchors, store, row["log_id"], running)
 
 
 class _Logs:

@@ -11,6 +11,7 @@ import typer
 
 from auditspan.cli.config import settings_of
 from auditspan.cli.output import JsonOption, console, print_json, reports_errors
+from auditspan.cli.trust import app as trust_app
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.keys import init_journal_key, init_keys, write_secret_file
@@ -18,6 +19,7 @@ from auditspan.ledger.keys import init_journal_key, init_keys, write_secret_file
 __all__ = ["app", "make_keys", "make_read_token", "make_write_token"]
 
 app = typer.Typer(no_args_is_help=True, help="Signing key, salt key, read token and the public trust.json.")
+app.add_typer(trust_app, name="trust")
 
 
 def make_keys(directory: DataDirectory, deployment: str) -> None:
@@ -104,3 +106,32 @@ def journal(
         print_json({"journal_key": directory.journal_key})
     else:
         console.print(f"The journal key is in {directory.journal_key}.", soft_wrap=True)
+
+
+@app.command()
+@reports_errors
+def vkey(
+    data: Annotated[
+        Path, typer.Option("--data", help="Data directory of the service, running or not.", file_okay=False)
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Print origin and verifier key of the control log: what a witness needs to know before it cosigns.
+
+    \b
+    auditspan keys vkey --data ./data
+    """
+    from auditspan.cli.reading import existing, open_reader
+    from auditspan.exporters.evidence.control import control_log_of
+    from auditspan.ledger.checkpoint import log_origin, verifier_key
+    from auditspan.ledger.trust import load_trust
+
+    trust = load_trust(existing(data).trust)
+    with open_reader(data, None) as reading:
+        origin = log_origin(trust.deployment, control_log_of(reading.store))
+    keys = [verifier_key(origin, key) for key in trust.keys]
+    if as_json:
+        print_json({"origin": origin, "vkeys": keys})
+    else:
+        # Bare: these are for other programs.
+        typer.echo("\n".join([origin, *keys]))

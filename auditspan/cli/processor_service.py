@@ -20,7 +20,9 @@ from auditspan.journal.kafka import KafkaJournal
 from auditspan.journal.kafka_flagged import KafkaFlaggedPublisher
 from auditspan.journal.opening import is_kafka, open_journal
 from auditspan.ledger.checkpoint import public_bytes
-from auditspan.ledger.keys import load_salt_key, load_signing_key, load_trust
+from auditspan.ledger.keys import load_salt_key, load_signing_key
+from auditspan.ledger.trust import load_trust
+from auditspan.processors.anchor_sources import anchor_plan
 from auditspan.processors.memory import keep_buffers
 from auditspan.processors.pipeline import Pipeline
 from auditspan.processors.processor import BatchLimits
@@ -80,6 +82,7 @@ def run_processors(directory: DataDirectory, settings: Settings, on_started: Rea
                 settings.processor.batch_rows, settings.processor.batch_bytes, settings.processor.batch_seconds
             ),
             publisher=publisher,
+            anchors=anchor_plan(settings.anchors, load_trust(directory.trust)),
         )
         stack.callback(pipeline.stop, settings.processor.drain_seconds)
         pipeline.start()

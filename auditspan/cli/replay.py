@@ -57,7 +57,8 @@ def replay(
     """
     if not verify:
         raise AuditSpanError("A replay only verifies.", remedy=f"Run: auditspan replay --verify --data {data}")
-    from auditspan.ledger.keys import load_salt_key, load_trust
+    from auditspan.ledger.keys import load_salt_key
+    from auditspan.ledger.trust import load_trust
     from auditspan.processors.replay.deployment import Deployment
     from auditspan.processors.replay.deployment import replay as replay_logs
 

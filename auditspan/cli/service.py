@@ -28,10 +28,12 @@ from auditspan.exporters.sql_settings import SqlLimits
 from auditspan.journal.contract import Journal
 from auditspan.journal.opening import is_kafka, open_journal
 from auditspan.ledger.checkpoint import public_bytes
-from auditspan.ledger.keys import load_salt_key, load_signing_key, load_trust
+from auditspan.ledger.keys import load_salt_key, load_signing_key
 from auditspan.ledger.signer import Signer
+from auditspan.ledger.trust import load_trust
 from auditspan.policy.snapshot import Snapshot
 from auditspan.processors.activation import Activated, Change
+from auditspan.processors.anchor_sources import anchor_plan
 from auditspan.processors.memory import keep_buffers
 from auditspan.processors.pipeline import Pipeline
 from auditspan.processors.processor import BatchLimits
@@ -97,6 +99,7 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
             ),
             heartbeat_seconds=settings.processor.heartbeat_seconds,
             keep_days=settings.journal.keep_days,
+            anchors=anchor_plan(settings.anchors, load_trust(directory.trust)),
         )
         pipeline.start()
         stack.callback(pipeline.stop)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from auditspan.cli.anchor_findings import anchors_of, anchors_shown
 from auditspan.cli.config import settings_of
 from auditspan.cli.disk_use import disk_use
 from auditspan.cli.moments import rfc3339
-from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors
+from auditspan.cli.output import JsonOption, console, plain, print_json, print_table, reports_errors
 from auditspan.cli.progress import progress_of
 from auditspan.cli.reading import DataOption, UrlOption, open_reader, service_is_ready
 from auditspan.config import EMBEDDED
@@ -80,6 +81,8 @@ def status(
             document["cases"] = reading.store.query(_CASES).to_pylist()[0]
         if reading.store.query(_HAS_FINDINGS).num_rows:
             document |= reading.store.query(_FINDINGS).to_pylist()[0]
+        control = [log["log_id"] for log in sealed if log["partition"] == "control"]
+        document["anchors"] = anchors_of(reading.store, control[0]) if control else []
         if streams:
             document["streams"] = reading.store.query(_STREAMS).to_pylist()
         if data is not None and (shared or not running):
@@ -110,6 +113,10 @@ def status(
     columns = ["log", "entries", "waiting", "leaves", "signed", "flagged", "faults"]
     columns += ["owner"] if shared else []
     print_table("Logs", columns, [_row(log) for log in document["logs"]], lines=False)
+    if document["anchors"]:
+        console.print(plain(anchors_shown(document["anchors"])), soft_wrap=True)
+    elif settings.anchors.witnesses or settings.anchors.timestamp_authorities:
+        console.print("Nobody has vouched for the control log yet.")
     if document.get("cases", {}).get("cases"):
         console.print("Cases: {cases:,}, new in the last day: {of_the_last_day:,}.".format(**document["cases"]))
     if document.get("findings"):

@@ -15,7 +15,15 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-__all__ = ["Checkpoint", "CheckpointInvalid", "log_origin", "open_checkpoint", "public_bytes", "sign_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointInvalid",
+    "log_origin",
+    "open_checkpoint",
+    "public_bytes",
+    "sign_checkpoint",
+    "verifier_key",
+]
 
 _ED25519 = b"\x01"
 
@@ -44,6 +52,12 @@ class Checkpoint:
 def log_origin(deployment: str, log_id: str) -> str:
     """The origin line of a log."""
     return f"auditspan/{deployment}/{log_id}"
+
+
+def verifier_key(origin: str, key: Ed25519PublicKey) -> str:
+    """The C2SP verifier key under which a log with this origin signs: what a witness is configured with."""
+    encoded = base64.b64encode(_ED25519 + public_bytes(key)).decode()
+    return f"{origin}+{_key_id(origin, key).hex()}+{encoded}"
 
 
 def public_bytes(key: Ed25519PublicKey) -> bytes:

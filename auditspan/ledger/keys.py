@@ -1,19 +1,16 @@
-"""Key files of a deployment: the Ed25519 signing key, the salt key, and the public keys that a verifier trusts."""
+"""Key files of a deployment: the Ed25519 signing key, the salt key, and the first ``trust.json``."""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -26,13 +23,11 @@ from auditspan.ledger.checkpoint import public_bytes
 
 __all__ = [
     "KeyFileError",
-    "Trust",
     "init_journal_key",
     "init_keys",
     "load_journal_key",
     "load_salt_key",
     "load_signing_key",
-    "load_trust",
     "write_secret_file",
 ]
 
@@ -43,14 +38,6 @@ _OTHERS: Final = 0o077
 
 class KeyFileError(AuditSpanError):
     """A key file is missing, readable by others, in the way of a new one, or not what it should be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """Public keys of a deployment, as ``trust.json`` holds them: what ``evidence verify --trust`` takes."""
-
-    deployment: str
-    keys: Sequence[Ed25519PublicKey] = field(repr=False)
 
 
 def init_keys(*, signing_key: Path, salt_key: Path, trust: Path, deployment: str, added_at: str) -> None:
@@ -143,39 +130,6 @@ def load_journal_key(path: Path) -> bytes:
     if len(content) != JOURNAL_KEY_LENGTH:
         raise _unusable(path, f"a key of {JOURNAL_KEY_LENGTH} bytes")
     return content
-
-
-def load_trust(path: Path) -> Trust:
-    """The public keys in a ``trust.json``.
-
-    Raises:
-        KeyFileError: it is missing, or not as `init_keys` writes it.
-    """
-    try:
-        document: Any = json.loads(path.read_bytes())
-    except OSError as error:
-        raise _missing(path) from error
-    except ValueError as error:
-        raise _unusable(path, "a trust.json") from error
-    try:
-        if document["version"] != 1:
-            raise _unusable(path, "a trust.json of version 1")
-        keys = [_public_key(path, entry) for entry in document["keys"]]
-        deployment = document["deployment"]
-    except (KeyError, TypeError) as error:
-        raise _unusable(path, "a trust.json") from error
-    if not keys or not isinstance(deployment, str):
-        raise _unusable(path, "a trust.json with a deployment and at least one key")
-    return Trust(deployment, keys)
-
-
-def _public_key(path: Path, entry: Any) -> Ed25519PublicKey:
-    if entry["algorithm"] != "Ed25519":
-        raise _unusable(path, "a trust.json whose keys are all Ed25519")
-    try:
-        return Ed25519PublicKey.from_public_bytes(base64.b64decode(entry["public_key"], validate=True))
-    except (ValueError, binascii.Error) as error:
-        raise _unusable(path, "a trust.json with public keys of 32 bytes in base64") from error
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from auditspan.store.connection import Connection, EmbeddedConnection
-from auditspan.store.contract import Fenced, Overtaken, SealedBatch, StoredCheckpoint, StoreUnavailable
+from auditspan.store.contract import Fenced, Overtaken, SealedBatch, StoredAnchor, StoredCheckpoint, StoreUnavailable
 from auditspan.store.http_connection import HttpConnection
 from auditspan.store.migrate import apply_migrations
 from auditspan.store.raw import RawReader
@@ -367,6 +367,34 @@ class ClickHouseStore:
             {"log_id": log_id},
         ).to_pylist()
         return StoredCheckpoint(**rows[0]) if rows else None
+
+    def append_anchors(self, anchors: Sequence[StoredAnchor]) -> None:
+        """Keep what others said of checkpoints; durable when it returns. Keeping one again does no harm."""
+        if anchors:
+            anchored_at = [anchor.anchored_at for anchor in anchors]
+            rows = pa.table(
+                {
+                    "log_id": [anchor.log_id for anchor in anchors],
+                    "size": pa.array([anchor.size for anchor in anchors], pa.uint64()),
+                    "kind": [anchor.kind for anchor in anchors],
+                    "name": [anchor.name for anchor in anchors],
+                    "content": [anchor.content for anchor in anchors],
+                    "anchored_at": pa.array(anchored_at, pa.timestamp("ns", tz="UTC")),
+                }
+            )
+            self._connection.insert("auditspan.anchors", rows)
+
+    def newest_anchors(self, log_id: str) -> list[StoredAnchor]:
+        """Of each kind and name the anchor of the greatest size, by kind and name; none in an older schema."""
+        if not self.query("SELECT 1 FROM system.tables WHERE database = 'auditspan' AND name = 'anchors'").num_rows:
+            return []
+        rows = self.query(
+            "SELECT log_id, size, kind, name, content, toUnixTimestamp64Nano(anchors.anchored_at) AS anchored_at "
+            "FROM auditspan.anchors WHERE log_id = {log_id:String} "
+            "ORDER BY size DESC, anchored_at DESC LIMIT 1 BY kind, name",
+            {"log_id": log_id},
+        ).to_pylist()
+        return sorted((StoredAnchor(**row) for row in rows), key=lambda anchor: (anchor.kind, anchor.name))
 
     # Reference artifacts
 

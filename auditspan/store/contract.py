@@ -18,6 +18,7 @@ __all__ = [
     "SealedBatch",
     "Store",
     "StoreUnavailable",
+    "StoredAnchor",
     "StoredCheckpoint",
 ]
 
@@ -51,6 +52,22 @@ class StoredCheckpoint:
     root: str
     note: str
     signed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnchor:
+    """What somebody independent said of a log's checkpoint of ``size`` leaves.
+
+    ``kind`` is ``timestamp`` (``content`` is an RFC 3161 token in base64) or ``cosignature`` (a signature line of a
+    note); ``name`` is the authority's or the witness's, ``anchored_at`` the time it states, nanoseconds since 1970.
+    """
+
+    log_id: str
+    size: int
+    kind: str
+    name: str
+    content: str
+    anchored_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +163,12 @@ class Store(Protocol):
 
     def last_checkpoint(self, log_id: str) -> StoredCheckpoint | None:
         """The checkpoint of the greatest size."""
+
+    def append_anchors(self, anchors: Sequence[StoredAnchor]) -> None:
+        """Keep what others said of checkpoints; durable when it returns. Keeping one again does no harm."""
+
+    def newest_anchors(self, log_id: str) -> list[StoredAnchor]:
+        """Of each kind and name the anchor of the greatest size, by kind and name; none in an older schema."""
 
     def keep_artifacts(self, artifacts: Sequence[bytes]) -> None:
         """Keep parts of a reference under their SHA-256, so that every processor can get them; durable."""

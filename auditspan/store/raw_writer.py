@@ -30,6 +30,7 @@ _PLAIN: Final = frozenset(
     {
         "auditspan.tree_nodes",
         "auditspan.checkpoints",
+        "auditspan.anchors",
         "auditspan.reference_artifacts",
         "auditspan.request_records",
         "auditspan.suppressed",

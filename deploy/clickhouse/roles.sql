@@ -20,6 +20,7 @@ GRANT INSERT ON auditspan.reference_artifacts TO auditspan_writer;
 GRANT INSERT ON auditspan.request_records TO auditspan_writer;
 GRANT INSERT ON auditspan.suppressed TO auditspan_writer;
 GRANT INSERT ON auditspan.checkpoints TO auditspan_writer;
+GRANT INSERT ON auditspan.anchors TO auditspan_writer;
 GRANT CREATE TEMPORARY TABLE ON *.* TO auditspan_writer;
 
 GRANT SELECT ON auditspan.* TO auditspan_reader;

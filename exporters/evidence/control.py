@@ -11,7 +11,7 @@ from auditspan.errors import AuditSpanError
 
 from .interval import Reader
 
-__all__ = ["ControlLeaf", "ControlLeaves", "control_leaves", "control_log_of", "needed_outside"]
+__all__ = ["ControlLeaf", "ControlLeaves", "control_leaves", "control_log_of", "last_round_below", "needed_outside"]
 
 _OPENED: Final = "audit.log.opened"
 _ACTIVATED: Final = "audit.reference.activated"
@@ -99,12 +99,26 @@ def control_leaves(store: Reader, log_id: str, size: int) -> ControlLeaves:
     return leaves
 
 
+def last_round_below(store: Reader, log_id: str, size: int) -> ControlLeaf | None:
+    """The last round of checkpoints among the first ``size`` leaves of the control log."""
+    return _last(store, log_id, _ROUND, size)
+
+
 def needed_outside(
-    leaves: ControlLeaves, begin: int, end: int, logs: Sequence[str], epochs: Iterable[int]
+    leaves: ControlLeaves,
+    begin: int,
+    end: int,
+    logs: Sequence[str],
+    epochs: Iterable[int],
+    rounds: Iterable[ControlLeaf] = (),
 ) -> list[ControlLeaf]:
-    """The leaves that a package needs and that do not lie in the control log's interval ``[begin, end)``."""
+    """The leaves that a package needs and that do not lie in the control log's interval ``[begin, end)``.
+
+    ``rounds`` are those that anchors need.
+    """
     needed = [leaves.opened[log_id] for log_id in logs if log_id in leaves.opened]
     needed += [leaves.epochs[number] for number in epochs]
+    needed += rounds
     if leaves.last_round is not None:
         needed.append(leaves.last_round)
     outside = {leaf.index: leaf for leaf in needed if not begin <= leaf.index < end}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 import time
@@ -20,10 +19,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from auditspan.errors import AuditSpanError
 from auditspan.store.contract import StoredCheckpoint
 
+from .anchors import PackagedAnchors, packaged_anchors
 from .columns import empty_as_null
 from .control import ControlLeaf, control_leaves, control_log_of, needed_outside
 from .headers import parse_headers
-from .interval import Reader, choose_interval, epochs_named, subtrees_of
+from .interval import Reader, choose_interval, encoded, epochs_named, subtrees_of
 from .layout import EVENT_FILE, MANIFEST, NOTE, WITHHELD_FILE
 from .note import verify_note
 from .query import Query, compile_query
@@ -203,7 +203,7 @@ class _Export:
                     remedy="The store was rolled back or restored: run `auditspan doctor` before anything is exported.",
                 )
             proof = subtrees_of(self.store, log.log_id).consistency(size, log.checkpoint.size)
-            log.previous = {"checkpoint": note, "consistency": _encoded(proof)}
+            log.previous = {"checkpoint": note, "consistency": encoded(proof)}
 
     def _recorded_notes(self, entry: Mapping[str, Any]) -> dict[str, str]:
         notes = {}
@@ -225,8 +225,18 @@ class _Export:
             self._write_log(folder, log)
         self._write_control(folder, control)
         self._write_reference(folder, leaves.artifacts(epochs))
-        outside = needed_outside(leaves, control.begin, control.end, [log.log_id for log in (*logs, control)], epochs)
-        value = self._predicate(logs, control, outside)
+        anchors = packaged_anchors(
+            self.store,
+            control.log_id,
+            control.begin,
+            control.end,
+            control.checkpoint.size,
+            {log.log_id: (log.end, log.checkpoint.size) for log in logs},
+        )
+        outside = needed_outside(
+            leaves, control.begin, control.end, [log.log_id for log in (*logs, control)], epochs, anchors.rounds
+        )
+        value = self._predicate(logs, control, outside, anchors)
         write_file(folder / NOTE, verify_note(value).encode())
         subjects = {
             path.relative_to(folder).as_posix(): file_digest(path) for path in folder.rglob("*") if path.is_file()
@@ -287,13 +297,19 @@ class _Export:
                 )
             write_file(folder / "reference" / digest, content)
 
-    def _predicate(self, logs: Sequence[_Log], control: _Log, outside: Sequence[ControlLeaf]) -> dict[str, Any]:
+    def _predicate(
+        self,
+        logs: Sequence[_Log],
+        control: _Log,
+        outside: Sequence[ControlLeaf],
+        anchors: PackagedAnchors,
+    ) -> dict[str, Any]:
         proofs = subtrees_of(self.store, control.log_id)
         included = [
             {
                 "leaf_index": leaf.index,
                 "leaf": leaf.header.decode(),
-                "inclusion": _encoded(proofs.inclusion(leaf.index, control.checkpoint.size)),
+                "inclusion": encoded(proofs.inclusion(leaf.index, control.checkpoint.size)),
             }
             for leaf in outside
         ]
@@ -307,8 +323,9 @@ class _Export:
                 "to": str(self.time_to),
                 "where": self.query.text if self.query else None,
             },
-            "logs": [self._evidence(log) for log in logs],
+            "logs": [{**self._evidence(log), "anchored": anchors.beyond.get(log.log_id)} for log in logs],
             "control": {**self._evidence(control), "included": included},
+            "anchors": anchors.entries,
             "counts": self.counts,
         }
 
@@ -319,8 +336,8 @@ class _Export:
             "partition": log.partition,
             "interval": [log.begin, log.end],
             "range_proof": {
-                "left": _encoded(subtrees.roots(0, log.begin)),
-                "right": _encoded(subtrees.roots(log.end, log.checkpoint.size)),
+                "left": encoded(subtrees.roots(0, log.begin)),
+                "right": encoded(subtrees.roots(log.end, log.checkpoint.size)),
             },
             "checkpoint": log.checkpoint.note,
             "files": log.files,
@@ -362,10 +379,6 @@ def _lacking(log: _Log, leaf: int) -> ExportFailed:
         f"The store lacks leaf {leaf} of log {log.log_id}, or has it twice.",
         remedy="The store was altered: run `auditspan doctor`.",
     )
-
-
-def _encoded(hashes: Iterable[bytes]) -> list[str]:
-    return [base64.b64encode(digest).decode() for digest in hashes]
 
 
 def _read_manifest(folder: Path, key: Ed25519PrivateKey) -> Manifest:

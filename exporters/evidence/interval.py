@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 from auditspan.ledger.subtrees import Subtrees
 from auditspan.store.contract import StoredCheckpoint
 
-__all__ = ["Reader", "choose_interval", "epochs_named", "subtrees_of"]
+__all__ = ["Reader", "choose_interval", "encoded", "epochs_named", "subtrees_of"]
 
 _BATCH_AT: Final = (
     "FROM auditspan.events WHERE log_id = {log_id:String} AND class = 'audit.batch' AND payload = '' "
@@ -82,3 +83,8 @@ def subtrees_of(store: Reader, log_id: str) -> Subtrees:
             yield from batch["header"].to_pylist()
 
     return Subtrees(nodes, leaves)
+
+
+def encoded(hashes: Iterable[bytes]) -> list[str]:
+    """Hashes as a manifest holds them."""
+    return [base64.b64encode(digest).decode() for digest in hashes]

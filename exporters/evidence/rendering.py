@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .anchor_report import anchor_lines
 from .report import Fault, Report
 
 __all__ = ["render"]
@@ -37,6 +38,8 @@ def render(report: Report, console: Console) -> None:
                 console.print(Text("  " + ", ".join(f"{name} {value}" for name, value in entry.items())))
             if len(entries) > _MOST_SHOWN:
                 console.print(Text(f"  … and {len(entries) - _MOST_SHOWN:,} more; --json lists them"))
+    for line in anchor_lines(report):
+        console.print(Text(line))
     for note in report.notes:
         console.print(Text(note))
     console.print(Text("Not proven", "bold"))

@@ -17,12 +17,14 @@ from securesystemslib.exceptions import FormatError, VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined, unused-ignore]
 
 from auditspan.ledger.checkpoint import public_bytes
+from auditspan.ledger.timestamps import LARGEST_TOKEN
 
 from .layout import MANIFEST, path_is_allowed
 
 __all__ = [
     "PAYLOAD_TYPE",
     "PREDICATE_TYPE",
+    "AnchorEvidence",
     "Included",
     "LogEvidence",
     "Manifest",
@@ -42,6 +44,9 @@ _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _LOG_ID: Final = re.compile(r"[0-9a-f]{32}")
 _LARGEST: Final = 2**53 - 1
 _LONGEST_PROOF: Final = 256
+_LONGEST_NOTE: Final = 64 << 10
+_MOST_ANCHORS: Final = 256
+_MOST_STAMPS: Final = 32
 
 
 class ManifestInvalid(Exception):
@@ -62,7 +67,10 @@ class Previous:
 
 @dataclass(frozen=True, slots=True)
 class LogEvidence:
-    """What the manifest says of one log: leaves ``[begin, end)``, their proof, and the files that hold them."""
+    """What the manifest says of one log: leaves ``[begin, end)``, their proof, and the files that hold them.
+
+    ``anchored`` is a larger size that a round states, with the proof from there to the checkpoint.
+    """
 
     log_id: str
     partition: str
@@ -73,6 +81,16 @@ class LogEvidence:
     checkpoint: str
     files: Mapping[str, tuple[str, ...]]
     previous: Previous | None
+    anchored: tuple[int, tuple[bytes, ...]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorEvidence:
+    """A checkpoint of the control log with what others said of it: signature lines, and RFC 3161 tokens."""
+
+    note: str
+    timestamps: tuple[bytes, ...]
+    consistency: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +117,7 @@ class Manifest:
     included: tuple[Included, ...]
     counts: Mapping[str, int]
     subjects: Mapping[str, str] = field(repr=False)
+    anchors: tuple[AnchorEvidence, ...] = ()
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -184,6 +203,8 @@ def _manifest(value: dict[str, Any]) -> Manifest:
         included=tuple(_included(leaf) for leaf in _list(control["included"])),
         counts={name: _number(predicate["counts"][name]) for name in ("leaves", "selected", "withheld", "flagged")},
         subjects=subjects,
+        # Packages from before there were anchors have no such key.
+        anchors=tuple(_anchor(each) for each in _bounded(predicate.get("anchors", []), _MOST_ANCHORS)),
     )
     ids = [log.log_id for log in (*logs, made.control)]
     if len(set(ids)) != len(ids):
@@ -225,7 +246,7 @@ def _log(value: Any, folders: tuple[str, ...], subjects: Mapping[str, str]) -> L
             _check_path(path)
             if path not in subjects or not path.startswith(f"{folder}/"):
                 raise ValueError(f"{path} is no subject below {folder}/")
-    proof, previous = value["range_proof"], value["previous"]
+    proof, previous, anchored = value["range_proof"], value["previous"], value.get("anchored")
     return LogEvidence(
         log_id=log_id,
         partition=_text(value["partition"]),
@@ -238,11 +259,26 @@ def _log(value: Any, folders: tuple[str, ...], subjects: Mapping[str, str]) -> L
         previous=None
         if previous is None
         else Previous(_text(previous["checkpoint"]), _hashes(previous["consistency"])),
+        anchored=None if anchored is None else (_number(anchored["size"]), _hashes(anchored["consistency"])),
     )
 
 
 def _included(value: Any) -> Included:
     return Included(_number(value["leaf_index"]), _text(value["leaf"]).encode(), _hashes(value["inclusion"]))
+
+
+def _anchor(value: Any) -> AnchorEvidence:
+    note = _text(value["note"])
+    stamps = tuple(base64.b64decode(_text(each), validate=True) for each in _bounded(value["timestamps"], _MOST_STAMPS))
+    if len(note) > _LONGEST_NOTE or any(len(stamp) > LARGEST_TOKEN for stamp in stamps):
+        raise ValueError("an anchor with a note or token that is too long")
+    return AnchorEvidence(note, stamps, _hashes(value["consistency"]))
+
+
+def _bounded(value: Any, most: int) -> list[Any]:
+    if len(_list(value)) > most:
+        raise ValueError(f"an array of {len(value)}, of which {most} are allowed")
+    return list(value)
 
 
 def _hashes(value: Any) -> tuple[bytes, ...]:

@@ -19,9 +19,10 @@ import pyarrow.compute as pc
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.checkpoint import Checkpoint, CheckpointInvalid, log_origin, open_checkpoint
 from auditspan.ledger.hashing import leaf_hashes
-from auditspan.ledger.keys import Trust
 from auditspan.ledger.merkle import verify_consistency
+from auditspan.ledger.trust import Trust
 
+from .anchor_report import anchors_not_proven, report_anchors
 from .headers import ParsedHeaders
 from .layout import EVENT_FILE, MANIFEST, WITHHELD_FILE
 from .leaf_files import LeafFiles
@@ -30,6 +31,7 @@ from .package import Package, PathRefused
 from .query import Query, QueryInvalid, compile_query
 from .report import Faults, Report, shown
 from .statement import LogEvidence, Manifest, ManifestInvalid, key_id, open_envelope, parse_manifest
+from .verify_anchors import check_anchored_sizes, check_anchors
 from .verify_batches import BatchCheck
 from .verify_control import ControlState, check_included, check_logs
 from .verify_leaves import LeafCheck
@@ -44,9 +46,7 @@ Progress = Callable[[int, int], None]
 _LARGEST_MANIFEST: Final = 64 << 20
 _COUNTED: Final = ("audit.conflict", "audit.quarantined", "audit.gap", "audit.log.closed")
 _NOT_PROVEN: Final = (
-    "That every event that happened was emitted, and that what emitters said is true: a log proves what was received.",
-    "That the times are right: arrival times are the collector's clock, and there is no independent timestamp here.",
-    "That the signing key was in the right hands, and that no second history was signed with it for someone else.",
+    "That every event that happened was emitted, and that what emitters said is true: a log proves what was received."
 )
 
 
@@ -84,7 +84,7 @@ class _Verification:
             self._verify(manifest)
         report = self.report
         report.faults, report.fault_counts = self.faults.kept, dict(sorted(self.faults.by_code.items()))
-        report.not_proven = [*_NOT_PROVEN, *report.not_proven]
+        report.not_proven = [_NOT_PROVEN, *anchors_not_proven(report, self.trust), *report.not_proven]
 
     def _manifest(self) -> Manifest | None:
         try:
@@ -129,6 +129,9 @@ class _Verification:
         epochs = self._log(manifest, manifest.control, None, checkpoints, good, {}, state)[1]
         check_included(manifest, checkpoints.get(manifest.control.log_id), state, self.faults)
         check_logs(manifest, checkpoints, state, tuple(self.trust.keys), self.faults)
+        anchored = check_anchors(manifest, checkpoints.get(manifest.control.log_id), self.trust, self.faults)
+        covered = check_anchored_sizes(manifest, checkpoints, state, self.faults)
+        report_anchors(report, manifest, anchored, covered, self.trust)
         totals = {"leaves": 0, "selected": 0, "withheld": 0, "flagged": 0, "payload_matched": 0, "proven": 0}
         for log in manifest.logs:
             counts, named = self._log(

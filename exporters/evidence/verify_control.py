@@ -114,6 +114,9 @@ class ControlState:
                 known[size] = (root, index)
             elif known[size][0] != root:
                 self.faults.add("consistency", (self.log_id, index), known[size][0].hex(), root.hex())
+            elif index < known[size][1]:
+                # Leaves outside the interval come after it: what counts for an anchor is the first round.
+                known[size] = (root, index)
         if self.last_round is None or index > self.last_round[0]:
             self.last_round = (index, checkpoints)
 

@@ -13,9 +13,9 @@ from auditspan.ledger.keys import (
     init_keys,
     load_salt_key,
     load_signing_key,
-    load_trust,
     write_secret_file,
 )
+from auditspan.ledger.trust import load_trust
 
 
 class Files:
@@ -100,7 +100,7 @@ def test_missing_and_broken_keys_say_what_to_do(files: Files, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "change",
     [
-        lambda d: d.update(version=2),
+        lambda d: d.update(version=3),
         lambda d: d.update(keys=[]),
         lambda d: d.pop("deployment"),
         lambda d: d["keys"][0].update(algorithm="RSA"),

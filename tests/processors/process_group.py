@@ -27,8 +27,8 @@ from auditspan.journal.contract import EntryKind, Journal, JournalUnavailable, N
 from auditspan.journal.kafka_topics import make_topics
 from auditspan.journal.opening import open_journal
 from auditspan.ledger.checkpoint import Checkpoint, log_origin, open_checkpoint
-from auditspan.ledger.keys import load_trust
 from auditspan.ledger.merkle import CompactRange, leaf_hash
+from auditspan.ledger.trust import load_trust
 from auditspan.store.clickhouse import ClickHouseStore
 from auditspan.store.opening import open_store
 

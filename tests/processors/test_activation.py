@@ -23,7 +23,7 @@ from test_group import ALL, World, running_roles
 from test_pipeline import control_entries, leaves_of, opened, prove, signed_everything
 from waiting import until
 
-from auditspan.ledger.keys import Trust
+from auditspan.ledger.trust import Trust
 from auditspan.policy.errors import PolicyError
 from auditspan.policy.reference import Reference
 from auditspan.policy.snapshot import IN_FORCE

@@ -12,7 +12,7 @@ from sealed_batches import ARRIVAL, LOG, OTHER_LOG, batch_row, event_row, sealed
 
 from auditspan.ledger.merkle import leaf_hash
 from auditspan.store.clickhouse import ClickHouseStore
-from auditspan.store.contract import Fenced, SchemaTooNew, SealedBatch, StoredCheckpoint, StoreUnavailable
+from auditspan.store.contract import Fenced, SchemaTooNew, SealedBatch, StoredAnchor, StoredCheckpoint, StoreUnavailable
 from auditspan.store.insert_statement import END, conditional_insert, conditions
 
 
@@ -315,6 +315,20 @@ def test_checkpoints(store: ClickHouseStore) -> None:
     store.append_checkpoints([])
     assert store.last_checkpoint(LOG) == made[1]
     assert store.last_checkpoint(OTHER_LOG) is None
+
+
+def test_anchors(store: ClickHouseStore) -> None:
+    assert store.newest_anchors(LOG) == []
+    first = StoredAnchor(LOG, 7, "timestamp", "tsa", "AAAA", 1_795_500_000_123_456_789)
+    later = StoredAnchor(LOG, 12, "timestamp", "tsa", "AAAB", 1_795_500_000_223_456_789)
+    witness = StoredAnchor(
+        LOG, 9, "cosignature", "witness.example/w", "— witness.example/w AAAA", 1_795_500_000_000_000_000
+    )
+    store.append_anchors([later, first])
+    store.append_anchors([witness, first])
+    store.append_anchors([])
+    assert store.newest_anchors(LOG) == [witness, later]
+    assert store.newest_anchors(OTHER_LOG) == []
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from anchored import Vouchers, anchor_attacks
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prepared import Workshop
 from sealed_world import DEPLOYMENT, SECOND, T0, Log, World
@@ -41,7 +42,7 @@ __all__ = ["falsify"]
 Change = Callable[[Path], Any]
 
 
-def falsify(workshop: Workshop, store: ClickHouseStore) -> None:
+def falsify(workshop: Workshop, store: ClickHouseStore, vouchers: Vouchers) -> None:
     """Every attack that is known, into ``workshop``."""
     matrix(workshop)
     altered_files(workshop)
@@ -51,6 +52,7 @@ def falsify(workshop: Workshop, store: ClickHouseStore) -> None:
     ends_of_logs(workshop, store)
     sealed_falsehoods(workshop, store)
     sealed_rounds(workshop, store)
+    anchor_attacks(workshop, store, vouchers)
 
 
 def matrix(workshop: Workshop) -> None:

@@ -14,7 +14,7 @@ from exported import export
 from sealed_world import World
 from tampering import repair
 
-from auditspan.ledger.keys import Trust
+from auditspan.ledger.trust import Trust
 from auditspan.store.clickhouse import ClickHouseStore
 
 __all__ = ["Expected", "Prepared", "Workshop"]
@@ -53,7 +53,7 @@ class Workshop:
     """
 
     def __init__(self, folder: Path, packages: dict[str, Path], world: World) -> None:
-        self._folder, self._packages, self.world = folder, packages, world
+        self.folder, self._packages, self.world = folder, packages, world
         self._numbers = itertools.count()
         self.made: list[Prepared] = []
 
@@ -84,7 +84,7 @@ class Workshop:
         self.made.append(Prepared(world.name, folder, world.trust, frozenset(expected), counts or {}))
 
     def _new(self) -> Path:
-        return self._folder / str(next(self._numbers))
+        return self.folder / str(next(self._numbers))
 
     def __iter__(self) -> Iterator[Prepared]:
         return iter(self.made)

@@ -19,8 +19,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from auditspan.ledger.checkpoint import Checkpoint, log_origin, sign_checkpoint
 from auditspan.ledger.commitments import facts_hash
-from auditspan.ledger.keys import Trust
 from auditspan.ledger.merkle import CompactRange
+from auditspan.ledger.trust import Trust
 from auditspan.store.contract import SealedBatch, StoredCheckpoint
 from auditspan.store.schema import EVENTS, PAYLOAD_COLUMNS
 

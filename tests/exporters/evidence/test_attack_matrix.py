@@ -21,7 +21,7 @@ from sealed_world import DEPLOYMENT, World, jcs
 from tampering import edit, file_of, header, place_of, repair, rows_of, sign, statement_of, write_rows
 
 from auditspan.ledger.checkpoint import Checkpoint, log_origin, sign_checkpoint
-from auditspan.ledger.keys import Trust
+from auditspan.ledger.trust import Trust
 
 Change = Callable[[Path, str], None]
 Copy = Callable[[str], Path]

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from anchored import Vouchers
 from auditspan.exporters.evidence import verify
 from auditspan.exporters.evidence.report import Faults
 from falsified import falsify
@@ -102,7 +103,7 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def attacks(
-    packages: dict[str, Path], world: World, tmp_path_factory: pytest.TempPathFactory
+    packages: dict[str, Path], world: World, openssl_here: None, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[str, int], list[Prepared]]:
     """By place, the attacks that reach it. Each is found by what it is expected to be found by."""
     folder = tmp_path_factory.mktemp("prepared")
@@ -110,7 +111,7 @@ def attacks(
     try:
         store.migrate()
         workshop = Workshop(folder, packages, world)
-        falsify(workshop, store)
+        falsify(workshop, store, Vouchers(tmp_path_factory.mktemp("vouchers")))
     finally:
         store.close()
     reached: dict[tuple[str, int], list[Prepared]] = defaultdict(list)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from auditspan.exporters.evidence.verify import verify_package
 
-from auditspan.ledger.keys import load_trust
+from auditspan.ledger.trust import load_trust
 
 FROZEN = sorted((Path(__file__).parent / "frozen").iterdir())
 

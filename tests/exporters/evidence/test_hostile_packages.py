@@ -315,7 +315,7 @@ def refuse(event, arguments):
         raise AssertionError(event)
 sys.addaudithook(refuse)
 from auditspan.exporters.evidence.verify import verify_package
-from auditspan.ledger.keys import load_trust
+from auditspan.ledger.trust import load_trust
 report = verify_package(Path(sys.argv[1]), load_trust(Path(sys.argv[2])))
 names = "chdb clickhouse_connect kafka grpc starlette uvicorn pydantic typer rich"
 heavy = set(names.split()) & set(sys.modules)

@@ -1,35 +1,44 @@
-"""Writes ``tests/vectors/packages``: a valid package, and for each code of a fault the smallest attack that shows it.
+"""Writes ``tests/vectors/packages``: valid packages, and for each code of a fault the smallest attack that shows it.
 
-    python tests/exporters/evidence/write_package_vectors.py
+    python tests/exporters/evidence/write_package_vectors.py [--all]
 
-For whoever writes another verifier. Keys and bytes of ids are made anew only where the attacks change; what is there
-is only written again where a code came or went, or the format did.
+For whoever writes another verifier. What is there stays as it is, since it must verify for ever: only what is missing
+is written. With ``--all`` everything is, where the format changed.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "ledger"))
+
+from anchored import Vouchers
 from auditspan.exporters.evidence.verify import verify_package
+from cryptography.hazmat.primitives.serialization import Encoding
 from exported import export
 from falsified import falsify
 from prepared import Prepared, Workshop
 from sealed_world import DEPLOYMENT, SECOND, T0, varied_world
 
-from auditspan.ledger.keys import Trust
+from auditspan.ledger.trust import Trust
 from auditspan.store.clickhouse import ClickHouseStore
 
 TARGET = Path(__file__).parents[2] / "vectors" / "packages"
 _DATE = (2026, 11, 27, 0, 0, 0)
 
 
-def main() -> None:
-    """Write all of them anew."""
+def main(anew: bool) -> None:
+    """Write what is missing, or all."""
+    for path in TARGET.iterdir() if anew and TARGET.is_dir() else ():
+        path.unlink()
+    index = TARGET / "index.json"
+    kept = {one["package"]: one for one in json.loads(index.read_text())} if index.exists() else {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         world = varied_world("vectors")
@@ -39,16 +48,17 @@ def main() -> None:
             packages = made(folder, store, world)
             workshop = Workshop(folder / "prepared", packages, world)
             (folder / "prepared").mkdir()
-            falsify(workshop, store)
+            vouchers = Vouchers(folder / "vouchers")
+            falsify(workshop, store, vouchers)
         finally:
             store.close()
         TARGET.mkdir(parents=True, exist_ok=True)
-        for path in TARGET.iterdir():
-            path.unlink()
-        index = [entry("valid", packages["later"], world.trust)]
+        wanted = {"valid": (packages["later"], world.trust)}
+        wanted["valid-anchored"] = workshop.folder / "anchored", vouchers.trust(varied_world("anchored"))
         for code, prepared in sorted(smallest(list(workshop)).items()):
-            index.append(entry(code, prepared.folder, prepared.trust))
-        (TARGET / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+            wanted[code] = prepared.folder, prepared.trust
+        entries = [kept.get(f"{name}.zip") or entry(name, *made) for name, made in wanted.items()]
+        index.write_text(json.dumps(entries, indent=1) + "\n")
 
 
 def made(folder: Path, store: ClickHouseStore, world: Any) -> dict[str, Path]:
@@ -95,7 +105,7 @@ def entry(name: str, package: Path, trust: Trust) -> dict[str, Any]:
     return {
         "package": f"{name}.zip",
         "deployment": DEPLOYMENT,
-        "public_keys": [base64.b64encode(key.public_bytes_raw()).decode() for key in trust.keys],
+        **trusted(trust),
         "verdict": report.verdict,
         "exit_code": report.exit_code,
         "fault_counts": report.fault_counts,
@@ -104,5 +114,29 @@ def entry(name: str, package: Path, trust: Trust) -> dict[str, Any]:
     }
 
 
+def trusted(trust: Trust) -> dict[str, Any]:
+    """Public keys alone, or the whole trust.json where somebody vouches."""
+    keys = [base64.b64encode(key.public_bytes_raw()).decode() for key in trust.keys]
+    if not (trust.witnesses or trust.timestamp_authorities or trust.policy.demands):
+        return {"public_keys": keys}
+    authorities = [
+        {"name": one.name, "certificates": [root.public_bytes(Encoding.PEM).decode() for root in one.roots]}
+        for one in trust.timestamp_authorities
+    ]
+    return {
+        "trust": {
+            "version": 2,
+            "deployment": trust.deployment,
+            "keys": [{"algorithm": "Ed25519", "public_key": key, "added_at": "2026-11-27T00:00:00Z"} for key in keys],
+            "witnesses": [witness.vkey for witness in trust.witnesses],
+            "timestamp_authorities": authorities,
+            "policy": {
+                "witnesses": trust.policy.witnesses,
+                "timestamp_authorities": trust.policy.timestamp_authorities,
+            },
+        }
+    }
+
+
 if __name__ == "__main__":
-    main()
+    main("--all" in sys.argv[1:])
