@@ -7,7 +7,7 @@ import binascii
 import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,13 +22,15 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from auditspan.errors import AuditSpanError
-from auditspan.ledger.checkpoint import public_bytes
+from auditspan.ledger.retirement import retired_keys
+from auditspan.ledger.signing_key import FileSigningKey, SigningKey, public_text
 
 __all__ = [
     "KeyFileError",
     "Trust",
     "init_journal_key",
     "init_keys",
+    "init_signing_key",
     "load_journal_key",
     "load_salt_key",
     "load_signing_key",
@@ -47,10 +49,14 @@ class KeyFileError(AuditSpanError):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Public keys of a deployment, as ``trust.json`` holds them: what ``evidence verify --trust`` takes."""
+    """Public keys of a deployment, as ``trust.json`` holds them: what ``evidence verify --trust`` takes.
+
+    ``retired_at`` says of a key, by its 32 bytes, from when on (ns) what it signs counts no longer.
+    """
 
     deployment: str
     keys: Sequence[Ed25519PublicKey] = field(repr=False)
+    retired_at: Mapping[bytes, int] = field(default_factory=dict, repr=False)
 
 
 def init_keys(*, signing_key: Path, salt_key: Path, trust: Path, deployment: str, added_at: str) -> None:
@@ -68,17 +74,25 @@ def init_keys(*, signing_key: Path, salt_key: Path, trust: Path, deployment: str
                 f"{path} exists already.",
                 remedy="Keys are made once for a deployment; use another --data directory for another deployment.",
             )
-    key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write_secret_file(signing_key, pem)
+    key = init_signing_key(signing_key)
     write_secret_file(salt_key, secrets.token_bytes(SALT_KEY_LENGTH))
-    public = base64.b64encode(public_bytes(key.public_key())).decode()
     document = {
         "version": 1,
         "deployment": deployment,
-        "keys": [{"algorithm": "Ed25519", "public_key": public, "added_at": added_at}],
+        "keys": [{"algorithm": "Ed25519", "public_key": public_text(key.public_key()), "added_at": added_at}],
     }
     _write_new(trust, (json.dumps(document, indent=2) + "\n").encode(), mode=0o644)
+
+
+def init_signing_key(path: Path) -> SigningKey:
+    """Make a signing key: a new file, PEM, 0600. Never overwritten.
+
+    Raises:
+        KeyFileError: the file exists.
+    """
+    key = Ed25519PrivateKey.generate()
+    write_secret_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return FileSigningKey(key)
 
 
 def init_journal_key(path: Path) -> None:
@@ -99,8 +113,8 @@ def write_secret_file(path: Path, content: str | bytes) -> None:
     _write_new(path, content.encode() if isinstance(content, str) else content, mode=0o600)
 
 
-def load_signing_key(path: Path) -> Ed25519PrivateKey:
-    """The signing key.
+def load_signing_key(path: Path) -> SigningKey:
+    """The signing key of a file.
 
     Raises:
         KeyFileError: it is missing, readable by others, or no Ed25519 key.
@@ -108,11 +122,12 @@ def load_signing_key(path: Path) -> Ed25519PrivateKey:
     content = _read_private(path)
     try:
         key = load_pem_private_key(content, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _unusable(path, "an Ed25519 private key in PEM") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # What the parser says may quote what it read.
+        raise _unusable(path, "an Ed25519 private key in PEM") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise _unusable(path, "an Ed25519 private key in PEM")
-    return key
+    return FileSigningKey(key)
 
 
 def load_salt_key(path: Path) -> bytes:
@@ -161,12 +176,15 @@ def load_trust(path: Path) -> Trust:
         if document["version"] != 1:
             raise _unusable(path, "a trust.json of version 1")
         keys = [_public_key(path, entry) for entry in document["keys"]]
+        retired_at = retired_keys(document["keys"])
         deployment = document["deployment"]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise _unusable(path, "a trust.json") from error
+    except ValueError as error:
+        raise _unusable(path, "a trust.json whose retired_at are times of RFC 3339") from error
     if not keys or not isinstance(deployment, str):
         raise _unusable(path, "a trust.json with a deployment and at least one key")
-    return Trust(deployment, keys)
+    return Trust(deployment, keys, retired_at=retired_at)
 
 
 def _public_key(path: Path, entry: Any) -> Ed25519PublicKey:
