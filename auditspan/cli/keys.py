@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from auditspan.cli.config import settings_of
+from auditspan.cli.keys_rotate import rotate
 from auditspan.cli.output import JsonOption, console, print_json, reports_errors
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
@@ -18,6 +19,7 @@ from auditspan.ledger.keys import init_journal_key, init_keys, write_secret_file
 __all__ = ["app", "make_keys", "make_read_token", "make_write_token"]
 
 app = typer.Typer(no_args_is_help=True, help="Signing key, salt key, read token and the public trust.json.")
+app.command()(rotate)
 
 
 def make_keys(directory: DataDirectory, deployment: str) -> None:
