@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from falsified_keys import falsify_keys
 from prepared import Workshop
 from sealed_world import DEPLOYMENT, SECOND, T0, Log, World
 from tampering import Rows, edit, file_of, header, place_of, repair, rows_of, sign, sign_bytes, statement_of, write_rows
@@ -51,6 +52,7 @@ def falsify(workshop: Workshop, store: ClickHouseStore) -> None:
     ends_of_logs(workshop, store)
     sealed_falsehoods(workshop, store)
     sealed_rounds(workshop, store)
+    falsify_keys(workshop, store)
 
 
 def matrix(workshop: Workshop) -> None:

@@ -1,15 +1,17 @@
 """Writes ``tests/vectors/packages``: a valid package, and for each code of a fault the smallest attack that shows it.
 
-    python tests/exporters/evidence/write_package_vectors.py
+    python tests/exporters/evidence/write_package_vectors.py [CODE...]
 
-For whoever writes another verifier. Keys and bytes of ids are made anew only where the attacks change; what is there
-is only written again where a code came or went, or the format did.
+With codes only theirs are written, beside those that are there. For whoever writes another verifier. Keys and bytes of
+ids are made anew only where the attacks change; what is there is only written again where a code came or went, or the
+format did.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -28,8 +30,8 @@ TARGET = Path(__file__).parents[2] / "vectors" / "packages"
 _DATE = (2026, 11, 27, 0, 0, 0)
 
 
-def main() -> None:
-    """Write all of them anew."""
+def main(codes: list[str]) -> None:
+    """Write all of them anew, or those of ``codes``."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         world = varied_world("vectors")
@@ -43,6 +45,14 @@ def main() -> None:
         finally:
             store.close()
         TARGET.mkdir(parents=True, exist_ok=True)
+        if codes:
+            path = TARGET / "index.json"
+            index = [one for one in json.loads(path.read_text()) if one["package"].removesuffix(".zip") not in codes]
+            found = smallest(list(workshop))
+            index += [entry(code, found[code].folder, found[code].trust) for code in codes]
+            index[1:] = sorted(index[1:], key=lambda one: str(one["package"]))
+            path.write_text(json.dumps(index, indent=1) + "\n")
+            return
         for path in TARGET.iterdir():
             path.unlink()
         index = [entry("valid", packages["later"], world.trust)]
@@ -105,4 +115,4 @@ def entry(name: str, package: Path, trust: Trust) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
