@@ -11,16 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from auditspan.journal.contract import Journal
 from auditspan.ledger.merkle import CompactRange
 from auditspan.ledger.signer import SignerRefused
 from auditspan.store.contract import Store
 
 from .batch import Opening
-from .control import opened_logs
+from .control import opened_logs, strange_logs
 from .replay.by_headers import check_by_headers
 from .replay.report import Fault, Findings
-from .replay.signatures import Deployment, Signatures
+from .replay.signatures import Deployment, Signatures, known_keys
 from .replay.trees import Trees
 from .restore import store_subtrees
 from .signing import journaled_checkpoints
@@ -34,7 +36,11 @@ EXIT_ALTERED: Final = 1
 Progress = Callable[[str, int, int], None]
 """Is told which partition is checked, and how many of its leaves are done, of how many."""
 
-_LOGS: Final = "SELECT log_id FROM auditspan.events GROUP BY log_id ORDER BY log_id"
+_LARGEST_HOLE: Final = 1 << 20
+"""Leaves that may be missing before what stands behind them is not looked at: a row can have any number."""
+_ROWS: Final = (
+    "SELECT count() AS rows FROM auditspan.events WHERE log_id = {log_id:String} AND leaf_index >= {begin:UInt64}"
+)
 _SINCE: Final = (
     "SELECT max(leaf_index) AS last, count() AS batches FROM auditspan.events WHERE log_id = {log_id:String} "
     "AND class = 'audit.batch' AND payload = '' AND arrival_time < fromUnixTimestamp64Nano({since:Int64}, 'UTC')"
@@ -110,6 +116,7 @@ class CheckReport:
 def check_ledger(
     journal: Journal,
     store: Store,
+    rows: Store,
     deployment: Deployment,
     *,
     checked: Mapping[str, CompactRange] | None = None,
@@ -121,6 +128,7 @@ def check_ledger(
     Args:
         journal: whose control partition repeats what was signed.
         store: what is checked.
+        rows: the same with a client of its own, which streams leaves while ``store`` is asked for what was signed.
         deployment: its keys, and the signer's state.
         checked: by log, the tree that an earlier run found whole: its leaves are not read again. Where it is no tree
             that was signed, the log is checked from its beginning.
@@ -136,17 +144,18 @@ def check_ledger(
     opened = opened_logs(journal, store)
     control = opened[0]
     findings = {one.log_id: Findings(one.partition, one.log_id) for one in opened}
-    for log_id in _strange(store, opened):
+    for log_id in strange_logs(store, opened):
         findings[control.log_id].add("leaf.extra", None, "logs that the control log opened", f"a log {log_id}")
     begins = {one.log_id: _begin(store, one, (checked or {}).get(one.log_id), since, findings) for one in opened}
     after = {log_id: begin.end for log_id, begin in begins.items()}
     # What was signed is read before how many leaves there are: a service that goes on makes both greater.
-    journaled = _journaled(journal, deployment, [one.log_id for one in opened], findings[control.log_id])
+    keys = known_keys(store, deployment, control.log_id)
+    journaled = _journaled(journal, deployment.name, keys, [one.log_id for one in opened], findings[control.log_id])
     signatures = Signatures(store, deployment, control, findings, after, journaled)
     ends = {one.log_id: store.next_leaf(one.log_id) for one in opened}
     report = CheckReport(deployment.name)
     for one in opened:
-        log = _Log(store, one, deployment, findings[one.log_id], signatures, begins[one.log_id])
+        log = _Log(store, rows, one, deployment, findings[one.log_id], signatures, begins[one.log_id])
         report.logs.append(log.run(ends[one.log_id], progress))
     return report
 
@@ -155,13 +164,14 @@ class _Log:
     def __init__(
         self,
         store: Store,
+        rows: Store,
         opening: Opening,
         deployment: Deployment,
         findings: Findings,
         signatures: Signatures,
         begin: CompactRange,
     ) -> None:
-        self._store, self._opening, self._deployment = store, opening, deployment
+        self._store, self._rows, self._opening, self._deployment = store, rows, opening, deployment
         self._findings, self._begin = findings, begin
         self._signed = signatures.of(opening)
         self._trees = Trees(self._signed, store, opening.log_id, findings, begin)
@@ -169,6 +179,7 @@ class _Log:
 
     def run(self, end: int, progress: Progress) -> CheckedLog:
         opening, begin, findings = self._opening, self._begin.end, self._findings
+        end = self._bounded(end)
 
         def advance(leaves: int) -> None:
             self._done += leaves
@@ -178,7 +189,7 @@ class _Log:
             findings.add("leaf.missing", end, f"leaves {end} to {begin - 1}", "not in the store", count=begin - end)
         else:
             check_by_headers(
-                self._store,
+                self._rows,
                 opening.log_id,
                 end,
                 self._deployment.salt_key,
@@ -203,6 +214,15 @@ class _Log:
             notes=findings.notes,
             good=good,
         )
+
+    def _bounded(self, end: int) -> int:
+        """Where the log ends, however far away a row is numbered."""
+        begin = self._begin.end
+        rows = int(self._store.query(_ROWS, {"log_id": self._opening.log_id, "begin": begin})["rows"][0].as_py())
+        if end - begin <= rows + _LARGEST_HOLE:
+            return end
+        self._findings.add("leaf.extra", end - 1, f"{rows} leaves from {begin} on", f"one numbered {end - 1}")
+        return begin + rows
 
     def _check_end(self, end: int) -> None:
         """Whether the log ends with the leaf that ends a batch, as each insert leaves it."""
@@ -237,17 +257,12 @@ def _begin(
 
 
 def _journaled(
-    journal: Journal, deployment: Deployment, log_ids: Sequence[str], findings: Findings
+    journal: Journal, deployment: str, keys: Sequence[Ed25519PublicKey], log_ids: Sequence[str], findings: Findings
 ) -> dict[str, list[SignedTree]]:
     """What the control partition says was signed last: outside of the store, wherever the signer's state is."""
     try:
-        found = journaled_checkpoints(journal, deployment.name, deployment.keys, log_ids)
+        found = journaled_checkpoints(journal, deployment, keys, log_ids)
     except SignerRefused as error:
         findings.add("checkpoint.signature", None, "signed checkpoints in the control partition", error.message)
         return {}
     return {log_id: [tree] for log_id, tree in found.items() if tree.size}
-
-
-def _strange(store: Store, opened: Sequence[Opening]) -> list[str]:
-    known = {one.log_id for one in opened}
-    return [row["log_id"] for row in store.query(_LOGS).to_pylist() if row["log_id"] not in known]

@@ -66,7 +66,7 @@ def rotate(
     directory, settings = existing(data), settings_of(data, config)
     files = KeyFiles(directory.signing_key, directory.trust)
     deployment = load_trust(directory.trust).deployment
-    with _sealing(directory, settings) as sealing:
+    with _Sealing(directory, settings) as sealing:
         body = begin_rotation(files, deployment, time.time_ns(), overlap_hours * _HOUR)
         offset = sealing.append(acting_user(), body)
         rotation = finish_rotation(files, body)
@@ -92,7 +92,7 @@ def rotate(
     )
 
 
-class _sealing:  # noqa: N801 - used as a context alone
+class _Sealing:
     """How a rotation gets into the control log: by the running service, or here."""
 
     def __init__(self, directory: DataDirectory, settings: Settings) -> None:
@@ -102,7 +102,7 @@ class _sealing:  # noqa: N801 - used as a context alone
         self._running = False
         self._append: Callable[[str, Mapping[str, Any]], int]
 
-    def __enter__(self) -> _sealing:
+    def __enter__(self) -> _Sealing:
         if self._settings.store.url != EMBEDDED:
             self._append = self._journal_here
             return self
@@ -132,12 +132,15 @@ class _sealing:  # noqa: N801 - used as a context alone
 
     def wait_until_used(self, key: str) -> bool:
         """Whether the service signs with it, for which it is given some seconds."""
+        from auditspan.cli.control_socket import ask
+
         deadline = time.monotonic() + _PATIENCE
         while self._running and time.monotonic() < deadline:
-            from auditspan.cli.control_socket import ask
-
-            if ask(self._directory.control_socket, "GET", "/status").get("signing_key") == key:
-                return True
+            try:
+                if ask(self._directory.control_socket, "GET", "/status").get("signing_key") == key:
+                    return True
+            except AuditSpanError:
+                return False  # it ends: the next start signs with it
             time.sleep(0.1)
         return False
 

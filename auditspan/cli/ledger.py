@@ -34,11 +34,6 @@ app = typer.Typer(no_args_is_help=True, help="The sealed logs in the store: chec
 _MOST_SHOWN = 20
 
 
-@app.callback()
-def _group() -> None:
-    """Keep the commands below a name of their own."""
-
-
 @app.command()
 @reports_errors_with(EXIT_USAGE)
 def check(
@@ -82,6 +77,8 @@ def check(
         journal = open_journal(directory, settings, read_only=True)
         stack.callback(journal.close)
         store = stack.enter_context(open_reader(data, None, settings)).store
+        rows = store.reader()
+        stack.callback(rows.close)
         bar = stack.enter_context(progress_bar()) if not as_json else None
         tasks = {}
 
@@ -96,6 +93,7 @@ def check(
         report = check_ledger(
             journal,
             store,
+            rows,
             Deployment(
                 name=trust.deployment,
                 salt_key=load_salt_key(directory.salt_key),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable
 
 from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import Journal
 from auditspan.store.contract import Store
 
-from ..batch import Opening
-from ..control import opened_logs
+from ..control import opened_logs, strange_logs
 from ..earlier_logs import earlier_logs
 from .log import LogReplay
 from .reference import Epochs
@@ -21,8 +19,6 @@ __all__ = ["Deployment", "Progress", "replay"]
 
 Progress = Callable[[str, int, int], None]
 """Is told which partition is replayed, and how many of its leaves are done, of how many."""
-
-_LOGS: Final = "SELECT log_id FROM auditspan.events GROUP BY log_id ORDER BY log_id"
 
 
 def replay(
@@ -57,7 +53,7 @@ def replay(
         report.notes.append("Logs of earlier generations were not replayed: what they sealed is taken as it is stored.")
     findings = {one.log_id: Findings(one.partition, one.log_id) for one in chosen}
     if control in chosen:
-        for log_id in _strange(store, opened):
+        for log_id in strange_logs(store, opened):
             findings[control.log_id].add("leaf.extra", None, "logs that the control log opened", f"a log {log_id}")
     # What was signed is read before how many leaves there are: a service that goes on makes both greater.
     signed = Signatures(store, deployment, control, findings)
@@ -77,8 +73,3 @@ def replay(
         )
         report.logs.append(log.run(end))
     return report
-
-
-def _strange(store: Store, opened: Sequence[Opening]) -> list[str]:
-    known = {one.log_id for one in opened}
-    return [row["log_id"] for row in store.query(_LOGS).to_pylist() if row["log_id"] not in known]

@@ -21,7 +21,7 @@ from ..stored_tree import SignedTree
 from .report import Findings
 from .signed import SignedTrees, notes_in_control_leaf
 
-__all__ = ["Deployment", "Signatures"]
+__all__ = ["Deployment", "Signatures", "known_keys"]
 
 _PAGE: Final = 256
 _CHECKPOINT_LEAVES: Final = (
@@ -76,7 +76,7 @@ class Signatures:
     ) -> None:
         self._store = store
         self._deployment = deployment
-        self._keys = [*deployment.keys, *_rotated_to(store, deployment, control.log_id)]
+        self._keys = known_keys(store, deployment, control.log_id)
         self._findings = findings
         self._after = dict(after or {})
         self._more: dict[str, list[SignedTree]] = {log_id: list((more or {}).get(log_id, ())) for log_id in findings}
@@ -122,15 +122,15 @@ class Signatures:
         self._more[log_id].append(SignedTree(said.size, said.root, "the control log"))
 
 
-def _rotated_to(store: Store, deployment: Deployment, control_log: str) -> list[Ed25519PublicKey]:
-    """The keys that came after those of ``trust.json``, where another machine rotated them."""
+def known_keys(store: Store, deployment: Deployment, control_log: str) -> list[Ed25519PublicKey]:
+    """The keys of ``trust.json``, and those that came after them, where another machine rotated them."""
     bodies = []
     for header in store.log_leaves(control_log, [EventClass.KEY_ROTATED])["header"].to_pylist():
         try:
             bodies.append(json.loads(header)["body"]["body"])
         except (ValueError, KeyError, TypeError):
             continue  # a leaf that cannot be read is a fault of its own
-    return [one.new for one in follow(deployment.name, deployment.keys, bodies)]
+    return [*deployment.keys, *(one.new for one in follow(deployment.name, deployment.keys, bodies))]
 
 
 def _checkpoint_leaves(store: Store, control_log: str, begin: int) -> Iterator[list[bytes]]:
