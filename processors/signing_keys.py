@@ -114,6 +114,10 @@ def check_statement(body: Any, keys: SigningKeys) -> Rotation:
             f"The key {key_id(rotation.old)[:16]} was rotated before, to {key_id(before.new)[:16]}.", remedy=_COPY
         )
     keys.check(rotation.old)
+    if keys.after(rotation.new) is not None:
+        raise AuditSpanError(
+            f"The key {key_id(rotation.new)[:16]} was rotated before: no key comes back.", remedy="Make a new one."
+        )
     if rotation.deployment != keys.deployment:
         raise AuditSpanError(
             f"This rotation is of the deployment {rotation.deployment!r}, not of {keys.deployment!r}.",
@@ -188,7 +192,9 @@ class KeyFollower:
     def _take(self, bodies: Sequence[Mapping[str, Any]]) -> None:
         known = [self._signer.public_key, *(one.new for one in self._rotations.values())]
         for rotation in follow(self._deployment, known, bodies):
-            self._rotations.setdefault(public_bytes(rotation.old), rotation)
+            # Never back to a key that was left: nothing would end that.
+            if public_bytes(rotation.new) not in self._rotations:
+                self._rotations.setdefault(public_bytes(rotation.old), rotation)
 
     def _loaded(self, rotation: Rotation) -> SigningKey | None:
         """The key on the disk when it is one that comes after the one in use."""

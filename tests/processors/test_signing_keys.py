@@ -179,6 +179,8 @@ def test_a_second_way_on_from_a_key_is_not_journaled(tmp_path: Path) -> None:
         deployment.pipeline.rotate("user:ops", first)  # taken up again after an interruption
         with pytest.raises(AuditSpanError, match="was rotated before"):
             deployment.pipeline.rotate("user:ops", rotated(KEY, THIRD))
+        with pytest.raises(AuditSpanError, match="no key comes back"):
+            deployment.pipeline.rotate("user:ops", rotated(NEXT, KEY))
 
 
 def test_a_rotation_that_is_journaled_and_not_sealed_yet_is_known(tmp_path: Path) -> None:
