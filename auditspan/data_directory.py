@@ -109,6 +109,16 @@ class DataDirectory:
         return self.root / "auditspan.toml"
 
     @property
+    def ledger_check(self) -> Path:
+        """What the last good `auditspan ledger check` found whole, 0600."""
+        return self.root / "ledger-check.json"
+
+    @property
+    def restored(self) -> Path:
+        """Says that the directory was restored from a backup after which more may have been sealed."""
+        return self.root / "restored.json"
+
+    @property
     def endpoints(self) -> Path:
         """Addresses of the running service, JSON."""
         return self.root / "endpoints.json"

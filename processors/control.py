@@ -35,8 +35,18 @@ from .batch import Opening
 from .control_entries import INTERNAL, INTERNAL_AUTHENTICATION, ControlLog
 from .restore import is_closed
 
-__all__ = ["Logs", "entries_from", "find_logs", "open_logs", "open_next_generation", "opened_logs", "said_from"]
+__all__ = [
+    "Logs",
+    "entries_from",
+    "find_logs",
+    "open_logs",
+    "open_next_generation",
+    "opened_logs",
+    "said_from",
+    "strange_logs",
+]
 
+_LOGS: Final = "SELECT log_id FROM auditspan.events GROUP BY log_id ORDER BY log_id"
 _READ: Final = 1 << 20
 _AT_ONCE: Final = 1000
 _VISIBLE_WITHIN: Final = 30.0
@@ -364,3 +374,13 @@ def opened_logs(journal: Journal, store: Store) -> tuple[Opening, ...]:
             remedy="Start the service on it once, or name the directory of the deployment.",
         )
     return tuple(openings[partition] for partition in (CONTROL_PARTITION, *_in_order(journal, openings)))
+
+
+def strange_logs(store: Store, opened: Sequence[Opening]) -> list[str]:
+    """Ids of logs of which the store has leaves, and that are none of ``opened``.
+
+    Raises:
+        StoreUnavailable: the store cannot be read now.
+    """
+    known = {one.log_id for one in opened}
+    return [row["log_id"] for row in store.query(_LOGS).to_pylist() if row["log_id"] not in known]

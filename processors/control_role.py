@@ -14,9 +14,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from auditspan.canonical import JsonValue
 from auditspan.journal.contract import CONTROL_PARTITION, JournalUnavailable
 from auditspan.ledger.signer import Signer
+from auditspan.ledger.signing_key import SigningKey, key_id
 from auditspan.policy.errors import PolicyError
 from auditspan.policy.reference import Reference, software
 from auditspan.policy.snapshot import confirm
@@ -37,6 +40,7 @@ from .processor import LogProcessor
 from .references import EpochUnavailable, epoch_of
 from .role import Parts, Role
 from .signing import Signers, check_against_signed, journaled_checkpoints
+from .signing_keys import KeyFollower, signing_keys
 from .stored_tree import SignedTree, StoredTree, Tree, last_kept
 
 __all__ = ["ControlDuties", "ControlRole", "FollowedLog"]
@@ -45,6 +49,8 @@ _log = logging.getLogger(__name__)
 
 _EPOCH_EVERY: Final = 2.0
 """Seconds between two looks at which epoch is sealed, unless this process knows that one is journaled."""
+_KEY_EVERY: Final = 1.0
+"""Seconds between two looks at whether the signing key was rotated."""
 _ANNOUNCE_AGAIN: Final = 30.0
 """Seconds until an epoch that could not be announced here is announced again."""
 
@@ -65,6 +71,7 @@ class ControlDuties:
         followers: what else it works out of sealed events, in this order.
         anchors: who vouches for the control log.
         anchor_metrics: where that is counted.
+        load_key: reads the signing key anew, after a rotation; None: there is one for ever.
     """
 
     signers: Signers
@@ -75,6 +82,7 @@ class ControlDuties:
     anchors: AnchorPlan
     anchor_metrics: AnchorMetrics
     followers: Sequence[MakeFollower] = ()
+    load_key: Callable[[], SigningKey] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +146,14 @@ class ControlRole(Role):
         self._sealed_epoch = ""
         self._unannounced: Mapping[str, Any] | None = None
         self._announce_at = 0.0
+        self._looked_for_key = 0.0
+        self._keys: KeyFollower | None = None
+        self._signer: Signer | None = None
+
+    @property
+    def signing_key(self) -> str | None:
+        """Id of the key that it signs with; None before it has taken over."""
+        return None if self._signer is None else key_id(self._signer.public_key)
 
     @property
     def trouble(self) -> str:
@@ -191,7 +207,13 @@ class ControlRole(Role):
                 open_logs, parts.journal, store, parts.deployment, actor=ACTOR, first_entries=first, clock=parts.clock
             )
         )
-        signed = self.insist(partial(self._signed_before, store, logs))
+        keys = self.insist(
+            partial(signing_keys, parts.journal, store, logs.control.log_id, parts.deployment, parts.keys)
+        )
+        keys.check(signer.public_key)
+        self._keys, self._signer = KeyFollower(signer, keys, duties.load_key, parts.clock), signer
+        self._keys.apply()
+        signed = self.insist(partial(self._signed_before, store, logs, keys.known))
         processor = self.insist(partial(self._restored, store, logs, signed[logs.control.log_id]))
         for opening in logs.data:
             log_id = opening.log_id
@@ -218,14 +240,16 @@ class ControlRole(Role):
         self.insist(partial(self._beat, at_once=True))
         return logs
 
-    def _signed_before(self, store: Store, logs: Logs) -> Mapping[str, Sequence[SignedTree]]:
+    def _signed_before(
+        self, store: Store, logs: Logs, keys: Sequence[Ed25519PublicKey]
+    ) -> Mapping[str, Sequence[SignedTree]]:
         """Everything that is known to be signed of each log, wherever it is written."""
         parts = self.parts
         log_ids = [opening.log_id for opening in (logs.control, *logs.data)]
-        journaled = journaled_checkpoints(parts.journal, parts.deployment, parts.keys, log_ids)
+        journaled = journaled_checkpoints(parts.journal, parts.deployment, keys, log_ids)
         found: dict[str, Sequence[SignedTree]] = {}
         for log_id in log_ids:
-            kept = last_kept(store, log_id, parts.deployment, parts.keys)
+            kept = last_kept(store, log_id, parts.deployment, keys)
             told = [tree for tree in (kept, journaled.get(log_id)) if tree is not None]
             found[log_id] = [*told, *self._duties.signers.remembered(log_id)]
         return found
@@ -275,6 +299,14 @@ class ControlRole(Role):
             lambda name, body: self._entries.append(name, ACTOR, body),
             may_return=self._duties.may_return,
         )
+
+    def _follow_key(self, store: Store, control: LogProcessor) -> None:
+        """Sign with the key that the control log names last, where it is here."""
+        assert self._keys is not None
+        if time.monotonic() - self._looked_for_key >= _KEY_EVERY:
+            self._keys.look(store, control.log_id, control.tree.size)
+            self._looked_for_key = time.monotonic()
+        self._keys.apply()
 
     def _follow_epoch(self, store: Store, control: LogProcessor) -> None:
         """Tell the roles of this process what an officer activated, once it is sealed."""
@@ -341,7 +373,7 @@ class ControlRole(Role):
 
     def _rounds(self, store: Store, logs: Logs) -> bool:
         """Sign until told to end; whether more logs were opened instead, which are to be taken over first."""
-        assert self._checkpointer is not None and self.processor is not None
+        assert self._checkpointer is not None and self.processor is not None and self._keys is not None
         every = self._duties.checkpoint_seconds
         while not self._stop.is_set():
             started = time.monotonic()
@@ -349,6 +381,7 @@ class ControlRole(Role):
             worked = 0
             try:
                 self._beat()
+                self._follow_key(store, self.processor)
                 self._checkpointer.run_once()
                 self._put_off = ""
                 worked = sum([follower.run_once(store) for follower in self._followers])

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import JournalUnavailable, generation_of
@@ -29,6 +31,7 @@ from .processor import LogProcessor
 from .references import epoch_of
 from .restore import is_closed, last_batch
 from .role import Role
+from .signing_keys import signing_keys
 from .stored_tree import CheckpointDoubtful, StoredTree, last_kept
 
 __all__ = ["DataRole", "take_over"]
@@ -93,7 +96,9 @@ class DataRole(Role):
         self._waits_for = f"reference epoch {epoch['number']} is being loaded"
         context = self.insist(partial(self._context, store, logs, epoch))
         self._waits_for = "its log is being read back"
-        processor = self.insist(partial(self._take_over, store, context))
+        keys = self.insist(partial(signing_keys, parts.journal, store, control, parts.deployment, parts.keys))
+        keys.check(parts.keys[0])
+        processor = self.insist(partial(self._take_over, store, context, keys.known))
         self._waits_for = "its last flagged events are being told again"
         self.insist(partial(self._republish, store, processor))
         self.processor = processor
@@ -190,14 +195,14 @@ class DataRole(Role):
         _log.info("%s: reference epoch %d is in force.", self.partition, epoch.number)
         return True
 
-    def _take_over(self, store: Store, context: LogContext) -> LogProcessor:
+    def _take_over(self, store: Store, context: LogContext, keys: Sequence[Ed25519PublicKey]) -> LogProcessor:
         log_id = context.opening.log_id
 
         def make() -> LogProcessor:
             return self.processor_of(store, context, on_sealed=partial(self._publish, store, log_id))
 
         def verify(processor: LogProcessor) -> None:
-            signed = last_kept(store, log_id, self.parts.deployment, self.parts.keys)
+            signed = last_kept(store, log_id, self.parts.deployment, keys)
             found = StoredTree.after(store, log_id, signed).look()
             if found != processor.tree:
                 raise CheckpointDoubtful(

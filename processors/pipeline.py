@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from prometheus_client import CollectorRegistry
@@ -23,11 +23,14 @@ from auditspan.errors import AuditSpanError
 from auditspan.journal.assignment import AllPartitions
 from auditspan.journal.contract import CONTROL_PARTITION, Assignment, Journal, JournalUnavailable, SupportsProbe
 from auditspan.ledger.signer import Signer
+from auditspan.ledger.signing_key import SigningKey
+from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
 
 from .activation import Activated, Activator, Change
 from .allocating import Allocator
 from .anchor_sources import AnchorPlan
+from .control import opened_logs
 from .control_entries import ControlLog
 from .control_role import ControlDuties, ControlRole
 from .data_role import DataRole
@@ -40,6 +43,7 @@ from .references import References
 from .requests import RequestFollower
 from .role import Parts, Role
 from .signing import HeldSigner, Signers
+from .signing_keys import check_statement, signing_keys
 from .trimming import Trimmer
 
 __all__ = ["LogStatus", "Pipeline"]
@@ -81,6 +85,8 @@ class Pipeline:
         limits: when a batch ends.
         publisher: where flagged events go besides the store.
         anchors: who vouches for the control log; nobody by default.
+        keys: whose signatures count, besides that of ``public_key``: those of ``trust.json``.
+        load_key: reads the signing key anew, after a rotation; None: there is one for ever.
     """
 
     def __init__(
@@ -104,6 +110,8 @@ class Pipeline:
         limits: BatchLimits | None = None,
         publisher: FlaggedPublisher | None = None,
         anchors: AnchorPlan | None = None,
+        keys: Sequence[Ed25519PublicKey] = (),
+        load_key: Callable[[], SigningKey] | None = None,
     ) -> None:
         self._journal = journal
         self._clock = clock
@@ -115,7 +123,7 @@ class Pipeline:
             store_factory=store_factory,
             salt_key=salt_key,
             deployment=deployment,
-            keys=[Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key))],
+            keys=[Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key)), *keys],
             references=References(artifacts, reference_folder),
             metrics=self._metrics,
             limits=limits or BatchLimits(),
@@ -132,6 +140,7 @@ class Pipeline:
             followers=_FOLLOWERS,
             anchors=anchors or AnchorPlan(),
             anchor_metrics=AnchorMetrics(registry),
+            load_key=load_key,
         )
         self._control_log = ControlLog(journal, clock)
         self._activator = Activator(journal, store_factory, self._parts.references, clock)
@@ -260,6 +269,28 @@ class Pipeline:
     def append_control(self, name: str, actor: str, body: JsonValue) -> int:
         """Journal a control entry of class ``name`` by ``actor``; its offset. See `ControlLog.append`."""
         return self._control_log.append(name, actor, body)
+
+    def rotate(self, actor: str, body: Mapping[str, Any]) -> int:
+        """Journal a rotation of the signing key; its offset. It is followed once it is sealed and the new key is here.
+
+        Raises:
+            AuditSpanError: it is no statement of this deployment's, or not of the key that signs now.
+        """
+        store = self._parts.store_factory()
+        try:
+            control_log = opened_logs(self._journal, store)[0].log_id
+            parts = self._parts
+            check_statement(body, signing_keys(self._journal, store, control_log, parts.deployment, parts.keys))
+        finally:
+            store.close()
+        return self._control_log.append(EventClass.KEY_ROTATED, actor, body)
+
+    @property
+    def signing_key(self) -> str | None:
+        """Id of the key that signs now; None where this process does not sign."""
+        with self._guard:
+            control = self._roles.get(CONTROL_PARTITION)
+        return control.signing_key if isinstance(control, ControlRole) else None
 
     def activate(self, change: Change, *, dry_run: bool = False, within: float = 30.0) -> Activated:
         """Bring what an officer wants into force. Waits up to ``within`` seconds until it is sealed, and used here.

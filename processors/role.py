@@ -35,7 +35,10 @@ class Stopping(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What all roles of a process share. ``store_factory`` makes a store with a client of its own."""
+    """What all roles of a process share. ``store_factory`` makes a store with a client of its own.
+
+    ``keys`` are those whose signatures count, this process's own first.
+    """
 
     journal: Journal
     store_factory: Callable[[], Store]

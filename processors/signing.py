@@ -13,18 +13,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from auditspan.journal.contract import CONTROL_PARTITION, EntryKind, Journal, PositionLost
 from auditspan.ledger.checkpoint import CheckpointInvalid, log_origin, open_checkpoint
 from auditspan.ledger.signer import Signed, Signer, SignerRefused, last_signed
+from auditspan.ledger.signing_key import SigningKey
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
 
 from .control_entries import INTERNAL, INTERNAL_AUTHENTICATION
 from .stored_tree import SignedTree, contains
 
-__all__ = ["HeldSigner", "SignerPlaces", "Signers", "check_against_signed", "journaled_checkpoints"]
+__all__ = [
+    "HeldSigner",
+    "SignerPlaces",
+    "Signers",
+    "check_against_signed",
+    "journaled_checkpoints",
+    "remembered_places",
+]
 
 _MOST_PLACES: Final = 64
 _TAIL: Final = 256
@@ -77,7 +85,7 @@ class SignerPlaces:
         deployment: name in the origin of every note.
     """
 
-    def __init__(self, key: Ed25519PrivateKey, directory: Path, deployment: str) -> None:
+    def __init__(self, key: SigningKey, directory: Path, deployment: str) -> None:
         self._key = key
         self._directory = directory
         self._deployment = deployment
@@ -103,12 +111,25 @@ class SignerPlaces:
 
     def remembered(self, log_id: str) -> Sequence[SignedTree]:
         """What is written in any place."""
-        return _told(last_signed(place, log_id) for place in self._places(_MOST_PLACES) if place.is_dir())
+        return remembered_places(self._directory, log_id)
 
     def _places(self, most: int) -> Iterator[Path]:
-        yield self._directory
-        for number in range(2, most + 1):
-            yield self._directory / str(number)
+        return _places(self._directory, most)
+
+
+def remembered_places(directory: Path, log_id: str) -> Sequence[SignedTree]:
+    """What is written in any place of a signer's directory, asked beside signers that may be at work.
+
+    Raises:
+        SignerRefused: a file is damaged.
+    """
+    return _told(last_signed(place, log_id) for place in _places(directory, _MOST_PLACES) if place.is_dir())
+
+
+def _places(directory: Path, most: int) -> Iterator[Path]:
+    yield directory
+    for number in range(2, most + 1):
+        yield directory / str(number)
 
 
 def _told(signed: Iterable[Signed | None]) -> Sequence[SignedTree]:

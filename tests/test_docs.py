@@ -102,7 +102,7 @@ def test_the_check_finds_wrong_command_lines() -> None:
         ["status"],
     ]
     for wrong in (
-        ["ledger", "recover"],
+        ["ledger", "mend"],
         ["up", "--banana"],
         ["evidence", "verify", "x"],
         ["token", "create", "--data"],

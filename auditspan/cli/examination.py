@@ -15,6 +15,7 @@ from typing import Any
 from auditspan.cli.anchor_findings import anchor_findings
 from auditspan.cli.control_socket import ask
 from auditspan.cli.findings import Finding
+from auditspan.cli.keys_in_place import check_signing_key
 from auditspan.cli.reading import open_reader
 from auditspan.collectors.disk import DiskWatermark
 from auditspan.config import Settings
@@ -26,7 +27,9 @@ from auditspan.ledger.checkpoint import Checkpoint, CheckpointInvalid, log_origi
 from auditspan.ledger.hashing import Digests, leaf_hashes
 from auditspan.ledger.keys import load_salt_key, load_signing_key
 from auditspan.ledger.merkle import CompactRange
+from auditspan.ledger.rotating import KeyFiles, pending_rotation
 from auditspan.ledger.signer import last_signed
+from auditspan.ledger.signing_key import key_id
 from auditspan.ledger.subtrees import TILE_LEVELS
 from auditspan.ledger.trust import load_trust
 from auditspan.store.contract import Store, StoreUnavailable
@@ -94,6 +97,26 @@ def _keys(directory: DataDirectory) -> Iterator[Finding]:
             yield Finding(name, "wrong", error.message, error.remedy)
         else:
             yield Finding(name, "ok", "readable" if name == "trust.json" else "readable, and by its owner alone")
+    yield from _key_in_use(directory)
+
+
+def _key_in_use(directory: DataDirectory) -> Iterator[Finding]:
+    """Whether verifiers accept what the key signs, and a rotation is finished; nothing where a file is wrong anyway."""
+    try:
+        key, trust = load_signing_key(directory.signing_key), load_trust(directory.trust)
+    except AuditSpanError:
+        return
+    try:
+        check_signing_key(directory, key, trust)
+        pending = pending_rotation(KeyFiles(directory.signing_key, directory.trust))
+    except AuditSpanError as error:
+        yield Finding("key in use", "wrong", error.message, error.remedy)
+        return
+    if pending is not None:
+        again = f"Finish it: auditspan keys rotate --data {directory.root}"
+        yield Finding("key in use", "waiting", "a rotation of the signing key was begun and not finished", again)
+        return
+    yield Finding("key in use", "ok", f"{key_id(key.public_key())[:16]}, one of {len(trust.keys)} that are trusted")
 
 
 def _tokens(directory: DataDirectory) -> Finding:

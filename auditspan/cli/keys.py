@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from auditspan.cli.config import settings_of
+from auditspan.cli.keys_rotate import rotate
 from auditspan.cli.output import JsonOption, console, print_json, reports_errors
 from auditspan.cli.trust import app as trust_app
 from auditspan.data_directory import DataDirectory
@@ -20,6 +21,7 @@ __all__ = ["app", "make_keys", "make_read_token", "make_write_token"]
 
 app = typer.Typer(no_args_is_help=True, help="Signing key, salt key, read token and the public trust.json.")
 app.add_typer(trust_app, name="trust")
+app.command()(rotate)
 
 
 def make_keys(directory: DataDirectory, deployment: str) -> None:

@@ -1,9 +1,9 @@
 """The program ``auditspan``.
 
 Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``process`` adds 3:
-another processor owns its log. What verifies (``evidence verify``, ``replay --verify``, ``policy lint``, ``test`` and
-``recheck``) has its own: 0 valid, 1 invalid, 2 incomplete, 3 usage. ``inventory classify`` and ``screen batch``
-add 3: some rows were rejected.
+another processor owns its log. What verifies (``evidence verify``, ``ledger check``, ``replay --verify``,
+``policy lint``, ``test`` and ``recheck``) has its own: 0 valid, 1 invalid, 2 incomplete, 3 usage. ``inventory
+classify`` and ``screen batch`` add 3: some rows were rejected.
 
 A command's module is imported when it is named. What loads pyarrow, ClickHouse or a server is imported when it runs.
 """
@@ -24,7 +24,14 @@ from auditspan.cli.without_pandas import without_pandas
 __all__ = ["app", "main"]
 
 _WRONG_COMMAND_LINE: Final = 2
-_VERIFYING: Final = (["evidence", "verify"], ["replay"], ["policy", "lint"], ["policy", "test"], ["policy", "recheck"])
+_VERIFYING: Final = (
+    ["evidence", "verify"],
+    ["ledger", "check"],
+    ["replay"],
+    ["policy", "lint"],
+    ["policy", "test"],
+    ["policy", "recheck"],
+)
 
 
 class _Commands(LoadedGroup):
@@ -35,6 +42,9 @@ class _Commands(LoadedGroup):
         "status": "auditspan.cli.status:status",
         "events": "auditspan.cli.events:events",
         "doctor": "auditspan.cli.doctor:doctor",
+        "backup": "auditspan.cli.backup:backup",
+        "restore": "auditspan.cli.backup:restore",
+        "ledger": "auditspan.cli.ledger:app",
         "replay": "auditspan.cli.replay:replay",
         "rescreen": "auditspan.cli.rescreen:rescreen",
         "kafka": "auditspan.cli.kafka:app",

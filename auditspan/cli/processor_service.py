@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from contextlib import ExitStack
 from prometheus_client import CollectorRegistry
 
 from auditspan.cli.health import health_app
+from auditspan.cli.keys_in_place import check_signing_key
 from auditspan.cli.listening import HttpServer, address_of, bind, told_to_end
 from auditspan.cli.reference_sources import own_artifacts
 from auditspan.config import Address, Settings
@@ -19,9 +19,9 @@ from auditspan.errors import AuditSpanError
 from auditspan.journal.kafka import KafkaJournal
 from auditspan.journal.kafka_flagged import KafkaFlaggedPublisher
 from auditspan.journal.opening import is_kafka, open_journal
-from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.keys import load_salt_key, load_signing_key
-from auditspan.ledger.trust import load_trust
+from auditspan.ledger.signing_key import public_text
+from auditspan.ledger.trust import Trust, load_trust
 from auditspan.processors.anchor_sources import anchor_plan
 from auditspan.processors.memory import keep_buffers
 from auditspan.processors.pipeline import Pipeline
@@ -51,7 +51,8 @@ def run_processors(directory: DataDirectory, settings: Settings, on_started: Rea
     with ExitStack() as stack:
         key = load_signing_key(directory.signing_key)
         salt_key = load_salt_key(directory.salt_key)
-        _check_trust(directory, settings)
+        trust = _trusted(directory, settings)
+        check_signing_key(directory, key, trust)
         directory.create()
         bound = stack.enter_context(bind(Address.parse(settings.processor.listen), "Health and metrics"))
         store = open_store(directory, settings)
@@ -69,7 +70,7 @@ def run_processors(directory: DataDirectory, settings: Settings, on_started: Rea
             store.reader,
             SignerPlaces(key, directory.signer_state, settings.deployment),
             salt_key=salt_key,
-            public_key=base64.b64encode(public_bytes(key.public_key())).decode(),
+            public_key=public_text(key.public_key()),
             deployment=settings.deployment,
             artifacts=own_artifacts(directory, settings),
             reference_folder=directory.reference,
@@ -82,7 +83,9 @@ def run_processors(directory: DataDirectory, settings: Settings, on_started: Rea
                 settings.processor.batch_rows, settings.processor.batch_bytes, settings.processor.batch_seconds
             ),
             publisher=publisher,
-            anchors=anchor_plan(settings.anchors, load_trust(directory.trust)),
+            anchors=anchor_plan(settings.anchors, trust),
+            keys=trust.keys,
+            load_key=lambda: load_signing_key(directory.signing_key),
         )
         stack.callback(pipeline.stop, settings.processor.drain_seconds)
         pipeline.start()
@@ -132,10 +135,11 @@ def _check_shape(directory: DataDirectory, settings: Settings) -> None:
         )
 
 
-def _check_trust(directory: DataDirectory, settings: Settings) -> None:
-    trusted = load_trust(directory.trust).deployment
-    if trusted != settings.deployment:
+def _trusted(directory: DataDirectory, settings: Settings) -> Trust:
+    trust = load_trust(directory.trust)
+    if trust.deployment != settings.deployment:
         raise AuditSpanError(
-            f"The keys in {directory.root} are of the deployment {trusted!r}, not of {settings.deployment!r}.",
+            f"The keys in {directory.root} are of the deployment {trust.deployment!r}, not of {settings.deployment!r}.",
             remedy="A deployment keeps its name: set `deployment` back, or put the right keys in place.",
         )
+    return trust

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import dataclasses
 import logging
 import socket
@@ -16,6 +15,8 @@ from prometheus_client import CollectorRegistry
 from auditspan.cli.collecting import admission_of, serve_collectors
 from auditspan.cli.control_socket import control_app
 from auditspan.cli.keys import make_keys, make_read_token
+from auditspan.cli.keys_in_place import check_signing_key
+from auditspan.cli.keys_rotate import rotation_route
 from auditspan.cli.listening import HttpServer, address_of, bind, bind_unix, told_to_end
 from auditspan.cli.officer import identify
 from auditspan.cli.policy_socket import activation_route
@@ -27,9 +28,9 @@ from auditspan.exporters.sql_endpoint import sql_app
 from auditspan.exporters.sql_settings import SqlLimits
 from auditspan.journal.contract import Journal
 from auditspan.journal.opening import is_kafka, open_journal
-from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.keys import load_salt_key, load_signing_key
 from auditspan.ledger.signer import Signer
+from auditspan.ledger.signing_key import public_text
 from auditspan.ledger.trust import load_trust
 from auditspan.policy.snapshot import Snapshot
 from auditspan.processors.activation import Activated, Change
@@ -65,6 +66,7 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
     keep_buffers()
     with ExitStack() as stack:
         _refuse_other_store(settings)
+        _refuse_restored(directory)
         directory.create()
         stack.enter_context(directory.lock())
         # A killed service leaves its own: whoever listens there by now must not be taken for this one.
@@ -76,7 +78,9 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
             otlp_http=stack.enter_context(bind(Address.parse(settings.listen.otlp_http), "OTLP/HTTP")),
             sql=stack.enter_context(bind(Address.parse(settings.listen.sql), "The SQL endpoint")),
         )
+        trust = load_trust(directory.trust)
         key = load_signing_key(directory.signing_key)
+        check_signing_key(directory, key, trust)
         signer = stack.enter_context(Signer(key, directory.signer_state, settings.deployment))
         journal = open_journal(directory, settings)
         stack.callback(journal.close)
@@ -88,7 +92,7 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
             store.reader,
             signer,
             salt_key=load_salt_key(directory.salt_key),
-            public_key=base64.b64encode(public_bytes(key.public_key())).decode(),
+            public_key=public_text(key.public_key()),
             deployment=settings.deployment,
             artifacts=own_artifacts(directory, settings),
             reference_folder=directory.reference,
@@ -99,7 +103,9 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
             ),
             heartbeat_seconds=settings.processor.heartbeat_seconds,
             keep_days=settings.journal.keep_days,
-            anchors=anchor_plan(settings.anchors, load_trust(directory.trust)),
+            anchors=anchor_plan(settings.anchors, trust),
+            keys=trust.keys,
+            load_key=lambda: load_signing_key(directory.signing_key),
         )
         pipeline.start()
         stack.callback(pipeline.stop)
@@ -133,6 +139,7 @@ async def _serve(
         return {
             "healthy": healthy,
             "reason": reason,
+            "signing_key": pipeline.signing_key,
             "logs": [dataclasses.asdict(log) for log in pipeline.status()],
         }
 
@@ -148,7 +155,9 @@ async def _serve(
     )
     async with AsyncExitStack() as stack:
         # Ended in reverse: what takes events in ends first, so that the pipeline can seal the rest.
-        control = control_app(pipeline.append_control, status, [activation_route(activate)])
+        control = control_app(
+            pipeline.append_control, status, [activation_route(activate), rotation_route(pipeline.rotate)]
+        )
         await _start(stack, HttpServer(control, bind_unix(directory.control_socket)))
         sql = sql_app(store.raw_reader, read_token, limits)
         await _start(stack, HttpServer(sql, sockets.sql))
@@ -188,6 +197,16 @@ def _refuse_other_store(settings: Settings) -> None:
         raise AuditSpanError(
             f"`auditspan up` has a store of its own in its directory, and store.url names {settings.store.url}.",
             remedy="Run `auditspan collect` and `auditspan process` on that store, or leave store.url out.",
+        )
+
+
+def _refuse_restored(directory: DataDirectory) -> None:
+    """What was signed after a backup is in the world: going on would sign a second history of the same logs."""
+    if directory.restored.exists():
+        raise AuditSpanError(
+            f"{directory.root} was restored from a backup, and more may have been sealed and signed after it.",
+            remedy="If the service has not run since that backup, restore it once more with --nothing-since. Else see: "
+            f"auditspan ledger recover --data {directory.root}",
         )
 
 

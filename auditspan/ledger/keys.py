@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import secrets
@@ -19,12 +18,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from auditspan.errors import AuditSpanError
-from auditspan.ledger.checkpoint import public_bytes
+from auditspan.ledger.signing_key import FileSigningKey, SigningKey, public_text
 
 __all__ = [
     "KeyFileError",
     "init_journal_key",
     "init_keys",
+    "init_signing_key",
     "load_journal_key",
     "load_salt_key",
     "load_signing_key",
@@ -55,17 +55,25 @@ def init_keys(*, signing_key: Path, salt_key: Path, trust: Path, deployment: str
                 f"{path} exists already.",
                 remedy="Keys are made once for a deployment; use another --data directory for another deployment.",
             )
-    key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write_secret_file(signing_key, pem)
+    key = init_signing_key(signing_key)
     write_secret_file(salt_key, secrets.token_bytes(SALT_KEY_LENGTH))
-    public = base64.b64encode(public_bytes(key.public_key())).decode()
     document = {
         "version": 1,
         "deployment": deployment,
-        "keys": [{"algorithm": "Ed25519", "public_key": public, "added_at": added_at}],
+        "keys": [{"algorithm": "Ed25519", "public_key": public_text(key.public_key()), "added_at": added_at}],
     }
     _write_new(trust, (json.dumps(document, indent=2) + "\n").encode(), mode=0o644)
+
+
+def init_signing_key(path: Path) -> SigningKey:
+    """Make a signing key: a new file, PEM, 0600. Never overwritten.
+
+    Raises:
+        KeyFileError: the file exists.
+    """
+    key = Ed25519PrivateKey.generate()
+    write_secret_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return FileSigningKey(key)
 
 
 def init_journal_key(path: Path) -> None:
@@ -86,8 +94,8 @@ def write_secret_file(path: Path, content: str | bytes) -> None:
     _write_new(path, content.encode() if isinstance(content, str) else content, mode=0o600)
 
 
-def load_signing_key(path: Path) -> Ed25519PrivateKey:
-    """The signing key.
+def load_signing_key(path: Path) -> SigningKey:
+    """The signing key of a file.
 
     Raises:
         KeyFileError: it is missing, readable by others, or no Ed25519 key.
@@ -95,11 +103,12 @@ def load_signing_key(path: Path) -> Ed25519PrivateKey:
     content = _read_private(path)
     try:
         key = load_pem_private_key(content, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _unusable(path, "an Ed25519 private key in PEM") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # What the parser says may quote what it read.
+        raise _unusable(path, "an Ed25519 private key in PEM") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise _unusable(path, "an Ed25519 private key in PEM")
-    return key
+    return FileSigningKey(key)
 
 
 def load_salt_key(path: Path) -> bytes:

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Self
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.checkpoint import Checkpoint, log_origin, sign_checkpoint
 from auditspan.ledger.merkle import EMPTY_ROOT, verify_consistency
+from auditspan.ledger.signing_key import SigningKey
 
 __all__ = ["Signed", "Signer", "SignerRefused", "last_signed"]
 
@@ -40,7 +41,7 @@ class Signed:
 
 
 class Signer:
-    """Signs checkpoints with one key. Safe to call from several threads; one process at a time holds the state.
+    """Signs checkpoints with one key at a time. Safe for several threads; one process at a time holds the state.
 
     Args:
         key: the deployment's signing key.
@@ -51,12 +52,22 @@ class Signer:
         SignerRefused: another process holds the state directory.
     """
 
-    def __init__(self, key: Ed25519PrivateKey, state_directory: Path, deployment: str) -> None:
+    def __init__(self, key: SigningKey, state_directory: Path, deployment: str) -> None:
         self._key = key
         self._directory = state_directory
         self._deployment = deployment
         self._guard = threading.Lock()
         self._held = _hold(state_directory)
+
+    @property
+    def public_key(self) -> Ed25519PublicKey:
+        """The public half of the key that signs now."""
+        return self._key.public_key()
+
+    def use(self, key: SigningKey) -> None:
+        """Sign with ``key`` from now on: its rotation is sealed. What was signed before is remembered as it is."""
+        with self._guard:
+            self._key = key
 
     def last(self, log_id: str) -> Signed | None:
         """What was last signed for a log; None when nothing was.

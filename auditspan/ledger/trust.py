@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.keys import KeyFileError
+from auditspan.ledger.retirement import retired_keys
 from auditspan.ledger.timestamps import TimestampAuthority
 from auditspan.ledger.witnesses import Witness, WitnessKeyInvalid
 
@@ -46,13 +47,17 @@ class AnchorPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What ``evidence verify --trust`` takes: public keys of a deployment, and who vouches for its control log."""
+    """What ``evidence verify --trust`` takes: public keys of a deployment, and who vouches for its control log.
+
+    ``retired_at`` says of a key, by its 32 bytes, from when on (ns) what it signs counts no longer.
+    """
 
     deployment: str
     keys: Sequence[Ed25519PublicKey] = field(repr=False)
     witnesses: Sequence[Witness] = ()
     timestamp_authorities: Sequence[TimestampAuthority] = ()
     policy: AnchorPolicy = field(default_factory=AnchorPolicy)
+    retired_at: Mapping[bytes, int] = field(default_factory=dict, repr=False)
 
 
 def load_trust(path: Path) -> Trust:
@@ -103,8 +108,9 @@ def parse_trust(document: Mapping[str, Any]) -> Trust:
         keys = tuple(_public_key(entry) for entry in _list(document["keys"]))
         if not keys or not isinstance(deployment, str):
             raise ValueError("it must have a deployment and at least one key")
+        retired_at = retired_keys(document["keys"])
         if version == 1:
-            return Trust(deployment, keys)
+            return Trust(deployment, keys, retired_at=retired_at)
         witnesses = tuple(_witness(entry) for entry in _list(document.get("witnesses", [])))
         authorities = tuple(_authority(entry) for entry in _list(document.get("timestamp_authorities", [])))
         policy = _policy(document.get("policy", {}))
@@ -113,7 +119,7 @@ def parse_trust(document: Mapping[str, Any]) -> Trust:
     except (TypeError, AttributeError) as error:
         raise ValueError("a value in it has the wrong type") from error
     _check(witnesses, authorities, policy)
-    return Trust(deployment, keys, witnesses, authorities, policy)
+    return Trust(deployment, keys, witnesses, authorities, policy, retired_at)
 
 
 def _check(witnesses: Sequence[Witness], authorities: Sequence[TimestampAuthority], policy: AnchorPolicy) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from auditspan.errors import AuditSpanError
+from auditspan.ledger.signing_key import SigningKey
 from auditspan.store.contract import StoredCheckpoint
 
 from .anchors import PackagedAnchors, packaged_anchors
@@ -24,6 +25,7 @@ from .columns import empty_as_null
 from .control import ControlLeaf, control_leaves, control_log_of, needed_outside
 from .headers import parse_headers
 from .interval import Reader, choose_interval, encoded, epochs_named, subtrees_of
+from .key_leaves import KeyLeaves, key_leaves
 from .layout import EVENT_FILE, MANIFEST, NOTE, WITHHELD_FILE
 from .note import verify_note
 from .query import Query, compile_query
@@ -72,7 +74,7 @@ class _Log:
 def export_package(
     store: Reader,
     artifact: Artifact,
-    key: Ed25519PrivateKey,
+    key: SigningKey,
     deployment: str,
     out: Path,
     *,
@@ -124,7 +126,7 @@ class _Export:
         self,
         store: Reader,
         artifact: Artifact,
-        key: Ed25519PrivateKey,
+        key: SigningKey,
         deployment: str,
         out: Path,
         time_from: int,
@@ -136,6 +138,7 @@ class _Export:
         self.time_from, self.time_to, self.query, self.progress = time_from, time_to, query, progress
         self.counts = {"leaves": 0, "selected": 0, "withheld": 0, "flagged": 0}
         self.done = self.total = 0
+        self.keys = KeyLeaves([], [])
 
     def run(
         self, control_id: str, previous: Path | None, record: Callable[[dict[str, Any]], None] | None
@@ -143,6 +146,8 @@ class _Export:
         # The control log comes first: what its rounds say of the other logs is then never newer than their checkpoints.
         control = self._log(control_id, "control")
         leaves = control_leaves(self.store, control_id, control.checkpoint.size)
+        self.keys = key_leaves(self.store, self.deployment, control_id, control.checkpoint.size)
+        self.keys.check(self.key)
         logs = [self._log(leaf.body["log_id"], leaf.body["partition"]) for leaf in leaves.opened_data_logs()]
         if leaves.last_round is None:
             raise ExportFailed(
@@ -188,7 +193,7 @@ class _Export:
     def _find_previous(self, logs: Iterable[_Log], leaves: Any, folder: Path | None) -> None:
         notes: dict[str, str] = {}
         if folder is not None:
-            manifest = _read_manifest(folder, self.key)
+            manifest = _read_manifest(folder, [self.key.public_key(), *self.keys.keys])
             notes = {log.log_id: log.checkpoint for log in (*manifest.logs, manifest.control)}
         elif leaves.last_export is not None:
             notes = self._recorded_notes(leaves.last_export)
@@ -236,6 +241,7 @@ class _Export:
         outside = needed_outside(
             leaves, control.begin, control.end, [log.log_id for log in (*logs, control)], epochs, anchors.rounds
         )
+        outside += [leaf for leaf in self.keys.rotated if not control.begin <= leaf.index < control.end]
         value = self._predicate(logs, control, outside, anchors)
         write_file(folder / NOTE, verify_note(value).encode())
         subjects = {
@@ -313,8 +319,10 @@ class _Export:
             }
             for leaf in outside
         ]
+        rotations = {"keys": self.keys.bodies} if self.keys.rotated else {}
         return {
             "format": 1,
+            **rotations,
             "deployment": self.deployment,
             "exported_at": str(time.time_ns()),
             "software": f"auditspan {metadata.version('auditspan')}",
@@ -381,9 +389,9 @@ def _lacking(log: _Log, leaf: int) -> ExportFailed:
     )
 
 
-def _read_manifest(folder: Path, key: Ed25519PrivateKey) -> Manifest:
+def _read_manifest(folder: Path, keys: Sequence[Ed25519PublicKey]) -> Manifest:
     try:
-        payload, signers = open_envelope((folder / MANIFEST).read_bytes(), [key.public_key()])
+        payload, signers = open_envelope((folder / MANIFEST).read_bytes(), keys)
         if not signers:
             raise ExportFailed(
                 f"The package {folder} is not signed by this deployment.", remedy="Give a package of this deployment."

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import FormatError, VerificationError
-from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined, unused-ignore]
+from securesystemslib.signer import Signature, SSlibKey  # type: ignore[attr-defined, unused-ignore]
 
 from auditspan.ledger.checkpoint import public_bytes
+from auditspan.ledger.signing_key import SigningKey, key_id
 from auditspan.ledger.timestamps import LARGEST_TOKEN
 
 from .layout import MANIFEST, path_is_allowed
@@ -34,6 +34,7 @@ __all__ = [
     "open_envelope",
     "parse_manifest",
     "sign_statement",
+    "stated_rotations",
     "statement",
 ]
 
@@ -47,6 +48,8 @@ _LONGEST_PROOF: Final = 256
 _LONGEST_NOTE: Final = 64 << 10
 _MOST_ANCHORS: Final = 256
 _MOST_STAMPS: Final = 32
+MOST_ROTATIONS: Final = 1_000
+"""Statements of one package: one a day for some years."""
 
 
 class ManifestInvalid(Exception):
@@ -116,13 +119,9 @@ class Manifest:
     control: LogEvidence
     included: tuple[Included, ...]
     counts: Mapping[str, int]
+    keys: tuple[Any, ...]
     subjects: Mapping[str, str] = field(repr=False)
     anchors: tuple[AnchorEvidence, ...] = ()
-
-
-def key_id(key: Ed25519PublicKey) -> str:
-    """``hex(SHA-256(public key))``: the ``keyid`` of section 14."""
-    return hashlib.sha256(public_bytes(key)).hexdigest()
 
 
 def statement(subjects: Mapping[str, str], predicate: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,11 +134,12 @@ def statement(subjects: Mapping[str, str], predicate: Mapping[str, Any]) -> dict
     }
 
 
-def sign_statement(value: Mapping[str, Any], key: Ed25519PrivateKey) -> bytes:
+def sign_statement(value: Mapping[str, Any], key: SigningKey) -> bytes:
     """The DSSE envelope around a statement, as it stands in ``manifest.json``."""
     payload = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
     envelope = Envelope(payload, PAYLOAD_TYPE, {})
-    envelope.sign(CryptoSigner(key, _dsse_key(key.public_key())))
+    name = key_id(key.public_key())
+    envelope.signatures[name] = Signature(name, key.sign(envelope.pae()).hex())
     return json.dumps(envelope.to_dict(), indent=1).encode() + b"\n"
 
 
@@ -161,6 +161,8 @@ def open_envelope(data: bytes, keys: Sequence[Ed25519PublicKey]) -> tuple[bytes,
             raise ValueError(f"payloadType {value['payloadType']}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError) as error:
         raise ManifestInvalid("manifest.malformed", "a DSSE envelope around an in-toto statement", error) from error
+    if not keys:
+        return envelope.payload, []
     try:
         accepted = envelope.verify([_dsse_key(key) for key in keys], 1)
     except VerificationError:
@@ -180,6 +182,18 @@ def parse_manifest(payload: bytes) -> Manifest:
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, binascii.Error) as error:
         what = f"no {error}" if isinstance(error, KeyError) else error
         raise ManifestInvalid("manifest.malformed", "a statement as section 14 of the evidence format", what) from error
+
+
+def stated_rotations(payload: bytes) -> list[Any]:
+    """The ``keys`` of a manifest whose signature nobody has looked at yet: what may lead to the key that signed it.
+
+    Empty where there are none, or what is there is no list: `parse_manifest` says so.
+    """
+    try:
+        keys = _strict_json(payload)["predicate"].get("keys", [])
+        return _list(keys)[:MOST_ROTATIONS]
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return []
 
 
 def _manifest(value: dict[str, Any]) -> Manifest:
@@ -202,10 +216,13 @@ def _manifest(value: dict[str, Any]) -> Manifest:
         control=_log(control, ("control",), subjects),
         included=tuple(_included(leaf) for leaf in _list(control["included"])),
         counts={name: _number(predicate["counts"][name]) for name in ("leaves", "selected", "withheld", "flagged")},
+        keys=tuple(_list(predicate.get("keys", []))),
         subjects=subjects,
         # Packages from before there were anchors have no such key.
         anchors=tuple(_anchor(each) for each in _bounded(predicate.get("anchors", []), _MOST_ANCHORS)),
     )
+    if len(made.keys) > MOST_ROTATIONS:
+        raise ValueError(f"{len(made.keys)} rotations of keys")
     ids = [log.log_id for log in (*logs, made.control)]
     if len(set(ids)) != len(ids):
         raise ValueError("a log is named twice")

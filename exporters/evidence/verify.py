@@ -30,10 +30,19 @@ from .observations import Observations
 from .package import Package, PathRefused
 from .query import Query, QueryInvalid, compile_query
 from .report import Faults, Report, shown
-from .statement import LogEvidence, Manifest, ManifestInvalid, key_id, open_envelope, parse_manifest
+from .statement import (
+    LogEvidence,
+    Manifest,
+    ManifestInvalid,
+    key_id,
+    open_envelope,
+    parse_manifest,
+    stated_rotations,
+)
 from .verify_anchors import check_anchored_sizes, check_anchors
 from .verify_batches import BatchCheck
 from .verify_control import ControlState, check_included, check_logs
+from .verify_keys import KeyRing, RotationLeaves, follow_rotations
 from .verify_leaves import LeafCheck
 from .verify_tree import KnownRoots, TreeCheck
 from .windows import Window, merge
@@ -74,7 +83,9 @@ class _Verification:
     def __init__(self, package: Package, trust: Trust, report: Report, progress: Progress) -> None:
         self.package, self.trust, self.report, self.progress = package, trust, report, progress
         self.faults = Faults()
+        self.keys = KeyRing(list(trust.keys), dict(trust.retired_at))
         self.seen = Observations()
+        self.signed_since = 0
         self.done = 0
         self.total = 0
 
@@ -100,13 +111,19 @@ class _Verification:
         try:
             if len(data) > _LARGEST_MANIFEST:
                 raise ManifestInvalid("manifest.malformed", f"at most {_LARGEST_MANIFEST} bytes", len(data))
-            payload, signers = open_envelope(data, self.trust.keys)
+            payload, _ = open_envelope(data, ())
+            # Whoever signed it may be trusted by what it says of rotations, which trusted keys signed.
+            self.keys = follow_rotations(self.trust, stated_rotations(payload), self.faults)
+            payload, signers = open_envelope(data, self.keys.keys)
             self.signed = bool(signers)
             if not signers:
-                wanted = ", ".join(key_id(key) for key in self.trust.keys)
+                wanted = ", ".join(key_id(key) for key in self.keys.keys)
                 self.faults.add("manifest.signature", None, f"a signature by {wanted}", "none that fits")
             self.report.keys = signers
-            return parse_manifest(payload)
+            self.report.notes += self.keys.notes()
+            manifest = parse_manifest(payload)
+            self.keys.check_manifest(signers, manifest.exported_at, self.faults)
+            return manifest
         except ManifestInvalid as error:
             self.faults.add(error.code, None, error.expected, error.actual)
             return None
@@ -125,10 +142,12 @@ class _Verification:
         good = self._digests(manifest)
         self.total = sum(log.end - log.begin for log in (*manifest.logs, manifest.control))
         checkpoints = self._checkpoints(manifest)
-        state = ControlState(manifest.control.log_id, self.faults)
+        rotations = RotationLeaves(manifest.control.log_id, manifest.deployment, self.faults)
+        state = ControlState(manifest.control.log_id, self.faults, rotations)
         epochs = self._log(manifest, manifest.control, None, checkpoints, good, {}, state)[1]
         check_included(manifest, checkpoints.get(manifest.control.log_id), state, self.faults)
-        check_logs(manifest, checkpoints, state, tuple(self.trust.keys), self.faults)
+        rotations.check(manifest.keys)
+        check_logs(manifest, checkpoints, state, self.keys, self.faults)
         anchored = check_anchors(manifest, checkpoints.get(manifest.control.log_id), self.trust, self.faults)
         covered = check_anchored_sizes(manifest, checkpoints, state, self.faults)
         report_anchors(report, manifest, anchored, covered, self.trust)
@@ -207,7 +226,7 @@ class _Verification:
 
     def _open(self, manifest: Manifest, log_id: str, note: str) -> Checkpoint | None:
         try:
-            return open_checkpoint(note, log_origin(manifest.deployment, log_id), self.trust.keys)
+            return open_checkpoint(note, log_origin(manifest.deployment, log_id), self.keys.keys)
         except CheckpointInvalid as error:
             self.faults.add(error.code, None, f"a signed checkpoint of {log_id}", error)
         except (ValueError, UnicodeError) as error:
@@ -280,6 +299,13 @@ class _Verification:
         )
         for number, (digest, place) in batches.epochs.items():
             named[number] = (digest, (log.log_id, place))
+        if batches.watermark is not None:
+            # A clock of what others write may be ahead of the deployment's own, which the control log has.
+            self.signed_since = batches.watermark if control is not None else self.signed_since
+            at = min(batches.watermark, self.signed_since)
+            self.keys.check_checkpoint(
+                log.checkpoint, log_origin(manifest.deployment, log.log_id), at, None, self.faults
+            )
         if log.end > log.begin and not batches.reached_end and batches.watermark is not None:
             why = "the log is closed; it" if batches.closed else "nothing ends the interval yet; the log"
             self.report.notes.append(

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from auditspan.canonical import canonical_json
 from auditspan.ledger.checkpoint import Checkpoint, CheckpointInvalid, log_origin, open_checkpoint
@@ -19,6 +18,7 @@ from auditspan.ledger.merkle import leaf_hash, verify_inclusion
 from .headers import parse_headers
 from .report import Faults
 from .statement import Included, Manifest
+from .verify_keys import KeyRing, RotationLeaves
 
 __all__ = ["ControlState", "Epoch", "check_included", "check_logs"]
 
@@ -50,10 +50,13 @@ class ControlState:
 
     log_id: str
     faults: Faults
+    rotations: RotationLeaves
     opened: dict[str, Opening] = field(default_factory=dict)
     epochs: dict[int, Epoch] = field(default_factory=dict)
     roots: dict[str, dict[int, tuple[bytes, int]]] = field(default_factory=dict)
     last_round: tuple[int, list[dict[str, Any]]] | None = None
+    signed_at: int = 0
+    """Arrival time of the last round: its checkpoints were signed just before."""
     _kept: int = 0
     _first: dict[int, int] = field(default_factory=dict)
 
@@ -63,6 +66,7 @@ class ControlState:
             "audit.log.opened": self._log_opened,
             "audit.reference.activated": self._epoch,
             "audit.checkpoint": self._round,
+            "audit.key.rotated": self.rotations.leaf,
         }.get(leaf["class"])
         if reader is None:
             return
@@ -70,6 +74,8 @@ class ControlState:
             body = leaf["body"]
             # Leaf 0 is the log's own word; all others carry a control entry with its actor.
             reader(index, body["body"] if "actor" in body else body)
+            if self.last_round is not None and self.last_round[0] == index:
+                self.signed_at = int(leaf["arrival_time"])
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
             self.faults.add("leaf.malformed", (self.log_id, index), f"a body as section 11 of {leaf['class']}", error)
 
@@ -155,7 +161,7 @@ def check_logs(
     manifest: Manifest,
     opened: dict[str, Checkpoint],
     state: ControlState,
-    keys: tuple[Ed25519PublicKey, ...],
+    keys: KeyRing,
     faults: Faults,
 ) -> None:
     """Each log is bound to the deployment; all that were opened or are in the last round are here, none rolled back."""
@@ -184,7 +190,9 @@ def check_logs(
             faults.add("log.missing", place, f"the log {log_id}", "not in the package")
             continue
         try:
-            signed = open_checkpoint(str(stated["note"]), log_origin(manifest.deployment, log_id), keys)
+            origin = log_origin(manifest.deployment, log_id)
+            signed = open_checkpoint(str(stated["note"]), origin, keys.keys)
+            keys.check_checkpoint(str(stated["note"]), origin, state.signed_at, place, faults)
             if (signed.size, signed.root) != (size, base64.b64decode(stated["root"])):
                 faults.add(
                     "checkpoint.malformed",

@@ -1,4 +1,4 @@
-"""Leaves whose journal entries are gone: checked against their own headers, the salt key, and what was signed."""
+"""Leaves checked by what is stored alone: their own headers, the salt key, and what was signed; no journal."""
 
 from __future__ import annotations
 
@@ -36,14 +36,15 @@ def check_by_headers(
     trees: Trees,
     findings: Findings,
     progress: Callable[[int], None],
+    begin: int = 0,
 ) -> None:
-    """Check the leaves ``[0, end)`` of a log, which the journal no longer gives.
+    """Check the leaves ``[begin, end)`` of a log by what is stored alone, as where the journal no longer gives them.
 
     Found is every stored byte that is not what a header says: payload, salt, facts, typed columns. A header itself is
     held against the kept nodes and the signed trees, which name it within 256 leaves.
     """
     odd: list[Difference] = []
-    for run in runs(store.columns(log_id, 0, end, _COLUMNS), 0, end, odd):
+    for run in runs(store.columns(log_id, begin, end, _COLUMNS), begin, end, odd):
         report(findings, odd)
         odd.clear()
         headers = run.rows.column("header").cast(pa.binary())

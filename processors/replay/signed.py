@@ -40,6 +40,7 @@ class SignedTrees:
         findings: where a note that is no good is reported.
         greatest: size beyond which kept notes are not looked at.
         more: trees remembered elsewhere: the signer's state, notes that only the control log has.
+        after: size up to which kept notes are not looked at.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class SignedTrees:
         *,
         greatest: int,
         more: Sequence[SignedTree] = (),
+        after: int = 0,
     ) -> None:
         self._store = store
         self._log_id = log_id
@@ -59,7 +61,8 @@ class SignedTrees:
         self._keys = keys
         self._findings = findings
         self._greatest = greatest
-        self._more = sorted(more, key=lambda tree: tree.size)
+        self._more = sorted((tree for tree in more if tree.size > after), key=lambda tree: tree.size)
+        self._after = after
         self.opened = 0
         """Notes whose signature held."""
 
@@ -73,7 +76,7 @@ class SignedTrees:
         yield from waiting
 
     def _kept(self) -> Iterator[SignedTree]:
-        after = 0
+        after = self._after
         while True:
             parameters = {"log_id": self._log_id, "after": after, "greatest": self._greatest, "page": _PAGE}
             rows = self._store.query(_KEPT, parameters).to_pylist()

@@ -41,17 +41,25 @@ class Trees:
         store: where the kept nodes are.
         log_id: of which log.
         findings: where differences go.
+        begin: the tree of what comes before; None: nothing does.
     """
 
-    def __init__(self, signed: Iterable[SignedTree], store: Store, log_id: str, findings: Findings) -> None:
+    def __init__(
+        self,
+        signed: Iterable[SignedTree],
+        store: Store,
+        log_id: str,
+        findings: Findings,
+        begin: CompactRange | None = None,
+    ) -> None:
         self._signed: Iterator[SignedTree] = iter(signed)
         self._next = next(self._signed, None)
         self._store = store
         self._log_id = log_id
         self._findings = findings
-        self._derived = CompactRange()
+        self._derived = CompactRange() if begin is None else begin.copy()
         self._stored = self._derived
-        self._good = CompactRange()
+        self._good = self._derived.copy()
         self._since: list[Digests] = []
         self._suspects: list[_Suspect] = []
         self._softwares: set[str] = set()
@@ -64,6 +72,11 @@ class Trees:
     def size(self) -> int:
         """Leaves so far."""
         return self._derived.end
+
+    @property
+    def good(self) -> CompactRange:
+        """The greatest tree so far whose root is a signed one; what it began with while there is none."""
+        return self._good.copy()
 
     def root(self) -> bytes:
         """Root of the derived tree."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from command_line import auditspan, fails, gives
 from conftest import Running
 from running_service import Service
 
+from auditspan.ledger.rotating import KeyFiles, begin_rotation
 from auditspan.store.clickhouse import ClickHouseStore
 
 
@@ -178,6 +180,19 @@ def test_another_journal_than_the_store_has(stopped: Path) -> None:
 def test_a_key_that_others_can_read(stopped: Path) -> None:
     (stopped / "keys" / "signing.pem").chmod(0o644)
     assert the_wrong_one(stopped)["check"] == "signing key"
+
+
+def test_a_key_that_nobody_trusts_and_a_rotation_that_is_not_finished(stopped: Path) -> None:
+    assert findings(stopped)["key in use"]["state"] == "ok"
+    files = KeyFiles(stopped / "keys" / "signing.pem", stopped / "trust.json")
+    begin_rotation(files, "auditspan.local", time.time_ns(), 3600)
+    waiting = findings(stopped)["key in use"]
+    assert waiting["state"] == "waiting"
+    assert "auditspan keys rotate" in waiting["remedy"]
+    files.next_key.replace(files.signing_key)
+    wrong = the_wrong_one(stopped)
+    assert wrong["check"] == "key in use"
+    assert "none of the keys in" in wrong["found"]
 
 
 def test_a_full_disk(stopped: Path) -> None:

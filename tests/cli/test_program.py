@@ -36,7 +36,12 @@ def test_the_commands_that_scripts_lean_on_are_there() -> None:
         ("status",),
         ("events",),
         ("doctor",),
+        ("backup",),
+        ("restore",),
+        ("ledger", "check"),
+        ("ledger", "recover"),
         ("keys", "init"),
+        ("keys", "rotate"),
         ("token", "create"),
         ("token", "list"),
         ("token", "revoke"),
@@ -107,7 +112,8 @@ def test_help_shows_the_example_as_it_is_written() -> None:
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)
 def test_an_unknown_option_is_a_usage_error(path: tuple[str, ...]) -> None:
     # Where 2 means something else, the verdict of what verifies, it is 3.
-    verifying = [("evidence", "verify"), ("replay",), *(("policy", name) for name in ("lint", "test", "recheck"))]
+    verifying = [("evidence", "verify"), ("ledger", "check"), ("replay",)]
+    verifying += [("policy", name) for name in ("lint", "test", "recheck")]
     status = 3 if path in verifying else 2
     assert "banana" in fails(*path, "--banana", status=status)
 
@@ -137,7 +143,12 @@ def test_an_error_is_the_same_to_persons_and_to_programs(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "command",
     [
+        ("backup",),
+        ("restore",),
+        ("ledger", "check"),
+        ("ledger", "recover"),
         ("keys", "init"),
+        ("keys", "rotate"),
         ("token", "create", "a"),
     ],
     ids=" ".join,

@@ -15,6 +15,7 @@ from typing import Any
 
 from anchored import Vouchers, anchor_attacks
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from falsified_keys import falsify_keys
 from prepared import Workshop
 from sealed_world import DEPLOYMENT, SECOND, T0, Log, World
 from tampering import Rows, edit, file_of, header, place_of, repair, rows_of, sign, sign_bytes, statement_of, write_rows
@@ -53,6 +54,7 @@ def falsify(workshop: Workshop, store: ClickHouseStore, vouchers: Vouchers) -> N
     sealed_falsehoods(workshop, store)
     sealed_rounds(workshop, store)
     anchor_attacks(workshop, store, vouchers)
+    falsify_keys(workshop, store)
 
 
 def matrix(workshop: Workshop) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from auditspan.exporters.evidence.report import Report
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from exported import export
 from sealed_world import World
 from tampering import repair
@@ -73,15 +74,20 @@ class Workshop:
         *expected: tuple[str, int | None],
         change: Callable[[dict[str, Any]], None] | None = None,
         counts: Mapping[str, int] | None = None,
+        trust: Trust | None = None,
+        signer: Ed25519PrivateKey | None = None,
         **options: Any,
     ) -> None:
-        """The export of a deployment in which somebody with the key sealed what is not so."""
+        """The export of a deployment in which somebody with the key sealed what is not so.
+
+        ``signer`` signs the manifest anew.
+        """
         world.store_into(store)
         folder = self._new()
         export(store, world, folder, **{"time_from": 0, "time_to": 2**62} | options)
-        if change is not None:
-            repair(folder, world.key, change)
-        self.made.append(Prepared(world.name, folder, world.trust, frozenset(expected), counts or {}))
+        if change is not None or signer is not None:
+            repair(folder, signer or world.key, change)
+        self.made.append(Prepared(world.name, folder, trust or world.trust, frozenset(expected), counts or {}))
 
     def _new(self) -> Path:
         return self.folder / str(next(self._numbers))

@@ -55,6 +55,21 @@ def attribute(key: str, value: str | int | bool) -> KeyValue:
     return KeyValue(key=key, value=AnyValue(string_value=value))
 
 
+def rotation(
+    old: Ed25519PrivateKey, new: Ed25519PrivateKey, at: int, retired_at: int, deployment: str = DEPLOYMENT
+) -> dict[str, Any]:
+    """Body of ``audit.key.rotated``, made by hand."""
+    public = {
+        name: base64.b64encode(key.public_key().public_bytes_raw()).decode()
+        for name, key in (("from", old), ("to", new))
+    }
+    statement = {**public, "deployment": deployment, "at": str(at), "retired_at": str(retired_at)}
+    signatures = {
+        name: base64.b64encode(key.sign(jcs(statement))).decode() for name, key in (("from", old), ("to", new))
+    }
+    return {"statement": statement, "signatures": signatures}
+
+
 def facts_document(country: str | None, *, flagged: bool) -> dict[str, Any]:
     outcome = "license_required" if flagged else "no_license_required"
     rules = [{"authority": "law", "flag": flagged, "governs": flagged, "id": "us-ear.744.6", "outcome": outcome}]
@@ -307,6 +322,7 @@ class World:
         self.checkpoints: list[StoredCheckpoint] = []
         self.epochs = {0: hashlib.sha256(b"").hexdigest()}
         self._inserted: dict[str, int] = {}
+        self._named_key = False
         for log in (self.control, *self.logs):
             log.log_leaf("audit.log.opened", self.opened_body(log))
         for log in (self.control, *self.logs):
@@ -337,6 +353,16 @@ class World:
         self.control.control("audit.reference.activated", body, self.control.watermark)
         self.epochs[number] = hashlib.sha256(jcs(body)).hexdigest()
         self._next_epoch = number
+
+    def rotate(self, key: Ed25519PrivateKey, at: int, retired_at: int) -> int:
+        """Seal a rotation with the next round, and sign with ``key`` from then on; the index of its leaf."""
+        if not self._named_key:
+            self._named_key = True
+            public = base64.b64encode(self.key.public_key().public_bytes_raw()).decode()
+            self.control.control("audit.key.added", {"algorithm": "Ed25519", "public_key": public}, at)
+        leaf = self.control.control("audit.key.rotated", rotation(self.key, key, at, retired_at), at)
+        self.key = key
+        return leaf
 
     def batch(self, arrival: int, *, unnamed: Sequence[Log] = (), **options: Any) -> None:
         """End a batch of every log that has something, sign all logs, and seal the round in the control log.
