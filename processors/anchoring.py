@@ -104,6 +104,8 @@ class Anchoring:
                     pause = max(min(course.due for course in courses) - time.monotonic(), 0.0)
                 except StoreUnavailable as error:
                     _log.warning("Anchors wait for the store: %s", error)
+                except Exception:  # its age shows in the metrics; a thread that ended would never come back
+                    _log.exception("Anchors are tried again in %.0f s.", _AGAIN)
                 self._ending.wait(pause)
         finally:
             if store is not None:
