@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from falsified_determinations import false_determinations
 from prepared import Workshop
 from sealed_world import DEPLOYMENT, SECOND, T0, Log, World
 from tampering import Rows, edit, file_of, header, place_of, repair, rows_of, sign, sign_bytes, statement_of, write_rows
@@ -58,7 +59,7 @@ def matrix(workshop: Workshop) -> None:
     for attack in ATTACKS:
 
         def change(folder: Path, attack: Any = attack) -> None:
-            attack.change(folder, world.logs[0].log_id)
+            attack.change(folder, world.logs[attack.log].log_id)
             repair(folder, world.key)
 
         workshop.of_package(attack.name, attack.package, change, *((code, attack.leaf) for code in attack.codes))
@@ -333,6 +334,7 @@ def sealed_falsehoods(workshop: Workshop, store: ClickHouseStore) -> None:
     workshop.of_world(store, world, ("leaf.malformed", leaf))
 
     foreign_leaves(workshop, store)
+    false_determinations(workshop, store)
 
 
 def foreign_leaves(workshop: Workshop, store: ClickHouseStore) -> None:

@@ -1,13 +1,14 @@
 """Writes ``tests/vectors/packages``: a valid package, and for each code of a fault the smallest attack that shows it.
 
-    python tests/exporters/evidence/write_package_vectors.py
+    python tests/exporters/evidence/write_package_vectors.py [--missing]
 
-For whoever writes another verifier. Keys and bytes of ids are made anew only where the attacks change; what is there
-is only written again where a code came or went, or the format did.
+For whoever writes another verifier. With ``--missing`` what is there stays as it is, and a package is added for each
+code that has none; all are written again only where the format changed.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import json
 import tempfile
@@ -29,7 +30,10 @@ _DATE = (2026, 11, 27, 0, 0, 0)
 
 
 def main() -> None:
-    """Write all of them anew."""
+    """Write all of them anew, or those that are not there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--missing", action="store_true", help="add packages for codes that have none")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         world = varied_world("vectors")
@@ -43,11 +47,18 @@ def main() -> None:
         finally:
             store.close()
         TARGET.mkdir(parents=True, exist_ok=True)
-        for path in TARGET.iterdir():
-            path.unlink()
-        index = [entry("valid", packages["later"], world.trust)]
+        index = []
+        if options.missing:
+            index = json.loads((TARGET / "index.json").read_text())
+        else:
+            for path in TARGET.iterdir():
+                path.unlink()
+            index.append(entry("valid", packages["later"], world.trust))
+        known = {one["package"].removesuffix(".zip") for one in index}
         for code, prepared in sorted(smallest(list(workshop)).items()):
-            index.append(entry(code, prepared.folder, prepared.trust))
+            if code not in known:
+                index.append(entry(code, prepared.folder, prepared.trust))
+        index[1:] = sorted(index[1:], key=lambda one: one["package"])
         (TARGET / "index.json").write_text(json.dumps(index, indent=1) + "\n")
 
 
