@@ -6,7 +6,7 @@ DEMO_INSTALLED := $(VENV)/.installed-demo
 TEST_INSTALLED := $(VENV)/.installed-test
 COMPONENTS := collectors exporters instrumentation processors
 
-.PHONY: help demo test crash lint format docs kafka bench clean
+.PHONY: help demo test attack crash lint format docs kafka bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -32,6 +32,9 @@ demo: $(DEMO_INSTALLED)  ## the whole way on this machine: call, kill, flag, exp
 # A file stays with one worker, for what its tests share; the longest files come first (tests/conftest.py).
 test: $(TEST_INSTALLED)  ## the test suite, on all cores
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+attack: $(TEST_INSTALLED)  ## the attack matrix in its long form: 1,000 honest packages of random shape, attacked at random places
+	$(BIN)/python tests/attack
 
 crash: $(TEST_INSTALLED)  ## the crash matrix in its long form: 210 kills on real Kafka (needs Java and Maven; about an hour)
 	$(BIN)/python tests/crash

@@ -71,6 +71,10 @@ def _asgi_hook(found: dict[str, Any]) -> Iterator[Row]:
 def _evidence(found: dict[str, Any]) -> Iterator[Row]:
     for name, each in found["figures"].items():
         yield Row(f"evidence: {name}", each["value"], each["target"], pace=each["pace"])
+    for name, each in found["least"].items():
+        yield Row(f"evidence: {name}", each["value"], each["target"])
+    for name, each in found["most"].items():
+        yield Row(f"evidence: {name}", each["value"], each["target"], limit=True)
     for name, (before, after) in found["peak_mib"].items():
         yield Row(f"evidence: {name}, memory by that of a third", after / before, 1.35, limit=True)
 
@@ -139,7 +143,7 @@ def _kafka(found: dict[str, Any]) -> Iterator[Row]:
 BENCHMARKS = (
     Benchmark("pipeline", ["--quick"], _pipeline),
     Benchmark("asgi_hook", ["--requests", "200", "--rounds", "3"], _asgi_hook),
-    Benchmark("evidence", ["--events", "60000"], _evidence),
+    Benchmark("evidence", ["--events", "60000", "--day", "50000"], _evidence),
     Benchmark("flagged_latency", ["--rate", "50", "--seconds", "8", "--preload", "20000"], _flagged_latency),
     Benchmark("determination", ["--events", "200000", "--tuples", "1000"], _determination),
     Benchmark("decide", ["--questions", "500"], _decide),

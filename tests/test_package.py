@@ -1,5 +1,7 @@
 """The distribution: what the wheel holds, and what a clean install of it can import."""
 
+import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -29,6 +31,17 @@ def clean_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)]
+    subprocess.run(command, check=True, capture_output=True)
+    return python
+
+
+@pytest.fixture(scope="module")
+def verifying_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment of its own with what an auditor installs: the extra `verify`."""
+    folder = tmp_path_factory.mktemp("verify")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{wheel}[verify]"]
     subprocess.run(command, check=True, capture_output=True)
     return python
 
@@ -75,6 +88,42 @@ def test_the_program_of_a_base_install_says_what_it_needs(clean_python: Path) ->
     done = subprocess.run([clean_python.parent / "auditspan", "spool", "status"], capture_output=True, text=True)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr and "pip install 'auditspan[pipeline]'" in done.stderr
+
+
+def test_the_verifier_is_installed_alone(verifying_python: Path, tmp_path: Path) -> None:
+    """Packages are verified, determinations made again, with no store, journal or server installed."""
+    program = verifying_python.parent / "auditspan"
+    listed = subprocess.run(
+        [verifying_python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True
+    ).stdout
+    installed = {re.split(r"[ =@]", line)[0].lower() for line in listed.splitlines()}
+    for heavy in ("chdb", "kafka-python", "clickhouse-connect", "starlette", "uvicorn", "grpcio", "pydantic"):
+        assert heavy not in installed
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([program, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+
+    frozen = ROOT / "tests" / "exporters" / "evidence" / "frozen" / "format-1"
+    done = run("evidence", "verify", frozen / "package", "--trust", frozen / "trust.json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("VALID")
+    vectors = ROOT / "tests" / "vectors" / "packages"
+    with zipfile.ZipFile(vectors / "determination.mismatch.zip") as packed:
+        packed.extractall(tmp_path / "package")
+    (vector,) = [each for each in json.loads((vectors / "index.json").read_text())
+                 if each["package"] == "determination.mismatch.zip"]  # fmt: skip
+    keys = [{"algorithm": "Ed25519", "public_key": key, "added_at": "x"} for key in vector["public_keys"]]
+    trust = {"version": 1, "deployment": vector["deployment"], "keys": keys}
+    (tmp_path / "trust.json").write_text(json.dumps(trust))
+    done = run("evidence", "verify", tmp_path / "package", "--trust", tmp_path / "trust.json", "--json")
+    assert done.returncode == 1, done.stderr
+    assert json.loads(done.stdout)["fault_counts"] == vector["fault_counts"]
+    help_of_all = run("--help").stdout
+    assert "auditspan[pipeline]" in help_of_all and "evidence" in help_of_all
+    for command in (("up", "--data", "x"), ("evidence", "export", "--data", "x", "--out", "y")):
+        done = run(*command)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert "pip install 'auditspan[pipeline]'" in done.stderr
 
 
 def test_every_package_imports_with_the_pipeline(wheel: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ def main() -> None:
             raise
         sys.exit(
             f"Error: The commands are not installed here: {error.name} is missing.\n"
-            "Run: pip install 'auditspan[pipeline]'. Recording works without it."
+            "Run: pip install 'auditspan[pipeline]', or 'auditspan[verify]' to verify evidence alone. "
+            "Recording works without it."
         )
     run()

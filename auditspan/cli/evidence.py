@@ -8,18 +8,20 @@ import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from auditspan.cli.config import settings_of
 from auditspan.cli.moments import nanoseconds
 from auditspan.cli.output import JsonOption, console, errors, plain, print_json, reports_errors, reports_errors_with
 from auditspan.cli.verdict import EXIT_USAGE, Verdict
 from auditspan.data_directory import DataDirectory
 
 __all__ = ["app", "progress_bar"]
+
+_MOST_JOBS: Final = 4
+"""Processes that verify, where nothing else is asked for: each takes some 300 MB."""
 
 app = typer.Typer(no_args_is_help=True, help="Evidence packages: export them, and verify them offline.")
 
@@ -122,6 +124,7 @@ def export(
 
 def _record(directory: DataDirectory, running: bool, body: dict[str, Any]) -> None:
     """Have the export sealed in the control log: by the service, or by the next one to start."""
+    from auditspan.cli.config import settings_of
     from auditspan.journal.opening import is_kafka
 
     settings = settings_of(directory.root, None)
@@ -151,6 +154,9 @@ def acting_user() -> str:
 def verify(
     folder: Annotated[Path, typer.Argument(help="The evidence package.")],
     trust: Annotated[Path, typer.Option(help="trust.json with the operator's public keys, got by another way.")],
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Logs to verify at once; default: as many as there are cores, 4 at most.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Verify an evidence package offline: nothing altered, nothing left out.
@@ -181,7 +187,7 @@ def verify(
             if bar is not None and task is not None:
                 bar.update(task, completed=done, total=total)
 
-        report = verify_package(folder, trusted, progress)
+        report = verify_package(folder, trusted, progress, jobs or min(os.cpu_count() or 1, _MOST_JOBS))
     if as_json:
         typer.echo(report.to_json())
     else:

@@ -5,6 +5,7 @@ A program of fifty commands takes a second to import them all, and a person or a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib import import_module
 from typing import Any, ClassVar
@@ -12,6 +13,8 @@ from typing import Any, ClassVar
 import typer
 import typer.main
 from typer.core import TyperGroup
+
+from auditspan.cli.output import fail, not_installed
 
 __all__ = ["LoadedCommands", "LoadedGroup"]
 
@@ -64,12 +67,28 @@ class LoadedGroup(TyperGroup):
 
 def _imported(name: str, place: str) -> Any:
     module, _, attribute = place.partition(":")
-    found: typer.Typer | Callable[..., Any] = getattr(import_module(module), attribute)
+    # Whatever is asked of a command that is not here, the answer is the same.
+    settings: dict[str, Any] = {}
+    try:
+        found: typer.Typer | Callable[..., Any] = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        found, settings = _lacking(error), {"ignore_unknown_options": True, "allow_extra_args": True}
     if isinstance(found, typer.Typer):
         command: Any = typer.main.get_group(found)
     else:
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        alone.command()(found)
+        alone.command(context_settings=settings)(found)
         command = typer.main.get_command(alone)
     command.name = name
     return command
+
+
+def _lacking(error: ModuleNotFoundError) -> Callable[..., Any]:
+    """A command in the place of one whose extra is not installed."""
+    explained = not_installed(error)
+
+    def lacking() -> None:
+        fail(explained, as_json="--json" in sys.argv)
+
+    lacking.__doc__ = f"Not installed here, {error.name} is missing: pip install 'auditspan[pipeline]'"
+    return lacking

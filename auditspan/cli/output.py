@@ -23,6 +23,7 @@ __all__ = [
     "console",
     "errors",
     "fail",
+    "not_installed",
     "plain",
     "print_json",
     "print_table",
@@ -108,6 +109,8 @@ def reports_errors_with(status: int) -> Callable[[Callable[P, R]], Callable[P, R
                 sys.stdout.flush()
             except AuditSpanError as error:
                 fail(error, bool(kwargs.get("as_json")), status)
+            except ModuleNotFoundError as error:
+                fail(not_installed(error), bool(kwargs.get("as_json")), status)
             except BrokenPipeError:
                 _forget_standard_output()
                 raise typer.Exit(status) from None
@@ -118,6 +121,21 @@ def reports_errors_with(status: int) -> Callable[[Callable[P, R]], Callable[P, R
         return guarded
 
     return decorate
+
+
+def not_installed(error: ModuleNotFoundError) -> AuditSpanError:
+    """What a command lacks that another extra brings.
+
+    Raises:
+        ModuleNotFoundError: ``error`` itself, where a part of this package is missing.
+    """
+    missing = (error.name or "").partition(".")[0]
+    if missing in ("", "auditspan"):
+        raise error
+    return AuditSpanError(
+        f"This command is not installed here: {missing} is missing.",
+        remedy="Run: pip install 'auditspan[pipeline]'. To verify evidence, 'auditspan[verify]' is enough.",
+    )
 
 
 def _explained(error: OSError) -> AuditSpanError:

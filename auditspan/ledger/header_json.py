@@ -1,8 +1,9 @@
 """Event headers of a batch read back into columns.
 
-Arrow's JSON reader is fast and lenient, so what it read is written again by `event_headers`: a row counts only where
-that gives the same bytes. Whatever else there is (log leaves, long texts, anything malformed) is left to
-`parse_header`, leaf by leaf.
+Most are read by templates (`auditspan.ledger.header_templates`), which is fastest. Of the others Arrow's JSON reader,
+which is lenient, reads what it can, and that is written again by `event_headers`: a row counts only where this gives
+the same bytes. Whatever else there is (log leaves, long texts, anything malformed) is left to `parse_header`, leaf by
+leaf.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from auditspan.ledger.header import HEADER_INPUT, are_sorted, event_headers, is_log_id, is_time_basis
+from auditspan.ledger.header_templates import read_by_template
 
 __all__ = ["read_plain_headers"]
 
@@ -40,6 +42,8 @@ _SCHEMA: Final = pa.schema(
     ]
 )
 
+_FEW: Final = 64
+"""Headers that are parsed one by one sooner than they are read together."""
 _SLICE: Final = 256
 """Headers read together when a batch holds one that Arrow's reader refuses."""
 
@@ -55,10 +59,24 @@ Mask = npt.NDArray[np.bool_]
 def read_plain_headers(headers: pa.Array) -> tuple[pa.Table, Rows]:
     """The event headers in ``headers`` (binary) without a long text, as `HEADER_INPUT`, and the indexes of all others.
 
-    A header in the table is one that `parse_header` accepts.
+    A header in the table is one that `parse_header` accepts. A few may be among the others all the same.
     """
+    columns, taken = read_by_template(headers)
+    left = np.flatnonzero(~taken)
+    left = left[_mask(pc.starts_with(headers.take(pa.array(left)), _FIRST_KEY))]
+    if len(left) > _FEW:
+        more, rows = _read_json(headers, left)
+        if len(rows):
+            order = np.argsort(np.concatenate([np.flatnonzero(taken), rows]), kind="stable")
+            columns = pa.concat_tables([columns, more]).unify_dictionaries().take(pa.array(order)).combine_chunks()
+            taken[rows] = True
+    return columns, np.flatnonzero(~taken)
+
+
+def _read_json(headers: pa.Array, rows: Rows) -> tuple[pa.Table, Rows]:
+    """What Arrow reads of ``rows``, and which of them those are."""
     tables, taken = [], np.zeros(len(headers), dtype=bool)
-    pending = [np.flatnonzero(_mask(pc.starts_with(headers, _FIRST_KEY)))]
+    pending = [rows]
     searched = False
     while pending:
         rows = pending.pop()
@@ -74,7 +92,7 @@ def read_plain_headers(headers: pa.Array) -> tuple[pa.Table, Rows]:
         elif len(rows) > _SLICE:
             pending += [rows[start : start + _SLICE] for start in reversed(range(0, len(rows), _SLICE))]
     columns = pa.concat_tables([HEADER_INPUT.empty_table(), *tables]).unify_dictionaries().combine_chunks()
-    return columns, np.flatnonzero(~taken)
+    return columns, np.flatnonzero(taken)
 
 
 def _read(headers: pa.Array) -> tuple[pa.Table, Mask] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -10,7 +9,7 @@ from typing import Any, Final
 from auditspan.semconv import DETERMINED
 from auditspan.store.contract import Store
 
-from .recompute import Recomputer, UnreadableFacts, stated_in
+from .recompute import Recomputer, UnreadableFacts, differences, stated_in
 from .stored_determinations import Group, Interval, StoredDeterminations
 from .stored_epochs import EpochNotKept, StoredEpochs
 
@@ -41,7 +40,6 @@ SELECT DISTINCT JSONExtractInt(header, 'body', 'epoch', 'number') AS epoch,
        JSONExtractString(header, 'body', 'epoch', 'digest') AS digest
 FROM auditspan.events WHERE class = 'audit.batch' AND payload = '' ORDER BY epoch, digest
 """
-_BEYOND_FACTS: Final = ("in_force", "rules", "text", "enforced", "governing", "flagged", "destination", "eccn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,23 +204,7 @@ def _judged(recomputer: Recomputer, document: bytes, times: Sequence[int]) -> _J
     says = (
         stated.governing, stated.at_least_review, stated.flagged, stated.destination, stated.eccn, stated.rule_ids,
     )  # fmt: skip
-    return (() if again == document else tuple(_different(document, again))), says
-
-
-def _different(document: bytes, again: bytes) -> list[tuple[str, Any, Any]]:
-    stored, made = json.loads(document), json.loads(again)
-    pairs = list(zip(stored.get("both", [stored]), made.get("both", [made]), strict=False))
-    found: list[tuple[str, Any, Any]] = []
-    for one, other in pairs:
-        for part in ("facts", "known_by"):
-            names = sorted(one[part].keys() | other[part].keys())
-            found += [
-                (f"{part}.{name}", one[part].get(name), other[part].get(name))
-                for name in names
-                if one[part].get(name) != other[part].get(name)
-            ]
-        found += [(name, one.get(name), other.get(name)) for name in _BEYOND_FACTS if one.get(name) != other.get(name)]
-    return found or [("facts", "other bytes", "canonical JSON")]
+    return tuple(differences(document, again)), says
 
 
 def _header(group: Group, says: tuple[Any, ...]) -> list[tuple[str, Any, Any]]:

@@ -10,17 +10,39 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Protocol
 
 from auditspan.canonical import canonical_json
 from auditspan.errors import AuditSpanError
 
 from .engine import Determination, Engine, more_restrictive
 from .facts import GROUP_FACTS, SELDOM_FACTS, FactSet
-from .packs import Outcome
-from .reference import Reference
+from .packs import Outcome, Packs
 
-__all__ = ["Recomputer", "Stated", "UnreadableFacts", "facts_in", "stated_by", "stated_in", "times_of"]
+__all__ = [
+    "InForce",
+    "Recomputer",
+    "Stated",
+    "UnreadableFacts",
+    "differences",
+    "facts_in",
+    "stated_by",
+    "stated_in",
+    "times_of",
+]
+
+_BEYOND_FACTS: Final = ("in_force", "rules", "text", "enforced", "governing", "flagged", "destination", "eccn")
+
+
+class InForce(Protocol):
+    """What an epoch brings into force: `auditspan.policy.rules.Rules`, or a whole reference."""
+
+    @property
+    def packs(self) -> Packs:
+        """Compiled packs."""
+
+    def engine(self) -> Engine:
+        """A new engine over them."""
 
 
 class UnreadableFacts(AuditSpanError):
@@ -50,7 +72,29 @@ def times_of(basis: str, event: int, arrival: int) -> tuple[int, ...]:
     return {"event": (event,), "arrival": (arrival,)}.get(basis, (event, arrival))
 
 
-def facts_in(reference: Reference, document: bytes) -> list[FactSet]:
+def differences(document: bytes, again: bytes) -> list[tuple[str, Any, Any]]:
+    """Where two facts documents differ: name, value in ``document``, value in ``again``; empty for equal bytes.
+
+    Both must be documents as section 6 of the evidence format; of a document of both times each part is compared.
+    """
+    if document == again:
+        return []
+    stored, made = json.loads(document), json.loads(again)
+    pairs = list(zip(stored.get("both", [stored]), made.get("both", [made]), strict=False))
+    found: list[tuple[str, Any, Any]] = []
+    for one, other in pairs:
+        for part in ("facts", "known_by"):
+            names = sorted(one[part].keys() | other[part].keys())
+            found += [
+                (f"{part}.{name}", one[part].get(name), other[part].get(name))
+                for name in names
+                if one[part].get(name) != other[part].get(name)
+            ]
+        found += [(name, one.get(name), other.get(name)) for name in _BEYOND_FACTS if one.get(name) != other.get(name)]
+    return found or [("facts", "other bytes", "canonical JSON")]
+
+
+def facts_in(reference: InForce, document: bytes) -> list[FactSet]:
     """The facts that a document was judged from, without what follows from them; two where both times were judged.
 
     Raises:
@@ -85,8 +129,7 @@ def stated_in(document: bytes) -> Stated:
 class Recomputer:
     """Judges stored documents under one reference. Not safe for concurrent calls."""
 
-    def __init__(self, reference: Reference) -> None:
-        self.reference = reference
+    def __init__(self, reference: InForce) -> None:
         self.engine: Engine = reference.engine()
         self._terms = frozenset(definition.fact for definition in reference.packs.definitions)
         self._follows = self._terms | GROUP_FACTS.keys()

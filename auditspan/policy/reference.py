@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -39,14 +38,13 @@ from .ownership_rules import OWNERSHIP_RULE_COLUMNS
 from .packs import compile_packs
 from .parties import Parties
 from .regions import REGION_COLUMNS, Regions
+from .rules import NO_ADOPTIONS, NOT_PACKS, PARTIES, pack_names
 from .screening_list import SCREENING_LISTS, screening_list_of
+from .software import software
 from .tables import Table, parse_table
 from .vocabulary import CLOSED, LISTINGS
 
 __all__ = ["ADDRESSES", "PARTIES", "TABLES", "Artifact", "Reference", "software"]
-
-PARTIES: Final = "parties.yaml"
-"""Name of the party registry among the artifacts."""
 
 OWNERSHIP_RULES: Final = "ownership_rules.csv"
 """Name of the table of lists that count under the rules on ownership."""
@@ -72,11 +70,8 @@ ADDRESSES: Final = "ip_country.mmdb.gz"
 """Name of the address database among the artifacts, whatever the file was called."""
 _SHIPPED_ADDRESSES: Final = "ip_country_cc0.mmdb.gz"
 _SHIPPED_PACKS: Final = ("us-ear.yaml", "directives.yaml", "controlled-ai-assets.yaml", "company-policy.yaml")
-# A pack may read the terms of one that stands before it, and the law stands first.
-_FIRST_PACK: Final = "us-ear.yaml"
 _PUBLIC_LETTERS: Final = frozenset(name.removesuffix(".yaml") for name in _SHIPPED_PACKS)
 _NO_PARTIES: Final = b"parties: []\n"
-_NO_ADOPTIONS: Final = b"adopted: []\n"
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {**_TABLES, **_LATER_TABLES, **_OFFICERS_TABLES}
 """Tables among the artifacts, by name, with the columns that each must have."""
 
@@ -96,14 +91,6 @@ class Artifact:
     def to_json(self) -> dict[str, JsonValue]:
         """The artifact without its content."""
         return {"name": self.name, "kind": self.kind, "version": self.version, "sha256": self.sha256}
-
-
-def software() -> str:
-    """Name and version of the software that determines."""
-    try:
-        return f"auditspan {importlib.metadata.version('auditspan')}"
-    except importlib.metadata.PackageNotFoundError:
-        return "auditspan unknown"
 
 
 class Reference:
@@ -168,12 +155,11 @@ class Reference:
             artifacts.get(CLEARANCES), second_person=self.clearance_second_person, countries=self.countries
         )
         self.request_demands = request_demands(artifacts.get(DEPLOYMENT))
-        not_packs = {PARTIES, ADOPTIONS, CLEARANCES, DEPLOYMENT}
-        texts = [(name, text) for name, text in artifacts.items() if name.endswith(".yaml") and name not in not_packs]
-        self.packs = compile_packs(sorted(texts, key=lambda item: (item[0] != _FIRST_PACK, item[0])))
+        packs = pack_names(artifacts)
+        self.packs = compile_packs([(name, artifacts[name]) for name in packs])
         self.exporter_fact = exporter_fact(self.exporter, self.packs.rules, self.parties, _PUBLIC_LETTERS)
-        self.adopted = adopted_packs(artifacts.get(ADOPTIONS, _NO_ADOPTIONS), self.packs.versions)
-        known = {*TABLES, *not_packs, ADDRESSES, *SCREENING_LISTS, *(name for name, _ in texts)}
+        self.adopted = adopted_packs(artifacts.get(ADOPTIONS, NO_ADOPTIONS), self.packs.versions)
+        known = {*TABLES, *NOT_PACKS, ADDRESSES, *SCREENING_LISTS, *packs}
         if strange := sorted(set(artifacts) - known):
             raise PolicyError(
                 "nothing here is read from it", file=strange[0], remedy="Packs end in .yaml; leave other files out."

@@ -22,6 +22,7 @@ HEADER_TABLE: Final = pa.schema([pa.field(column.name, column.type) for column i
 A log leaf has ``arrival_time``, ``class``, ``log_id``, ``reference_epoch`` and its position, and nulls elsewhere.
 """
 
+_FEW: Final = 16
 _EVENT_START: Final = '{"action":'
 _TIMES: Final = ("arrival_time", "event_time")
 _HASHES: Final = ("facts_hash", "payload_hash")
@@ -72,16 +73,24 @@ def parse_headers(headers: pa.Array) -> ParsedHeaders:
         except ValueError as error:
             malformed[place] = str(error)
         rows.append(row)
-    is_plain = np.ones(len(headers), bool)
-    is_plain[rest] = False
-    order = pa.array(np.argsort(np.concatenate([np.flatnonzero(is_plain), rest]), kind="stable"))
-    table = _joined([plain.cast(HEADER_TABLE), pa.Table.from_pylist(rows, schema=HEADER_TABLE)], order)
-    typed = _joined([from_header_input(plain), read_headers(others).columns], order)
+    table = _woven(plain.cast(HEADER_TABLE), pa.Table.from_pylist(rows, schema=HEADER_TABLE), rest)
+    typed = _woven(from_header_input(plain), read_headers(others).columns, rest)
     return ParsedHeaders(table, typed, log_leaves, malformed)
 
 
-def _joined(tables: list[pa.Table], order: pa.Array) -> pa.Table:
-    return pa.concat_tables(tables).unify_dictionaries().take(order).combine_chunks()
+def _woven(plain: pa.Table, others: pa.Table, rest: npt.NDArray[np.int64]) -> pa.Table:
+    """``others`` in the rows ``rest``, and ``plain`` in all others, in their order."""
+    if len(rest) > _FEW:
+        is_plain = np.ones(plain.num_rows + len(rest), bool)
+        is_plain[rest] = False
+        order = np.argsort(np.concatenate([np.flatnonzero(is_plain), rest]), kind="stable")
+        return pa.concat_tables([plain, others]).unify_dictionaries().take(pa.array(order)).combine_chunks()
+    # A batch ends with one leaf of its own among thousands: whole runs are copied, not each row.
+    pieces, taken = [], 0
+    for number, row in enumerate(rest.tolist()):
+        pieces += [plain.slice(taken, row - number - taken), others.slice(number, 1)]
+        taken = row - number
+    return pa.concat_tables([*pieces, plain.slice(taken)]).unify_dictionaries().combine_chunks()
 
 
 def _row(leaf: dict[str, Any]) -> dict[str, Any]:

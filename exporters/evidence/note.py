@@ -15,7 +15,7 @@ Deployment: `{deployment}`. Arrival times from {start} up to {end} (UTC). Query:
 {leaves} leaves: {selected} shown, {withheld} withheld (their sealed headers are here).
 
 1. Get the deployment's public keys (`trust.json`) by a way that does not pass through whoever gave you this folder.
-2. Install a verifier: `pip install 'auditspan[pipeline]'`, or write one from `docs/evidence-format.md`.
+2. Install a verifier: `pip install 'auditspan[verify]'`, or write one from `docs/evidence-format.md`.
 3. Run
 
        auditspan evidence verify FOLDER --trust trust.json

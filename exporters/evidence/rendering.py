@@ -70,6 +70,10 @@ def _facts(report: Report) -> Table:
                 "streams",
             )
         ),
+        "determinations": ", ".join(
+            f"{report.determinations.get(name, 0):,} {name.replace('_', ' ')}"
+            for name in ("made_again", "differing", "not_confirmed")
+        ),
         "signed by": ", ".join(report.keys) or "no trusted key",
         "manifest": report.package_digest or "none",
         "verifier": report.verifier,

@@ -51,6 +51,15 @@ class Faults:
             self.kept.append(Fault(code, leaf, shown(expected), shown(actual)))
         self.by_code[code] += count
 
+    def extend(self, found: Faults) -> None:
+        """Add what was found elsewhere, in its order."""
+        kept = Counter(fault.code for fault in self.kept)
+        for fault in found.kept:
+            if len(self.kept) < _MOST_KEPT and kept[fault.code] < _MOST_KEPT_OF_ONE_CODE:
+                self.kept.append(fault)
+                kept[fault.code] += 1
+        self.by_code.update(found.by_code)
+
     def room(self, code: str) -> int:
         """How many more faults of this code would be kept: callers name that many and count the rest."""
         return max(0, min(_MOST_KEPT - len(self.kept), _MOST_KEPT_OF_ONE_CODE - self.by_code[code]))
@@ -95,6 +104,7 @@ class Report:
     anchors: dict[str, Any] = field(default_factory=dict)
     logs: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    determinations: dict[str, int] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
     streams: list[StreamSeen] = field(default_factory=list)
     gaps: list[dict[str, Any]] = field(default_factory=list)

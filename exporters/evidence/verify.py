@@ -7,28 +7,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from importlib import metadata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow.compute as pc
+from typing import Final
 
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.checkpoint import Checkpoint, CheckpointInvalid, log_origin, open_checkpoint
-from auditspan.ledger.hashing import leaf_hashes
 from auditspan.ledger.merkle import verify_consistency
 from auditspan.ledger.trust import Trust
+from auditspan.policy.software import software
 
 from .anchor_report import anchors_not_proven, report_anchors
-from .headers import ParsedHeaders
-from .layout import EVENT_FILE, MANIFEST, WITHHELD_FILE
-from .leaf_files import LeafFiles
+from .layout import MANIFEST
 from .observations import Observations
 from .package import Package, PathRefused
-from .query import Query, QueryInvalid, compile_query
+from .query import QueryInvalid, compile_query
 from .report import Faults, Report, shown
 from .statement import (
     LogEvidence,
@@ -40,12 +33,11 @@ from .statement import (
     stated_rotations,
 )
 from .verify_anchors import check_anchored_sizes, check_anchors
-from .verify_batches import BatchCheck
 from .verify_control import ControlState, check_included, check_logs
+from .verify_determinations import DeterminationsFound
 from .verify_keys import KeyRing, RotationLeaves, follow_rotations
-from .verify_leaves import LeafCheck
-from .verify_tree import KnownRoots, TreeCheck
-from .windows import Window, merge
+from .verify_log import LogResult, LogTask, NamedEpochs, verify_log
+from .verify_logs import verify_logs
 
 __all__ = ["verify_package"]
 
@@ -53,19 +45,25 @@ Progress = Callable[[int, int], None]
 """Is told how many leaves are verified, of how many."""
 
 _LARGEST_MANIFEST: Final = 64 << 20
-_COUNTED: Final = ("audit.conflict", "audit.quarantined", "audit.gap", "audit.log.closed")
 _NOT_PROVEN: Final = (
     "That every event that happened was emitted, and that what emitters said is true: a log proves what was received."
 )
 
 
-def verify_package(folder: Path, trust: Trust, progress: Progress | None = None) -> Report:
+def verify_package(folder: Path, trust: Trust, progress: Progress | None = None, jobs: int = 1) -> Report:
     """Verify the package in ``folder`` against keys that came by another way.
 
+    Args:
+        folder: the package.
+        trust: what to believe.
+        progress: called now and then.
+        jobs: how many logs are looked at at once, each in a process of its own. The report is the same with any number.
+
     Raises:
-        AuditSpanError: there is no such folder. Whatever is wrong with the content is in the report.
+        AuditSpanError: there is no such folder, or processes cannot be started here or were ended. Whatever is wrong
+            with the content is in the report.
     """
-    report = Report(verifier=f"auditspan {metadata.version('auditspan')}", package=str(folder))
+    report = Report(verifier=software(), package=str(folder))
     try:
         package = Package(folder)
     except OSError as error:
@@ -73,15 +71,15 @@ def verify_package(folder: Path, trust: Trust, progress: Progress | None = None)
             f"The folder {folder} cannot be opened: {error.strerror}.", remedy="Give the folder of an evidence package."
         ) from error
     with package:
-        _Verification(package, trust, report, progress or (lambda done, total: None)).run()
+        _Verification(package, trust, report, progress or (lambda done, total: None), jobs).run()
     return report
 
 
 class _Verification:
     """One run. Nothing is read before its digest was taken, and the control log comes before the logs that it lists."""
 
-    def __init__(self, package: Package, trust: Trust, report: Report, progress: Progress) -> None:
-        self.package, self.trust, self.report, self.progress = package, trust, report, progress
+    def __init__(self, package: Package, trust: Trust, report: Report, progress: Progress, jobs: int) -> None:
+        self.package, self.trust, self.report, self.progress, self.jobs = package, trust, report, progress, jobs
         self.faults = Faults()
         self.keys = KeyRing(list(trust.keys), dict(trust.retired_at))
         self.seen = Observations()
@@ -144,7 +142,25 @@ class _Verification:
         checkpoints = self._checkpoints(manifest)
         rotations = RotationLeaves(manifest.control.log_id, manifest.deployment, self.faults)
         state = ControlState(manifest.control.log_id, self.faults, rotations)
-        epochs = self._log(manifest, manifest.control, None, checkpoints, good, {}, state)[1]
+
+        def task(log: LogEvidence, where: str | None) -> LogTask:
+            return LogTask(
+                log=log,
+                deployment=manifest.deployment,
+                time_from=manifest.time_from,
+                time_to=manifest.time_to,
+                where=where,
+                checkpoint=checkpoints.get(log.log_id),
+                signed=good,
+                known=state.roots.get(log.log_id, {}),
+                control_id=state.log_id,
+                epochs={number: epoch.named for number, epoch in state.epochs.items()},
+                software=report.verifier,
+            )
+
+        control = verify_log(self.package, task(manifest.control, None), None, state, self._progress)
+        self.signed_since = control.watermark or 0
+        self._take(manifest, manifest.control, control)
         check_included(manifest, checkpoints.get(manifest.control.log_id), state, self.faults)
         rotations.check(manifest.keys)
         check_logs(manifest, checkpoints, state, self.keys, self.faults)
@@ -152,13 +168,15 @@ class _Verification:
         covered = check_anchored_sizes(manifest, checkpoints, state, self.faults)
         report_anchors(report, manifest, anchored, covered, self.trust)
         totals = {"leaves": 0, "selected": 0, "withheld": 0, "flagged": 0, "payload_matched": 0, "proven": 0}
-        for log in manifest.logs:
-            counts, named = self._log(
-                manifest, log, query, checkpoints, good, state.roots.get(log.log_id, {}), None, control_id=state.log_id
-            )
-            epochs = {**named, **epochs}
-            for name, count in counts.items():
+        tasks = [task(log, query) for log in manifest.logs]
+        epochs, made = control.named, DeterminationsFound()
+        for log, result in zip(manifest.logs, verify_logs(self.package, tasks, self.jobs, self._progress), strict=True):
+            self._take(manifest, log, result)
+            made.add(result.determinations)
+            epochs = {**result.named, **epochs}
+            for name, count in result.counts.items():
                 totals[name] = totals.get(name, 0) + count
+        made.write(report)
         self._epochs(manifest, state, epochs)
         self._counts(manifest, totals)
         report.counts = totals
@@ -169,31 +187,48 @@ class _Verification:
             )
         self.seen.write(report)
 
-    def _query(self, manifest: Manifest) -> Query | None:
-        if manifest.where is None:
-            return None
+    def _progress(self, leaves: int) -> None:
+        self.done += leaves
+        self.progress(self.done, self.total)
+
+    def _take(self, manifest: Manifest, log: LogEvidence, result: LogResult) -> None:
+        """Add what was found in one log."""
+        self.faults.extend(result.faults)
+        if result.watermark is not None:
+            # A clock of what others write may be ahead of the deployment's own, which the control log has.
+            at = min(result.watermark, self.signed_since)
+            origin = log_origin(manifest.deployment, log.log_id)
+            self.keys.check_checkpoint(log.checkpoint, origin, at, None, self.faults)
+        self.seen.merge(result.seen)
+        self.report.logs.append(result.summary)
+        self.report.notes += result.notes
+
+    def _query(self, manifest: Manifest) -> str | None:
+        """The query, where it can be read."""
         try:
-            return compile_query(manifest.where)
+            if manifest.where is not None:
+                compile_query(manifest.where)
         except QueryInvalid as error:
             self.faults.add("manifest.malformed", None, "a query in the grammar of section 14", error.message)
             return None
+        return manifest.where
 
     def _digests(self, manifest: Manifest) -> frozenset[str]:
         """Compare every file with the manifest; the paths whose bytes are the signed ones."""
         good = set()
-        for path, wanted in manifest.subjects.items():
-            try:
-                found = self.package.digest(path)
-            except FileNotFoundError:
-                self.faults.add("file.missing", None, path, "no such file")
-                continue
-            except (PathRefused, OSError) as error:
-                self.faults.add("manifest.path", None, f"{path} as a regular file inside the package", error)
-                continue
-            if found == wanted:
-                good.add(path)
-            else:
-                self.faults.add("file.digest", None, f"{path}: {wanted}", found)
+        # Hashing lets go of the interpreter, so threads are enough.
+        with ThreadPoolExecutor(self.jobs) as pool:
+            for (path, wanted), found in zip(
+                manifest.subjects.items(), pool.map(self._digest, manifest.subjects), strict=True
+            ):
+                if isinstance(found, FileNotFoundError):
+                    self.faults.add("file.missing", None, path, "no such file")
+                elif isinstance(found, Exception):
+                    self.faults.add("manifest.path", None, f"{path} as a regular file inside the package", found)
+                elif found == wanted:
+                    good.add(path)
+                else:
+                    self.faults.add("file.digest", None, f"{path}: {wanted}", found)
         for path, regular in self.package.entries():
             if path in manifest.subjects or path == MANIFEST:
                 continue
@@ -202,6 +237,12 @@ class _Verification:
             else:
                 self.faults.add("manifest.path", None, "regular files and folders only", path)
         return frozenset(good) if self.signed else frozenset()
+
+    def _digest(self, path: str) -> str | Exception:
+        try:
+            return self.package.digest(path)
+        except (PathRefused, OSError) as error:
+            return error
 
     def _checkpoints(self, manifest: Manifest) -> dict[str, Checkpoint]:
         opened = {}
@@ -246,113 +287,7 @@ class _Verification:
                 "the proof does not show that",
             )
 
-    def _log(
-        self,
-        manifest: Manifest,
-        log: LogEvidence,
-        query: Query | None,
-        checkpoints: Mapping[str, Checkpoint],
-        good: frozenset[str],
-        known: KnownRoots,
-        control: ControlState | None,
-        control_id: str = "",
-    ) -> tuple[dict[str, int], dict[int, tuple[str | None, tuple[str, int]]]]:
-        """All checks over the leaves of one log; what was counted, and which epochs were named and where."""
-        checkpoint = checkpoints.get(log.log_id)
-        sides = [
-            LeafFiles(self.package, log.log_id, log.files.get(side, ()), schema, good, self.faults)
-            for side, schema in (("control" if control else "events", EVENT_FILE), ("withheld", WITHHELD_FILE))
-        ]
-        absent = any(path not in good and not self._present(path) for side in sides for path in side.paths)
-        checks = LeafCheck(log.log_id, query, self.faults)
-        tree = TreeCheck(log, checkpoint, known, control_id, self.faults)
-        batches = BatchCheck(log.log_id, log.begin, log.end, manifest.time_from, manifest.time_to, self.faults)
-        named: dict[int, tuple[str | None, tuple[str, int]]] = {}
-        expected, first_is_batch = log.begin, False
-        for window in merge(log.log_id, log.begin, log.end, sides[0].pieces(), sides[1].pieces(), self.faults):
-            unreadable = absent or any(side.unreadable for side in sides)
-            holes = self._holes(log.log_id, expected, window.index, quiet=unreadable)
-            tree.broken = tree.broken or holes or unreadable
-            if not tree.broken:
-                tree.extend(leaf_hashes(window.headers))
-            parsed = checks.window(window)
-            if window.index[0] == log.begin:
-                first_is_batch = self._first_leaf(manifest, log, parsed)
-            self._named_epochs(log.log_id, window, parsed, named)
-            if not tree.broken:
-                _feed(batches, window, parsed)
-            if control is not None:
-                for row, leaf in parsed.log_leaves.items():
-                    control.leaf(int(window.index[row]), leaf)
-            else:
-                self.seen.window(log.log_id, window, parsed)
-            expected = int(window.index[-1]) + 1
-            self.done += len(window.index)
-            self.progress(self.done, self.total)
-        unreadable = absent or any(side.unreadable for side in sides)
-        tail = np.array([log.end], np.int64)
-        tree.broken = self._holes(log.log_id, expected, tail, quiet=unreadable) or tree.broken or unreadable
-        root = tree.finish()
-        proven = root is not None and checkpoint is not None and root == checkpoint.root
-        batches.finish(
-            checkpoint.size if checkpoint else None, first_is_batch, complete=not tree.broken and log.end > log.begin
-        )
-        for number, (digest, place) in batches.epochs.items():
-            named[number] = (digest, (log.log_id, place))
-        if batches.watermark is not None:
-            # A clock of what others write may be ahead of the deployment's own, which the control log has.
-            self.signed_since = batches.watermark if control is not None else self.signed_since
-            at = min(batches.watermark, self.signed_since)
-            self.keys.check_checkpoint(
-                log.checkpoint, log_origin(manifest.deployment, log.log_id), at, None, self.faults
-            )
-        if log.end > log.begin and not batches.reached_end and batches.watermark is not None:
-            why = "the log is closed; it" if batches.closed else "nothing ends the interval yet; the log"
-            self.report.notes.append(
-                f"{shown(log.partition)} ({log.log_id}): {why} had come to arrival time {_utc(batches.watermark)}."
-            )
-        return self._summary(log, checks, batches, proven, control is not None), named
-
-    def _present(self, path: str) -> bool:
-        try:
-            self.package.open(path).close()
-        except (FileNotFoundError, PathRefused, OSError):
-            return False
-        return True
-
-    def _holes(self, log_id: str, expected: int, index: npt.NDArray[np.int64], *, quiet: bool) -> bool:
-        """Note runs of leaves that are not there; whether there are any."""
-        before = np.concatenate([[expected - 1], index[:-1]])
-        places = np.flatnonzero(index != before + 1).tolist()
-        if not quiet:
-            for place in places:
-                first, following = int(before[place]) + 1, int(index[place])
-                run = f"leaves [{first}, {following})" if following - first > 1 else f"leaf {first}"
-                self.faults.add("leaf.missing", (log_id, first), run, "not there", count=following - first)
-        return bool(places)
-
-    def _first_leaf(self, manifest: Manifest, log: LogEvidence, parsed: ParsedHeaders) -> bool:
-        leaf = parsed.log_leaves.get(0)
-        if log.begin == 0:
-            body = leaf["body"] if leaf and leaf["class"] == "audit.log.opened" else {}
-            wanted = {"deployment": manifest.deployment, "log_id": log.log_id, "partition": log.partition}
-            actual = {name: body.get(name) for name in wanted}
-            if actual != wanted:
-                self.faults.add("leaf.malformed", (log.log_id, 0), f"audit.log.opened of {wanted}", actual)
-        return leaf is not None and leaf["class"] == "audit.batch"
-
-    def _named_epochs(
-        self, log_id: str, window: Window, parsed: ParsedHeaders, named: dict[int, tuple[str | None, tuple[str, int]]]
-    ) -> None:
-        numbers = parsed.table["reference_epoch"].combine_chunks()
-        for number in numbers.unique().to_pylist():
-            if number is not None and number not in named:
-                row = pc.index(numbers, number).as_py()
-                named[number] = (None, (log_id, int(window.index[row])))
-
-    def _epochs(
-        self, manifest: Manifest, state: ControlState, named: Mapping[int, tuple[str | None, tuple[str, int]]]
-    ) -> None:
+    def _epochs(self, manifest: Manifest, state: ControlState, named: NamedEpochs) -> None:
         """Every epoch that leaves name is in the control log, and its artifacts are in the package."""
         for number, (digest, leaf) in sorted(named.items()):
             if number == 0:
@@ -368,54 +303,8 @@ class _Verification:
                 if manifest.subjects.get(path) != artifact:
                     self.faults.add("reference.digest", None, path, manifest.subjects.get(path, "not in the manifest"))
 
-    def _summary(
-        self, log: LogEvidence, checks: LeafCheck, batches: BatchCheck, proven: bool, control: bool
-    ) -> dict[str, int]:
-        entry: dict[str, Any] = {
-            "log_id": log.log_id,
-            "partition": shown(log.partition),
-            "interval": [log.begin, log.end],
-            "leaves": checks.leaves,
-            "proven": checks.leaves if proven else 0,
-            "selected": checks.revealed,
-            "withheld": checks.leaves - checks.revealed,
-            "flagged": checks.flagged,
-            "duplicates_suppressed": batches.duplicates,
-            "watermark": None if batches.watermark is None else str(batches.watermark),
-        }
-        self.report.logs.append(entry)
-        if control:
-            return {}
-        names = ("leaves", "proven", "selected", "withheld", "flagged", "duplicates_suppressed")
-        return {**{name: entry[name] for name in names}, "payload_matched": checks.matched}
-
     def _counts(self, manifest: Manifest, totals: Mapping[str, int]) -> None:
         stated = dict(manifest.counts)
         counted = {name: totals[name] for name in stated}
         if stated != counted and not self.faults.by_code:
             self.faults.add("manifest.malformed", None, f"counts {counted}", stated)
-
-
-def _utc(nanoseconds: int) -> str:
-    """A time for a person; beyond the calendar it stays a number."""
-    try:
-        return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError):
-        return str(nanoseconds)
-
-
-def _feed(batches: BatchCheck, window: Window, parsed: ParsedHeaders) -> None:
-    """Hand a window to the batch checks."""
-    classes = parsed.table["class"].combine_chunks()
-    named = classes.dictionary_decode()
-    kinds = {name: pc.fill_null(pc.equal(named, name), False).to_numpy(zero_copy_only=False) for name in _COUNTED}
-    own = np.zeros(len(window.index), bool)
-    own[list(parsed.log_leaves)] = True
-    # An emitter may send audit.gap as well; a batch counts those of the log.
-    for name in ("audit.gap", "audit.log.closed"):
-        kinds[name] = kinds[name] & own
-    bodies = sorted((row, leaf["body"]) for row, leaf in parsed.log_leaves.items() if leaf["class"] == "audit.batch")
-    offsets = parsed.table["offset"].to_numpy().astype(np.float64)
-    ordinals = parsed.table["ordinal"].to_numpy().astype(np.float64)
-    epochs = pc.fill_null(parsed.table["reference_epoch"].combine_chunks(), -1).to_numpy()
-    batches.leaves(window.index, offsets, ordinals, epochs, kinds, bodies)

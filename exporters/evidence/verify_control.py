@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,10 +27,11 @@ _MOST_ROOTS = 500_000
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """A reference epoch: digest of its body, and SHA-256 of its artifacts."""
+    """A reference epoch: digest of its body, SHA-256 of its artifacts, and the same by their names."""
 
     digest: str
     artifacts: tuple[str, ...]
+    named: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,8 @@ class ControlState:
         if not isinstance(number, int):
             raise TypeError("number is no integer")
         digest = hashlib.sha256(canonical_json(body)).hexdigest()
-        epoch = Epoch(digest, tuple(str(artifact["sha256"]) for artifact in body["artifacts"]))
+        artifacts = [(str(artifact.get("name")), str(artifact["sha256"])) for artifact in body["artifacts"]]
+        epoch = Epoch(digest, tuple(sha256 for _, sha256 in artifacts), dict(artifacts))
         # Of several with one number the first in the log counts; included leaves come before or after the interval's.
         if number not in self._first or index < self._first[number]:
             self._first[number] = index

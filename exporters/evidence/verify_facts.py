@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from auditspan.ledger.hashing import Digests
 from auditspan.semconv import class_is_determined
 
 from .report import Faults
@@ -30,8 +31,11 @@ class FactsCheck:
         self._log_id, self._faults = log_id, faults
         self._known: dict[bytes, Stated | str] = {}
 
-    def rows(self, index: pa.Array, parsed: pa.Table, facts: pa.DictionaryArray) -> None:
-        """Event leaves with their parsed headers and their facts, row for row."""
+    def rows(self, index: pa.Array, parsed: pa.Table, facts: pa.DictionaryArray, digests: Digests) -> None:
+        """Event leaves with their parsed headers and their facts, row for row.
+
+        ``digests`` are those of the documents in the dictionary of ``facts``.
+        """
         self._without_facts(index, parsed, pc.is_null(facts))
         present = pc.is_valid(facts)
         if not pc.any(present).as_py():
@@ -42,7 +46,7 @@ class FactsCheck:
         # From the number of a document in the dictionary to its place among those in use.
         place = np.zeros(len(facts.dictionary), np.int64)
         place[used.to_numpy()] = np.arange(len(used))
-        stated = [self._read(document) for document in facts.dictionary.take(used).to_pylist()]
+        stated = [self._read(facts.dictionary, number, digests) for number in used.to_pylist()]
         rows = pa.array(place[facts.indices.to_numpy()])
         self._compare(index, parsed, stated, rows)
 
@@ -106,16 +110,17 @@ class FactsCheck:
         for row in np.flatnonzero(claims.to_numpy(zero_copy_only=False)).tolist():
             self._fault(index[row], "a facts document for what the header says", "none")
 
-    def _read(self, document: bytes) -> Stated | str:
-        found = self._known.get(document)
+    def _read(self, documents: pa.Array, number: int, digests: Digests) -> Stated | str:
+        key = digests[number].tobytes()
+        found = self._known.get(key)
         if found is None:
             if len(self._known) >= _MOST_CACHED:
                 self._known.clear()
             try:
-                found = _stated(json.loads(document))
+                found = _stated(json.loads(documents[number].as_py()))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 found = f"{type(error).__name__}: {error}"
-            self._known[document] = found
+            self._known[key] = found
         return found
 
 

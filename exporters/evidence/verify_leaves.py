@@ -18,6 +18,7 @@ from .headers import ParsedHeaders, parse_headers
 from .layout import HEADER_NAMES, PAYLOAD_NAMES
 from .query import Query
 from .report import Faults
+from .verify_determinations import DeterminationCheck, Determinations
 from .verify_facts import FactsCheck
 from .verify_payloads import PayloadCheck
 from .windows import Window
@@ -27,6 +28,8 @@ __all__ = ["LeafCheck"]
 _PAYLOAD: Final = b"\x02"
 _FACTS: Final = b"\x03"
 _SALT_LENGTH: Final = 32
+_MOST_RUNS: Final = 8
+"""Runs of events in a window that are looked at one by one."""
 
 
 class LeafCheck:
@@ -36,11 +39,15 @@ class LeafCheck:
         log_id: the log.
         query: what selects an event, or None for all.
         faults: where to note what is wrong.
+        determinations: what makes determinations again; None to make none.
     """
 
-    def __init__(self, log_id: str, query: Query | None, faults: Faults) -> None:
+    def __init__(
+        self, log_id: str, query: Query | None, faults: Faults, determinations: Determinations | None = None
+    ) -> None:
         self._log_id, self._query, self._faults = log_id, query, faults
         self._facts = FactsCheck(log_id, faults)
+        self._determinations = DeterminationCheck(log_id, determinations, faults)
         self._payloads = PayloadCheck(log_id, faults)
         self.matched = 0
         self.events = 0
@@ -60,8 +67,13 @@ class LeafCheck:
         self.revealed += int(window.revealed.sum())
         self.events += int((events & window.revealed).sum())
         self.flagged += pc.sum(parsed.table["flagged"]).as_py() or 0
+        self._determinations.batches(_batches(window, parsed))
         self._check_revealed(window, parsed, events)
         return parsed
+
+    def finish(self) -> None:
+        """The interval ends."""
+        self._determinations.finish()
 
     def _check_log_id(self, window: Window, parsed: ParsedHeaders) -> None:
         log_ids = parsed.table["log_id"].combine_chunks()
@@ -102,9 +114,14 @@ class LeafCheck:
         self._check_columns(rows, plain_columns(typed), HEADER_NAMES)
         if not is_event.all():
             self._check_log_leaves(rows.filter(pa.array(~is_event)))
-            rows, table = rows.filter(pa.array(is_event)), table.filter(pa.array(is_event))
-        if rows.num_rows:
-            self._check_events(rows, table)
+        digests = _distinct(rows["facts"].dictionary)
+        begins, ends = _runs(is_event)
+        if len(begins) > _MOST_RUNS:
+            self._check_events(rows.filter(pa.array(is_event)), table.filter(pa.array(is_event)), digests)
+            return
+        # A batch ends with one leaf of its own among thousands: what lies between is not copied.
+        for begin, end in zip(begins, ends, strict=True):
+            self._check_events(rows.slice(begin, end - begin), table.slice(begin, end - begin), digests)
 
     def _check_log_leaves(self, rows: pa.RecordBatch) -> None:
         """A leaf that the log itself wrote has nothing beside it."""
@@ -120,7 +137,7 @@ class LeafCheck:
                     _said(rows[name][row]),
                 )
 
-    def _check_events(self, rows: pa.RecordBatch, table: pa.Table) -> None:
+    def _check_events(self, rows: pa.RecordBatch, table: pa.Table, digests: Digests) -> None:
         index, salts = rows["leaf_index"], rows["salt"]
         bad_salt = pc.not_equal(pc.fill_null(pc.binary_length(salts), 0), _SALT_LENGTH)
         unsalted = np.flatnonzero(bad_salt.to_numpy(zero_copy_only=False)).tolist()
@@ -139,8 +156,10 @@ class LeafCheck:
                     )
         facts = rows["facts"]
         wanted = table["facts_hash"].combine_chunks()
-        self._check_hashes("facts", _FACTS, index, salts, _documents(facts), wanted, unsalted)
-        self._facts.rows(index, table, facts)
+        hashes = equal_width(digests).take(facts.indices)
+        self._check_hashes("facts", _FACTS, index, salts, hashes, wanted, unsalted)
+        self._facts.rows(index, table, facts, digests)
+        self._determinations.rows(index, table, facts, digests)
         spans = typed_columns.read_payloads(payloads)
         self._check_columns(rows, plain_columns(typed_columns.from_read(spans)), PAYLOAD_NAMES)
         self._payloads.rows(index, table, payloads, spans, others)
@@ -180,13 +199,21 @@ class LeafCheck:
         self._faults.add(code, (self._log_id, int(leaf)), expected, actual)
 
 
-def _documents(facts: pa.DictionaryArray) -> pa.Array:
-    """The hash of each row's facts document, null where it has none; each distinct document is hashed once."""
-    return equal_width(_distinct(facts.dictionary)).take(facts.indices)
+def _batches(window: Window, parsed: ParsedHeaders) -> list[tuple[int, str]]:
+    """Index of each ``audit.batch`` leaf, and the software that it names."""
+    found = sorted((row, leaf) for row, leaf in parsed.log_leaves.items() if leaf["class"] == "audit.batch")
+    return [(int(window.index[row]), str(leaf["body"].get("software"))) for row, leaf in found]
+
+
+def _runs(chosen: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
+    """Where the runs of true values begin and end."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(np.int8)))
+    return edges[0::2].tolist(), edges[1::2].tolist()
 
 
 def _distinct(documents: pa.Array) -> Digests:
-    return hash_values(documents.cast(pa.binary()).fill_null(b""))
+    """The hash of each document of a dictionary: one that repeats is hashed once."""
+    return hash_values(documents.cast(pa.binary()).fill_null(b"")) if len(documents) else np.empty((0, 32), np.uint8)
 
 
 def _said(value: pa.Scalar) -> str:

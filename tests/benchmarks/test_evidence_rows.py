@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from auditspan.store.schema import EVENTS
-from benchmarks.evidence import event_rows
+from benchmarks.evidence_rows import event_rows
 
 
 def test_they_have_every_column_of_the_store():

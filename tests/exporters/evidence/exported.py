@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from auditspan.exporters.evidence.export import ExportResult, export_package
-from sealed_world import ARTIFACTS, DEPLOYMENT, SECOND, T0, World
+from sealed_world import DEPLOYMENT, SECOND, T0, World
 
 from auditspan.store.clickhouse import ClickHouseStore
 
@@ -14,7 +14,7 @@ def export(store: ClickHouseStore, world: World, out: Path, **options: object) -
     values = {"time_from": T0 + 30 * SECOND, "time_to": T0 + 100 * SECOND} | options
     return export_package(
         store,
-        ARTIFACTS.get,
+        world.contents.get,
         world.key,
         DEPLOYMENT,
         out,

@@ -15,6 +15,7 @@ from typing import Any
 
 from anchored import Vouchers, anchor_attacks
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from falsified_determinations import false_determinations
 from falsified_keys import falsify_keys
 from prepared import Workshop
 from sealed_world import DEPLOYMENT, SECOND, T0, Log, World
@@ -62,7 +63,7 @@ def matrix(workshop: Workshop) -> None:
     for attack in ATTACKS:
 
         def change(folder: Path, attack: Any = attack) -> None:
-            attack.change(folder, world.logs[0].log_id)
+            attack.change(folder, world.logs[attack.log].log_id)
             repair(folder, world.key)
 
         workshop.of_package(attack.name, attack.package, change, *((code, attack.leaf) for code in attack.codes))
@@ -337,6 +338,7 @@ def sealed_falsehoods(workshop: Workshop, store: ClickHouseStore) -> None:
     workshop.of_world(store, world, ("leaf.malformed", leaf))
 
     foreign_leaves(workshop, store)
+    false_determinations(workshop, store)
 
 
 def foreign_leaves(workshop: Workshop, store: ClickHouseStore) -> None:

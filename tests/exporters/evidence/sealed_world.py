@@ -7,8 +7,9 @@ import hashlib
 import hmac
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -100,6 +101,7 @@ class Log:
     watermark: int = T0
     epoch: int = 1
     generation: int = 1
+    software: str = "test"
     _first: int = 0
     _from: int = 0
     _tree: CompactRange = field(default_factory=CompactRange)
@@ -198,7 +200,9 @@ class Log:
         payload = b"".join(struct.pack(">I", len(part)) + part for part in parts)
         salt = hmac.digest(SALT_KEY, bytes.fromhex(self.log_id) + struct.pack(">QI", self.offset, 0), "sha256")
         document = facts_document(country, flagged=flagged) if facts is True else facts or None
-        inner = document["both"][1] if document and "both" in document else document
+        singles = document.get("both", [document]) if document else []
+        inner = singles[-1] if singles else None
+        governing = {rule["id"] for each in singles for rule in each["rules"] if rule["governs"]}
         encoded = jcs(document) if document else None
         header = {
             "v": 1,
@@ -220,8 +224,8 @@ class Log:
             "eccn": inner["eccn"] if inner else None,
             "destination": inner["destination"] if inner else None,
             "determination": determination or (inner["governing"] if inner else None),
-            "flagged": bool(document) and flagged,
-            "rule_ids": ["us-ear.744.6"] if document and flagged else [],
+            "flagged": any(each["flagged"] for each in singles),
+            "rule_ids": sorted(governing),
             "faults": faults or [],
             "facts_hash": facts_hash(salt, encoded) if encoded else None,
             "reference_epoch": self.epoch,
@@ -278,9 +282,11 @@ class Log:
             "suppressed_digest": hashlib.sha256(b"").hexdigest(),
             "watermark": str(self.watermark),
             "epoch": {"number": self.epoch, "digest": epochs[self.epoch]},
-            "software": "test",
+            "software": self.software,
         }
         index = self.log_leaf("audit.batch", body)
+        for row in self.rows[self._first :]:
+            row["sealing_month"] = int(datetime.fromtimestamp(self.watermark // SECOND, UTC).strftime("%Y%m"))
         self.batches.append((self._first, index + 1))
         self._first, self._from = index + 1, self.offset
         return index
@@ -309,14 +315,32 @@ def table_of(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 class World:
-    """A deployment with a control log and data logs; everything seals what came since, and signs checkpoints."""
+    """A deployment with a control log and data logs; everything seals what came since, and signs checkpoints.
 
-    def __init__(self, prefix: str = "a", logs: int = 2, key: Ed25519PrivateKey | None = None) -> None:
+    Args:
+        prefix: names it, and its logs.
+        logs: how many data logs there are.
+        key: that signs.
+        artifacts: of its epochs, content by name. Without them they hold nothing that judges.
+        software: that seals.
+    """
+
+    def __init__(
+        self,
+        prefix: str = "a",
+        logs: int = 2,
+        key: Ed25519PrivateKey | None = None,
+        artifacts: Mapping[str, bytes] | None = None,
+        software: str = "test",
+    ) -> None:
         self.name = prefix
+        self.software = software
+        self.contents: dict[str, bytes] = dict(ARTIFACTS)
+        self.artifacts = artifacts
         self.key = key or Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
         self.control = Log(hashlib.sha256(f"{prefix}-control".encode()).hexdigest()[:32], "control", epoch=0)
         self.logs = [
-            Log(hashlib.sha256(f"{prefix}-{number}".encode()).hexdigest()[:32], f"events-{number}")
+            Log(hashlib.sha256(f"{prefix}-{number}".encode()).hexdigest()[:32], f"events-{number}", software=software)
             for number in range(logs)
         ]
         self.checkpoints: list[StoredCheckpoint] = []
@@ -345,11 +369,16 @@ class World:
 
     def activate(self, number: int) -> None:
         """Put an epoch in force: sealed with the next round, it holds from the batches after it."""
+        if self.artifacts is None:
+            named = {f"{place}-{number}": content for place, content in enumerate(ARTIFACTS.values())}
+        else:
+            named = dict(sorted(self.artifacts.items()))
         artifacts = [
-            {"name": f"{place}-{number}", "kind": "pack", "version": "1", "sha256": digest}
-            for place, digest in enumerate(ARTIFACTS)
+            {"name": name, "kind": "pack", "version": "1", "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in named.items()
         ]
-        body = {"number": number, "artifacts": artifacts, "software": "test"}
+        self.contents |= {one["sha256"]: content for one, content in zip(artifacts, named.values(), strict=True)}
+        body = {"number": number, "artifacts": artifacts, "software": self.software}
         self.control.control("audit.reference.activated", body, self.control.watermark)
         self.epochs[number] = hashlib.sha256(jcs(body)).hexdigest()
         self._next_epoch = number
@@ -403,7 +432,9 @@ class World:
         for number in range(partitions):
             partition = f"events.{generation}-{number}"
             log_id = hashlib.sha256(f"{self.control.log_id}{partition}".encode()).hexdigest()[:32]
-            made.append(Log(log_id, partition, watermark=watermark, epoch=self.control.epoch, generation=generation))
+            made.append(
+                Log(log_id, partition, [], [], 0, watermark, self.control.epoch, generation, software=self.software)
+            )
         for log in made:
             log.log_leaf("audit.log.opened", self.opened_body(log))
             self.control.control("audit.log.opened", self.opened_body(log), self.control.watermark)

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from auditspan.exporters.evidence.layout import EVENT_FILE
 from auditspan.exporters.evidence.report import Report
 from auditspan.exporters.evidence.verify import verify_package
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -34,6 +37,7 @@ class Attack:
     leaf: int | None
     change: Change
     package: str = "all"
+    log: int = 0
 
 
 def on(side: str, act: Callable[[list[dict[str, Any]]], Any]) -> Change:
@@ -77,6 +81,16 @@ def insert_and_renumber(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return made
 
 
+def without_and_renumber(leaf: int) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+    def act(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        made = [row for row in rows if row["leaf_index"] != leaf]
+        for number, row in enumerate(made):
+            row["leaf_index"] = number
+        return made
+
+    return act
+
+
 def swap(rows: list[dict[str, Any]]) -> None:
     rows[4], rows[5] = rows[5], rows[4]
 
@@ -114,7 +128,23 @@ def move(leaf: int, source: str, target: str) -> Change:
     return change
 
 
-# In "all" the first log's leaf 0 opens it, leaves 1 … 8 are model.access, 9 quarantined, 10 a conflict, 11 class other.
+def twice(folder: Path, log_id: str) -> None:
+    """Each row group once more."""
+    path = file_of(folder, "events", log_id)
+    table = pq.read_table(path)
+    with pq.ParquetWriter(path, EVENT_FILE) as writer:
+        writer.write_table(table)
+        writer.write_table(table)
+
+
+def with_another_column(folder: Path, log_id: str) -> None:
+    path = file_of(folder, "events", log_id)
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("more", pa.array([1] * len(table))), path)
+
+
+# In "all" the second log's leaf 0 opens it, and leaf 1 is a heartbeat.
+# The first log's leaf 0 opens it, leaves 1 … 8 are model.access, 9 quarantined, 10 a conflict, 11 class other.
 # In "flagged" its interval begins at the batch leaf 16, and leaves 17 and 21 are flagged.
 ATTACKS = [
     Attack("bit flip in a header", ("range.root",), None, header_at(5, emitter="gatewby")),
@@ -150,6 +180,12 @@ ATTACKS = [
     Attack("withheld header altered", ("range.root",), None, header_at(18, "withheld", emitter="gatewby"), "flagged"),
     Attack("withheld leaf removed", ("leaf.missing",), 18, delete(18, side="withheld"), "flagged"),
     Attack("flagged event moved to withheld", ("selection.omitted",), 21, move(21, "events", "withheld"), "flagged"),
+    Attack("heartbeat removed", ("leaf.missing",), 1, delete(1), log=1),
+    Attack("heartbeat removed and renumbered", ("range.root",), None, on("events", without_and_renumber(1)), log=1),
+    Attack("row groups twice", ("leaf.order",), 0, twice),
+    Attack("a column more", ("file.malformed",), None, with_another_column),
+    Attack("header that is nested too deeply", ("leaf.malformed",), 5, at(5, header=b'{"action":' * 50_000)),
+    Attack("facts that are nested too deeply", ("facts.hash", "facts.mismatch"), 5, at(5, facts=b'{"v":' * 50_000)),
 ]  # fmt: skip
 
 
@@ -160,7 +196,7 @@ def _codes(report: Report, code: str) -> list[tuple[str, int] | None]:
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name.replace(" ", "-"))
 @pytest.mark.parametrize("insider", [False, True], ids=["outsider", "insider"])
 def test_an_altered_file_is_detected(attack: Attack, insider: bool, copy: Copy, world: World) -> None:
-    folder, log_id = copy(attack.package), world.logs[0].log_id
+    folder, log_id = copy(attack.package), world.logs[attack.log].log_id
     attack.change(folder, log_id)
     if insider:
         repair(folder, world.key)

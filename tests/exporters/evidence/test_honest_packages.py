@@ -1,17 +1,23 @@
+"""Honest packages are valid, whatever their shape; and an attack on any of them is found.
+
+The short form of ``make attack``: the same generators, with fewer seeds.
+"""
+
 from __future__ import annotations
 
-import shutil
-import tempfile
+import random
 from pathlib import Path
-from typing import Any
 
+import pytest
 from auditspan.exporters.evidence.verify import verify_package
 from exported import export
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from sealed_world import SECOND, T0, World
+from random_attacks import attacked
+from random_world import HAPPENINGS, random_world
+from sealed_world import World
 
 from auditspan.store.clickhouse import ClickHouseStore
+
+SEEDS = range(30)
 
 
 def test_honest_packages_are_valid(packages: dict[str, Path], world: World) -> None:
@@ -20,46 +26,52 @@ def test_honest_packages_are_valid(packages: dict[str, Path], world: World) -> N
         assert report.faults == [] and report.verdict == "VALID", (name, report.faults[:5])
 
 
-def test_packages_of_random_shape_are_valid(store: ClickHouseStore) -> None:
-    """Several logs, some of them empty, late arrivals, batches of any size, any interval and query."""
-    made = [0]
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory):
+    made = ClickHouseStore.embedded(tmp_path_factory.mktemp("random") / "store")
+    made.migrate()
+    yield made
+    made.close()
 
-    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-    @given(
-        st.integers(0, 4),
-        st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.booleans()), max_size=12), max_size=6),
-        st.tuples(st.integers(-10, 300), st.integers(1, 300)),
-        st.sampled_from(
-            [None, "flagged = true", "not flagged = true", "class = 'nothing'", "sequence < 5 or asset is null"]
-        ),
-        st.booleans(),
-    )
-    def check(
-        logs: int, rounds: list[list[tuple[int, int, bool]]], span: tuple[int, int], where: str | None, epoch: bool
-    ) -> None:
-        made[0] += 1
-        world = World(f"random-{made[0]}", logs=logs)
-        sequences = [0] * max(logs, 1)
-        for number, events in enumerate(rounds):
-            at = T0 + number * 50 * SECOND
-            for log, delay, flagged in events:
-                if log < logs:
-                    world.logs[log].event(at + delay * SECOND, sequence=sequences[log], flagged=flagged)
-                    sequences[log] += 1
-            if epoch and number == 2:
-                world.activate(2)
-            world.batch(at + 45 * SECOND)
-        world.batch(T0 + 400 * SECOND)
-        world.store_into(store)
-        folder = Path(tempfile.mkdtemp())
-        try:
-            start = max(0, T0 + span[0] * SECOND)
-            options: dict[str, Any] = {"time_from": start, "time_to": start + span[1] * SECOND, "where": where}
-            export(store, world, folder / "package", **options)
-            report = verify_package(folder / "package", world.trust)
-            assert report.verdict == "VALID", report.faults[:5]
-            assert report.counts["proven"] == report.counts["leaves"]
-        finally:
-            shutil.rmtree(folder)
 
-    check()
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_package_of_random_shape_is_valid_until_it_is_attacked(
+    seed: int, shared: ClickHouseStore, tmp_path: Path
+) -> None:
+    made = random_world(seed)
+    for number, package in enumerate(made.packages(shared, tmp_path)):
+        report = verify_package(package, made.world.trust)
+        assert report.verdict == "VALID", report.faults[:5]
+        assert report.counts["proven"] == report.counts["leaves"]
+        assert report.determinations["made_again"] == (report.determinations["facts"] if made.judged else 0)
+        for folder, found in attacked(package, made.world.key, random.Random(seed), tmp_path, 3 if not number else 0):
+            attacked_report = verify_package(folder, made.world.trust)
+            assert found.is_in(attacked_report), (found, attacked_report.faults[:5])
+
+
+@pytest.mark.parametrize("seed", range(1_000, 1_004))
+def test_a_determination_sealed_milder_is_found_where_it_is(seed: int, shared: ClickHouseStore, tmp_path: Path) -> None:
+    made = random_world(seed, false=True)
+    made.world.store_into(shared)
+    export(shared, made.world, tmp_path / "package", time_from=0, time_to=2**62)
+    report = verify_package(tmp_path / "package", made.world.trust)
+    if made.false is None:
+        assert report.verdict == "VALID", report.faults[:5]
+    else:
+        assert set(report.fault_counts) == {"determination.mismatch"}, report.faults[:5]
+        assert made.false in [fault.leaf for fault in report.faults]
+
+
+def test_the_seeds_of_the_short_form_hold_much() -> None:
+    """What the generators can do is there, and not only what is likely."""
+    worlds = [random_world(seed) for seed in SEEDS]
+    logs = [log for made in worlds for log in made.world.logs]
+    kinds = {row["class"] for log in logs for row in log.rows}
+    wanted = {"audit.quarantined", "audit.conflict", "other", "audit.gap", "audit.gap.closed", "audit.log.closed"}
+    assert kinds >= wanted
+    assert {len(made.world.logs) for made in worlds} >= {0, 1, 2, 3}
+    assert max(log.generation for log in logs) >= 2
+    assert len({row["sealing_month"] for log in logs for row in log.rows}) > 1
+    assert any(made.judged for made in worlds) and max(made.epoch for made in worlds) > 1
+    assert any(random_world(seed, false=True).false for seed in range(1_000, 1_004))
+    assert len(HAPPENINGS) >= 11
