@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import (
     Criticality,
     ExtensionPolicy,
@@ -229,7 +230,7 @@ def _signs_certificates(_policy: Policy, _certificate: x509.Certificate, extensi
 
 def _stamps_alone(_policy: Policy, _certificate: x509.Certificate, extension: x509.ExtendedKeyUsage) -> None:
     """RFC 3161 section 2.3: the one purpose of the key is stamping."""
-    if list(extension) != [x509.ExtendedKeyUsageOID.TIME_STAMPING]:
+    if list(extension) != [ExtendedKeyUsageOID.TIME_STAMPING]:
         raise ValueError("not for timestamps alone")
 
 
