@@ -139,8 +139,8 @@ def copy_row(world: World, leaf: int, index: int, log_id: str = "") -> None:
     mine = world.log_id("events-0")
     replaced = f"{index} AS leaf_index" + (f", '{log_id}' AS log_id" if log_id else "")
     world.store._connection.command(
-        f"INSERT INTO auditspan.events SELECT * REPLACE ({replaced}) FROM auditspan.events "
-        f"WHERE log_id = '{mine}' AND leaf_index = {leaf}"
+        f"INSERT INTO auditspan.events SELECT * REPLACE ({replaced}) FROM auditspan.events AS e "
+        f"WHERE e.log_id = '{mine}' AND e.leaf_index = {leaf}"
     )
 
 
@@ -211,9 +211,12 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_edited_node(larger: Path, tmp_path: Path) -> None:
-    with copied(larger, tmp_path / "copy") as world:
-        world.journal.close()
-        world.journal = SqliteJournal(world.root / "journal.sqlite", 1)
+    root = shutil.copytree(larger, tmp_path / "copy", symlinks=True)
+    with (
+        closing(SqliteJournal(root / "journal.sqlite", 1)) as journal,
+        closing(ClickHouseStore.embedded(root / "store")) as store,
+    ):
+        world = World(root, journal, store)
         assert found(check(world)) == set()
         world.command(
             f"ALTER TABLE auditspan.tree_nodes UPDATE hash = unhex('{'07' * 32}') "
