@@ -119,7 +119,7 @@ def _fitting(wide: npt.NDArray[np.uint64], rows: Rows, template: _Template) -> M
         mask[begin:end] = 0
     candidates = wide if len(rows) == len(wide) else wide[rows]
     differs = (candidates ^ same.view(np.uint64)) & mask.view(np.uint64)
-    fits: Mask = ~differs.any(axis=1)
+    fits: Mask = np.logical_not(np.any(differs, axis=1))
     return fits
 
 

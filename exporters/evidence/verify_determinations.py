@@ -295,4 +295,5 @@ def _segments(parsed: pa.Table, rows: Ints, boundaries: Ints) -> tuple[Ints, Int
 def _segment(times: npt.NDArray[Any], boundaries: Ints) -> Ints:
     # Later than any packs say: section 14 has no such times either.
     found = np.searchsorted(boundaries, np.minimum(times, _LAST_INSTANT).astype(np.int64), side="right") - 1
-    return np.maximum(found, 0).astype(np.int64)
+    segments: Ints = np.maximum(found, 0).astype(np.int64)
+    return segments

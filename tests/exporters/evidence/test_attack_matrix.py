@@ -181,7 +181,7 @@ ATTACKS = [
     Attack("withheld leaf removed", ("leaf.missing",), 18, delete(18, side="withheld"), "flagged"),
     Attack("flagged event moved to withheld", ("selection.omitted",), 21, move(21, "events", "withheld"), "flagged"),
     Attack("heartbeat removed", ("leaf.missing",), 1, delete(1), log=1),
-    Attack("heartbeat removed and renumbered", ("range.root",), None, on("events", without_and_renumber(1)), log=1),
+    Attack("heartbeat removed and renumbered", ("batch.counts",), None, on("events", without_and_renumber(1)), log=1),
     Attack("row groups twice", ("leaf.order",), 0, twice),
     Attack("a column more", ("file.malformed",), None, with_another_column),
     Attack("header that is nested too deeply", ("leaf.malformed",), 5, at(5, header=b'{"action":' * 50_000)),

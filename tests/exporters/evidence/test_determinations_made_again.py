@@ -15,6 +15,7 @@ from exported import export
 from judged_world import ARTIFACTS, CHINA, GERMANY, SOFTWARE, UNKNOWN, changed, judged, judged_world, milder
 from sealed_world import SECOND, T0, World, jcs
 
+from auditspan.policy.rules import Rules
 from auditspan.store.clickhouse import ClickHouseStore
 
 Verified = Callable[..., Report]
@@ -90,8 +91,8 @@ def test_a_milder_determination_with_all_hashes_made_to_fit_is_found(verified: V
     assert report.determinations["differing"] == 1
 
 
-def terms(document: dict[str, Any]) -> list[str]:
-    return [name for name, how in document["known_by"].items() if how == "definition"]
+TERM = Rules.of(ARTIFACTS).packs.definitions[0].fact
+"""What a pack defines follows from facts."""
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
