@@ -20,14 +20,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from auditspan.errors import AuditSpanError
 from auditspan.store.contract import StoredCheckpoint
 
+from .citations import Citations
 from .columns import empty_as_null
 from .control import ControlLeaf, control_leaves, control_log_of, needed_outside
 from .headers import parse_headers
 from .interval import Reader, choose_interval, epochs_named, subtrees_of
-from .layout import EVENT_FILE, MANIFEST, NOTE, WITHHELD_FILE
+from .layout import EVENT_FILE, MANIFEST, NOTE, SUMMARY, WITHHELD_FILE
 from .note import verify_note
 from .query import Query, compile_query
 from .statement import Manifest, ManifestInvalid, open_envelope, parse_manifest, sign_statement, statement
+from .summary import Summary
+from .summary_page import summary_page
 from .writing import LeafWriter, file_digest, sync_folders, write_file
 
 __all__ = ["ExportFailed", "ExportResult", "export_package"]
@@ -135,6 +138,7 @@ class _Export:
         self.store, self.artifact, self.key, self.deployment, self.out = store, artifact, key, deployment, out
         self.time_from, self.time_to, self.query, self.progress = time_from, time_to, query, progress
         self.counts = {"leaves": 0, "selected": 0, "withheld": 0, "flagged": 0}
+        self.summary = Summary()
         self.done = self.total = 0
 
     def run(
@@ -228,6 +232,9 @@ class _Export:
         outside = needed_outside(leaves, control.begin, control.end, [log.log_id for log in (*logs, control)], epochs)
         value = self._predicate(logs, control, outside)
         write_file(folder / NOTE, verify_note(value).encode())
+        bodies = {number: leaves.epochs[number].body for number in sorted(epochs)}
+        summary = summary_page(self.summary, value, list(bodies.values()), Citations(bodies, self.artifact))
+        write_file(folder / SUMMARY, summary.encode())
         subjects = {
             path.relative_to(folder).as_posix(): file_digest(path) for path in folder.rglob("*") if path.is_file()
         }
@@ -237,16 +244,21 @@ class _Export:
     def _write_log(self, folder: Path, log: _Log) -> None:
         events = LeafWriter(folder, "events", log.log_id, EVENT_FILE)
         withheld = LeafWriter(folder, "withheld", log.log_id, WITHHELD_FILE)
+        self.summary.log(log.log_id, log.partition, log.begin, log.end)
         for leaves in self._stream(log):
             self.counts["flagged"] += pc.sum(leaves["flagged"]).as_py() or 0
             if self.query is None:
                 events.write(leaves)
+                self.summary.shown(leaves)
                 continue
             parsed = parse_headers(leaves["header"])
             # What the log itself wrote is shown always: it proves the batches and the gaps.
             shown = pc.or_(self.query.select(parsed.table), pa.array(~parsed.events()))
-            events.write(leaves.filter(shown))
-            withheld.write(leaves.select(WITHHELD_FILE.names).filter(pc.invert(shown)))
+            selected, hidden = leaves.filter(shown), leaves.select(WITHHELD_FILE.names).filter(pc.invert(shown))
+            events.write(selected)
+            withheld.write(hidden)
+            self.summary.shown(selected)
+            self.summary.withheld(hidden["leaf_index"], parsed.table.filter(pc.invert(shown)))
         events.close()
         withheld.close()
         log.files = {"events": events.paths, "withheld": withheld.paths}
@@ -258,6 +270,7 @@ class _Export:
         writer = LeafWriter(folder, "control", log.log_id, EVENT_FILE)
         for leaves in self._stream(log):
             writer.write(leaves)
+            self.summary.control(leaves)
         writer.close()
         log.files = {"control": writer.paths}
 

@@ -23,7 +23,7 @@ from auditspan.ledger.keys import Trust
 from auditspan.ledger.merkle import verify_consistency
 
 from .headers import ParsedHeaders
-from .layout import EVENT_FILE, MANIFEST, WITHHELD_FILE
+from .layout import EVENT_FILE, MANIFEST, SUMMARY, WITHHELD_FILE
 from .leaf_files import LeafFiles
 from .observations import Observations
 from .package import Package, PathRefused
@@ -144,6 +144,10 @@ class _Verification:
             report.not_proven.append(
                 f"What {totals['withheld']:,} withheld headers say of their payloads, and which started actions they "
                 "end: that is the operator's word until the payloads are revealed. You may ask for any of them."
+            )
+        if SUMMARY in manifest.subjects:
+            report.not_proven.append(
+                f"That the numbers in {SUMMARY} are right: it is for reading; those here were counted."
             )
         self.seen.write(report)
 
