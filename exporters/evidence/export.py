@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from auditspan.errors import AuditSpanError
 from auditspan.store.contract import StoredCheckpoint
 
 from .citations import Citations
@@ -27,11 +25,15 @@ from .headers import parse_headers
 from .interval import Reader, choose_interval, epochs_named, subtrees_of
 from .layout import EVENT_FILE, MANIFEST, NOTE, SUMMARY, WITHHELD_FILE
 from .note import verify_note
+from .package import PathRefused
+from .publishing import ExportFailed, check_target, discard, pack, publish, target_of
 from .query import Query, compile_query
+from .requests import Request, with_request
 from .statement import Manifest, ManifestInvalid, open_envelope, parse_manifest, sign_statement, statement
 from .summary import Summary
 from .summary_page import summary_page
-from .writing import LeafWriter, file_digest, sync_folders, write_file
+from .writing import LeafWriter, file_digest, write_file
+from .zipped import open_package
 
 __all__ = ["ExportFailed", "ExportResult", "export_package"]
 
@@ -39,10 +41,6 @@ Artifact = Callable[[str], bytes | None]
 """The bytes of a reference artifact by its SHA-256, or None."""
 Progress = Callable[[int, int], None]
 """Is told how many leaves are written, of how many."""
-
-
-class ExportFailed(AuditSpanError):
-    """There is nothing to prove yet, or the package cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +82,8 @@ def export_package(
     where: str | None = None,
     control: str | None = None,
     previous: Path | None = None,
+    request: Request | None = None,
+    zipped: bool = False,
     record: Callable[[dict[str, Any]], None] | None = None,
     progress: Progress | None = None,
 ) -> ExportResult:
@@ -102,6 +102,8 @@ def export_package(
         where: a query over header fields; what it does not select is withheld, and its headers stay.
         control: id of the control log; found in the store when not given.
         previous: an earlier package to be consistent with; the last recorded export when not given.
+        request: the sealed request that the package answers; times and query are then its own.
+        zipped: make one zip file of it, whose name ends in ``.zip``.
         record: appends the ``evidence.exported`` control entry with the given body.
         progress: called now and then.
 
@@ -112,10 +114,11 @@ def export_package(
     query = None if where is None else compile_query(where)
     if not 0 <= time_from < time_to:
         raise ExportFailed("The evidence would cover no time.", remedy="Give a --to that is later than --from.")
-    _check_target(out)
-    return _Export(store, artifact, key, deployment, out, time_from, time_to, query, progress or _silent).run(
-        control or control_log_of(store), previous, record
-    )
+    out = target_of(out, zipped=zipped)
+    check_target(out, zipped=zipped)
+    export = _Export(store, artifact, key, deployment, out, time_from, time_to, query, progress or _silent)
+    export.request, export.zipped = request, zipped
+    return export.run(control or control_log_of(store), previous, record)
 
 
 def _silent(done: int, total: int) -> None:
@@ -139,6 +142,8 @@ class _Export:
         self.time_from, self.time_to, self.query, self.progress = time_from, time_to, query, progress
         self.counts = {"leaves": 0, "selected": 0, "withheld": 0, "flagged": 0}
         self.summary = Summary()
+        self.request: Request | None = None
+        self.zipped = False
         self.done = self.total = 0
 
     def run(
@@ -169,13 +174,15 @@ class _Export:
                 "where": self.query.text if self.query else None,
                 "manifest_sha256": digest,
                 "intervals": intervals,
+                **({"request": self.request.id} if self.request else {}),
             }
+            ready = pack(partial) if self.zipped else partial
             if record is not None:
                 # Before it appears: no package may be in the world that the log knows nothing of.
                 record(entry)
-            self._publish(partial)
+            publish(ready, self.out)
         except BaseException:  # an interrupted export leaves no part of a package behind either
-            shutil.rmtree(partial, ignore_errors=True)
+            discard(partial)
             raise
         return ExportResult(folder=self.out, manifest_sha256=digest, intervals=intervals, entry=entry, **self.counts)
 
@@ -230,6 +237,8 @@ class _Export:
         self._write_control(folder, control)
         self._write_reference(folder, leaves.artifacts(epochs))
         outside = needed_outside(leaves, control.begin, control.end, [log.log_id for log in (*logs, control)], epochs)
+        if self.request is not None:
+            outside = with_request(outside, self.request, control.begin, control.end, control.checkpoint.size)
         value = self._predicate(logs, control, outside)
         write_file(folder / NOTE, verify_note(value).encode())
         bodies = {number: leaves.epochs[number].body for number in sorted(epochs)}
@@ -320,6 +329,7 @@ class _Export:
                 "to": str(self.time_to),
                 "where": self.query.text if self.query else None,
             },
+            **({"request": self.request.named()} if self.request else {}),
             "logs": [self._evidence(log) for log in logs],
             "control": {**self._evidence(control), "included": included},
             "counts": self.counts,
@@ -339,20 +349,6 @@ class _Export:
             "files": log.files,
             "previous": log.previous,
         }
-
-    def _publish(self, partial: Path) -> None:
-        sync_folders(partial)
-        if self.out.exists():
-            self.out.rmdir()
-        partial.rename(self.out)
-        sync_folders(self.out)
-
-
-def _check_target(out: Path) -> None:
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise ExportFailed(f"{out} is in the way.", remedy="Give a folder that does not exist yet.")
-    if out.is_dir() and any(out.iterdir()):
-        raise ExportFailed(f"The folder {out} is not empty.", remedy="Give a new folder: a package is never mixed.")
 
 
 def _as_exported(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -383,11 +379,12 @@ def _encoded(hashes: Iterable[bytes]) -> list[str]:
 
 def _read_manifest(folder: Path, key: Ed25519PrivateKey) -> Manifest:
     try:
-        payload, signers = open_envelope((folder / MANIFEST).read_bytes(), [key.public_key()])
+        with open_package(folder) as package, package.open(MANIFEST) as file:
+            payload, signers = open_envelope(file.read(), [key.public_key()])
         if not signers:
             raise ExportFailed(
                 f"The package {folder} is not signed by this deployment.", remedy="Give a package of this deployment."
             )
         return parse_manifest(payload)
-    except (OSError, ManifestInvalid, json.JSONDecodeError) as error:
+    except (OSError, PathRefused, ManifestInvalid, json.JSONDecodeError) as error:
         raise ExportFailed(f"{folder} is no evidence package: {error}.", remedy="Give an earlier package.") from error

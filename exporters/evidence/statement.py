@@ -99,6 +99,8 @@ class Manifest:
     included: tuple[Included, ...]
     counts: Mapping[str, int]
     subjects: Mapping[str, str] = field(repr=False)
+    request: Mapping[str, str] | None = None
+    """The request that the package answers: its ``id``, ``by`` whom, and legal ``basis``."""
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -184,6 +186,7 @@ def _manifest(value: dict[str, Any]) -> Manifest:
         included=tuple(_included(leaf) for leaf in _list(control["included"])),
         counts={name: _number(predicate["counts"][name]) for name in ("leaves", "selected", "withheld", "flagged")},
         subjects=subjects,
+        request=None if "request" not in predicate else _request(predicate["request"]),
     )
     ids = [log.log_id for log in (*logs, made.control)]
     if len(set(ids)) != len(ids):
@@ -243,6 +246,10 @@ def _log(value: Any, folders: tuple[str, ...], subjects: Mapping[str, str]) -> L
 
 def _included(value: Any) -> Included:
     return Included(_number(value["leaf_index"]), _text(value["leaf"]).encode(), _hashes(value["inclusion"]))
+
+
+def _request(value: Any) -> dict[str, str]:
+    return {name: _text(value[name]) for name in ("id", "by", "basis")}
 
 
 def _hashes(value: Any) -> tuple[bytes, ...]:

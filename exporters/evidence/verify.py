@@ -33,8 +33,10 @@ from .statement import LogEvidence, Manifest, ManifestInvalid, key_id, open_enve
 from .verify_batches import BatchCheck
 from .verify_control import ControlState, check_included, check_logs
 from .verify_leaves import LeafCheck
+from .verify_request import check_request
 from .verify_tree import KnownRoots, TreeCheck
 from .windows import Window, merge
+from .zipped import open_package
 
 __all__ = ["verify_package"]
 
@@ -51,17 +53,18 @@ _NOT_PROVEN: Final = (
 
 
 def verify_package(folder: Path, trust: Trust, progress: Progress | None = None) -> Report:
-    """Verify the package in ``folder`` against keys that came by another way.
+    """Verify the package in ``folder``, which may be a zip file, against keys that came by another way.
 
     Raises:
-        AuditSpanError: there is no such folder. Whatever is wrong with the content is in the report.
+        AuditSpanError: there is no such folder or file. Whatever is wrong with the content is in the report.
     """
     report = Report(verifier=f"auditspan {metadata.version('auditspan')}", package=str(folder))
     try:
-        package = Package(folder)
+        package = open_package(folder)
     except OSError as error:
         raise AuditSpanError(
-            f"The folder {folder} cannot be opened: {error.strerror}.", remedy="Give the folder of an evidence package."
+            f"{folder} cannot be opened: {error.strerror}.",
+            remedy="Give an evidence package: its folder, or its zip file.",
         ) from error
     with package:
         _Verification(package, trust, report, progress or (lambda done, total: None)).run()
@@ -79,12 +82,18 @@ class _Verification:
         self.total = 0
 
     def run(self) -> None:
-        manifest = self._manifest()
+        manifest = self._manifest() if self._is_readable() else None
         if manifest is not None:
             self._verify(manifest)
         report = self.report
         report.faults, report.fault_counts = self.faults.kept, dict(sorted(self.faults.by_code.items()))
         report.not_proven = [*_NOT_PROVEN, *report.not_proven]
+
+    def _is_readable(self) -> bool:
+        if self.package.malformed is not None:
+            wanted = "a zip file as section 14 of the evidence format; one of another kind is verified unpacked"
+            self.faults.add("file.malformed", None, wanted, self.package.malformed)
+        return self.package.malformed is None
 
     def _manifest(self) -> Manifest | None:
         try:
@@ -106,6 +115,7 @@ class _Verification:
                 wanted = ", ".join(key_id(key) for key in self.trust.keys)
                 self.faults.add("manifest.signature", None, f"a signature by {wanted}", "none that fits")
             self.report.keys = signers
+            self.report.trusted_keys = [key_id(key) for key in self.trust.keys]
             return parse_manifest(payload)
         except ManifestInvalid as error:
             self.faults.add(error.code, None, error.expected, error.actual)
@@ -121,14 +131,19 @@ class _Verification:
         }
         if manifest.deployment != self.trust.deployment:
             self.faults.add("manifest.signature", None, f"a package of {self.trust.deployment}", manifest.deployment)
+        report.leaves_expected = sum(log.end - log.begin for log in manifest.logs)
+        if manifest.request is not None:
+            report.request = {name: shown(text) for name, text in manifest.request.items()}
         query = self._query(manifest)
         good = self._digests(manifest)
         self.total = sum(log.end - log.begin for log in (*manifest.logs, manifest.control))
         checkpoints = self._checkpoints(manifest)
-        state = ControlState(manifest.control.log_id, self.faults)
+        asked = None if manifest.request is None else manifest.request["id"]
+        state = ControlState(manifest.control.log_id, self.faults, asked=asked)
         epochs = self._log(manifest, manifest.control, None, checkpoints, good, {}, state)[1]
         check_included(manifest, checkpoints.get(manifest.control.log_id), state, self.faults)
         check_logs(manifest, checkpoints, state, tuple(self.trust.keys), self.faults)
+        check_request(manifest, state, self.faults)
         totals = {"leaves": 0, "selected": 0, "withheld": 0, "flagged": 0, "payload_matched": 0, "proven": 0}
         for log in manifest.logs:
             counts, named = self._log(
@@ -202,8 +217,15 @@ class _Verification:
             )
             if checkpoint.size < log.end:
                 self.faults.add("checkpoint.size", None, f"{log.log_id}: at least {log.end} leaves", checkpoint.size)
+            seen: dict[str, Any] = {
+                "log_id": log.log_id,
+                "from": None,
+                "to": checkpoint.size,
+                "result": "no earlier one",
+            }
             if log.previous is not None:
-                self._previous(manifest, log, checkpoint)
+                seen |= self._previous(manifest, log, checkpoint)
+            self.report.consistency.append(seen)
         return opened
 
     def _open(self, manifest: Manifest, log_id: str, note: str) -> Checkpoint | None:
@@ -215,11 +237,11 @@ class _Verification:
             self.faults.add("checkpoint.malformed", None, f"a signed checkpoint of {log_id}", error)
         return None
 
-    def _previous(self, manifest: Manifest, log: LogEvidence, checkpoint: Checkpoint) -> None:
+    def _previous(self, manifest: Manifest, log: LogEvidence, checkpoint: Checkpoint) -> dict[str, Any]:
         assert log.previous is not None
         old = self._open(manifest, log.log_id, log.previous.checkpoint)
         if old is None:
-            return
+            return {"result": "the earlier checkpoint is not valid"}
         if not verify_consistency(old.size, old.root, checkpoint.size, checkpoint.root, log.previous.consistency):
             self.faults.add(
                 "consistency",
@@ -227,6 +249,8 @@ class _Verification:
                 f"{log.log_id}: {checkpoint.size} leaves that begin with the {old.size} of the previous export",
                 "the proof does not show that",
             )
+            return {"from": old.size, "result": "not shown to be consistent"}
+        return {"from": old.size, "result": "consistent"}
 
     def _log(
         self,

@@ -54,6 +54,10 @@ class ControlState:
     epochs: dict[int, Epoch] = field(default_factory=dict)
     roots: dict[str, dict[int, tuple[bytes, int]]] = field(default_factory=dict)
     last_round: tuple[int, list[dict[str, Any]]] | None = None
+    asked: str | None = None
+    """Id of the request that the package says it answers."""
+    request: tuple[int, dict[str, Any]] | None = None
+    """The first leaf with it, and what it says."""
     _kept: int = 0
     _first: dict[int, int] = field(default_factory=dict)
 
@@ -63,6 +67,7 @@ class ControlState:
             "audit.log.opened": self._log_opened,
             "audit.reference.activated": self._epoch,
             "audit.checkpoint": self._round,
+            "evidence.requested": self._requested,
         }.get(leaf["class"])
         if reader is None:
             return
@@ -98,6 +103,10 @@ class ControlState:
         if number not in self._first or index < self._first[number]:
             self._first[number] = index
             self.epochs[number] = epoch
+
+    def _requested(self, index: int, body: dict[str, Any]) -> None:
+        if body["id"] == self.asked and (self.request is None or index < self.request[0]):
+            self.request = (index, body)
 
     def _round(self, index: int, body: dict[str, Any]) -> None:
         checkpoints = body["checkpoints"]
