@@ -65,6 +65,8 @@ def test_the_wheel_holds_its_data(wheel: Path) -> None:
     for folder in ("auditspan/policy/data", "auditspan/screening/data", "auditspan/store/migrations"):
         data = {str(path.relative_to(ROOT)) for path in (ROOT / folder).iterdir() if path.is_file()}
         assert data <= names
+    templates = {path.name for path in (ROOT / "exporters/evidence/templates").iterdir()}
+    assert templates and {f"auditspan/exporters/evidence/templates/{name}" for name in templates} <= names
     assert "auditspan/py.typed" in names
 
 

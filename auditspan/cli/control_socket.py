@@ -59,6 +59,7 @@ def control_app(append: Append, status: Callable[[], Mapping[str, Any]], more: S
     return Starlette(
         routes=[
             Route("/status", say_status),
+            Route("/evidence/requested", sealing(EventClass.EVIDENCE_REQUESTED), methods=["POST"]),
             Route("/evidence/exported", sealing(EventClass.EVIDENCE_EXPORTED), methods=["POST"]),
             Route("/screening/rescreened", sealing(EventClass.SCREENING_RESCREENED), methods=["POST"]),
             *more,

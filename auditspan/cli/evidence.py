@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import time
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from auditspan.cli.evidence_compare import diff
+from auditspan.cli.evidence_print import print_
+from auditspan.cli.evidence_requests import list_, request
+from auditspan.cli.evidence_sealing import seal
+from auditspan.cli.evidence_trust import trusted
 from auditspan.cli.moments import nanoseconds
 from auditspan.cli.output import JsonOption, console, errors, plain, print_json, reports_errors, reports_errors_with
 from auditspan.cli.verdict import EXIT_USAGE, Verdict
 from auditspan.data_directory import DataDirectory
+from auditspan.errors import AuditSpanError
+from auditspan.semconv import EventClass
 
 __all__ = ["app", "progress_bar"]
 
 _MOST_JOBS: Final = 4
 """Processes that verify, where nothing else is asked for: each takes some 300 MB."""
 
-app = typer.Typer(no_args_is_help=True, help="Evidence packages: export them, and verify them offline.")
+app = typer.Typer(
+    no_args_is_help=True, help="Evidence: request it, export packages, verify them offline, compare and print them."
+)
+app.command("request")(request)
+app.command("list")(list_)
+app.command("diff")(diff)
+app.command("print")(print_)
 
 
 def progress_bar() -> Progress:
@@ -46,7 +57,9 @@ def export(
     data: Annotated[
         Path, typer.Option("--data", help="Data directory of the service, running or not.", file_okay=False)
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write; must not exist, or be empty.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder to write; must not exist, or be empty. With --zip the file NAME.zip.")
+    ],
     time_from: Annotated[
         str | None, typer.Option("--from", help="First arrival time covered (UTC); default: the beginning.")
     ] = None,
@@ -57,20 +70,33 @@ def export(
     previous: Annotated[
         Path | None, typer.Option(help="Earlier package to be consistent with; default: the last one exported.")
     ] = None,
+    request_id: Annotated[
+        str | None, typer.Option("--request", help="Sealed request to answer: its times and its query are taken.")
+    ] = None,
+    zipped: Annotated[bool, typer.Option("--zip", help="Write one zip file instead of a folder.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Export an evidence package: intervals of every log, proven complete, with the events that a query selects.
 
+    `SUMMARY.html` in it is one page to begin with.
+
     \b
     auditspan evidence export --data ./data --out ./package
+    auditspan evidence export --data ./data --request ID --zip --out ./package.zip
     auditspan evidence export --data ./data --from 2026-11-01 --to 2026-12-01 --where "flagged = true" --out ./november
     """
     from auditspan.cli.reading import open_reader
+    from auditspan.exporters.evidence.control import control_log_of
     from auditspan.exporters.evidence.export import export_package
+    from auditspan.exporters.evidence.requests import find_request
     from auditspan.ledger.keys import load_signing_key
     from auditspan.ledger.trust import load_trust
     from auditspan.policy.artifacts_kept import kept
 
+    if request_id is not None and (time_from, time_to, where) != (None, None, None):
+        raise AuditSpanError(
+            "A request says itself what is asked for.", remedy="Leave out --from, --to and --where, or --request."
+        )
     directory = DataDirectory(data)
 
     with ExitStack() as stack:
@@ -88,17 +114,26 @@ def export(
             if bar is not None and task is not None:
                 bar.update(task, completed=done, total=total)
 
+        control = control_log_of(reading.store)
+        asked = None if request_id is None else find_request(reading.store, control, request_id)
+
+        def record(body: dict[str, Any]) -> None:
+            seal(directory, reading.running, EventClass.EVIDENCE_EXPORTED, body)
+
         result = export_package(
             reading.store,
             artifact,
             load_signing_key(directory.signing_key),
             load_trust(directory.trust).deployment,
             out,
-            time_from=nanoseconds(time_from, 0),
-            time_to=nanoseconds(time_to, time.time_ns()),
-            where=where,
+            time_from=asked.time_from if asked else nanoseconds(time_from, 0),
+            time_to=asked.time_to if asked else nanoseconds(time_to, time.time_ns()),
+            where=asked.where if asked else where,
+            control=control,
             previous=previous,
-            record=partial(_record, directory, reading.running),
+            request=asked,
+            zipped=zipped,
+            record=record,
             progress=progress,
         )
     if as_json:
@@ -111,51 +146,30 @@ def export(
                 "withheld": result.withheld,
                 "flagged": result.flagged,
                 "intervals": result.intervals,
+                "request": request_id,
             }
         )
         return
     console.print(
         f"{plain(str(result.folder))}: {result.leaves:,} leaves proven, {result.selected:,} shown, "
         f"{result.withheld:,} as headers, {result.flagged:,} flagged.\n"
-        f"Verify with: auditspan evidence verify {out} --trust {directory.trust}",
+        f"Verify with: auditspan evidence verify {result.folder} --trust {directory.trust}",
         soft_wrap=True,
     )
-
-
-def _record(directory: DataDirectory, running: bool, body: dict[str, Any]) -> None:
-    """Have the export sealed in the control log: by the service, or by the next one to start."""
-    from auditspan.cli.config import settings_of
-    from auditspan.journal.opening import is_kafka
-
-    settings = settings_of(directory.root, None)
-    if running and not is_kafka(settings):
-        from auditspan.cli.control_socket import ask
-
-        ask(directory.control_socket, "POST", "/evidence/exported", {"actor": acting_user(), "body": body})
-        return
-    from auditspan.cli.journal_writing import journal_to_write
-    from auditspan.processors.control_entries import ControlLog
-    from auditspan.semconv import EventClass
-
-    with journal_to_write(directory, settings) as journal:
-        ControlLog(journal).append(EventClass.EVIDENCE_EXPORTED, acting_user(), body)
-
-
-def acting_user() -> str:
-    """Who runs this command, as the control log names a person without a credential."""
-    try:
-        return f"user:{getpass.getuser()}"
-    except (KeyError, OSError):  # an account without a name, as in some containers
-        return f"user:{os.getuid()}"
+    if not zipped:
+        console.print(f"Begin with: {plain(str(result.folder / 'SUMMARY.html'))}", soft_wrap=True)
 
 
 @app.command()
 @reports_errors_with(EXIT_USAGE)
 def verify(
-    folder: Annotated[Path, typer.Argument(help="The evidence package.")],
+    folder: Annotated[Path, typer.Argument(help="The evidence package: its folder, or its zip file.")],
     trust: Annotated[Path, typer.Option(help="trust.json with the operator's public keys, got by another way.")],
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Logs to verify at once; default: as many as there are cores, 4 at most.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write the whole report as one HTML page.", dir_okay=False)
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -165,20 +179,12 @@ def verify(
 
     \b
     auditspan evidence verify ./package --trust ./trust.json
-    auditspan evidence verify ./package --trust ./trust.json --json
+    auditspan evidence verify ./package.zip --trust ./trust.json --json --html ./report.html
     """
     from auditspan.exporters.evidence.rendering import render
     from auditspan.exporters.evidence.verify import verify_package
-    from auditspan.ledger.keys import KeyFileError
-    from auditspan.ledger.trust import load_trust
 
-    try:
-        trusted = load_trust(trust)
-    except KeyFileError as error:
-        # Whoever verifies has no keys to make and no backup to restore.
-        raise KeyFileError(
-            error.message, remedy="Ask the operator for trust.json, by another way than the package came."
-        ) from error
+    keys = trusted(trust)
     with ExitStack() as stack:
         bar = stack.enter_context(progress_bar()) if not as_json else None
         task = bar.add_task("verifying", total=None) if bar is not None else None
@@ -187,7 +193,11 @@ def verify(
             if bar is not None and task is not None:
                 bar.update(task, completed=done, total=total)
 
-        report = verify_package(folder, trusted, progress, jobs or min(os.cpu_count() or 1, _MOST_JOBS))
+        report = verify_package(folder, keys, progress, jobs or min(os.cpu_count() or 1, _MOST_JOBS))
+    if html is not None:
+        from auditspan.exporters.evidence.report_page import report_page
+
+        html.write_text(report_page(report))
     if as_json:
         typer.echo(report.to_json())
     else:

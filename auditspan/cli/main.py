@@ -1,9 +1,9 @@
 """The program ``auditspan``.
 
 Exit status: 0 done; 1 the command could not do it, and says why; 2 the command line is wrong. ``process`` adds 3:
-another processor owns its log. What verifies (``evidence verify``, ``ledger check``, ``replay --verify``,
-``policy lint``, ``test`` and ``recheck``) has its own: 0 valid, 1 invalid, 2 incomplete, 3 usage. ``inventory
-classify`` and ``screen batch`` add 3: some rows were rejected.
+another processor owns its log. What verifies (``evidence verify``, ``diff`` and ``print``, ``ledger check``, ``replay
+--verify``, ``policy lint``, ``test`` and ``recheck``) has its own: 0 valid, 1 invalid, 2 incomplete, 3 usage.
+``inventory classify`` and ``screen batch`` add 3: some rows were rejected.
 
 A command's module is imported when it is named. What loads pyarrow, ClickHouse or a server is imported when it runs.
 """
@@ -27,6 +27,8 @@ _WRONG_COMMAND_LINE: Final = 2
 _VERIFYING: Final = (
     ["evidence", "verify"],
     ["ledger", "check"],
+    ["evidence", "diff"],
+    ["evidence", "print"],
     ["replay"],
     ["policy", "lint"],
     ["policy", "test"],

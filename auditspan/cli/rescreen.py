@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from auditspan.cli.config import settings_of
-from auditspan.cli.evidence import acting_user
+from auditspan.cli.evidence_sealing import acting_user
 from auditspan.cli.moments import nanoseconds
 from auditspan.cli.output import JsonOption, console, errors, print_json, print_table, reports_errors
 from auditspan.cli.reading import existing, open_reader

@@ -192,6 +192,9 @@ def demonstrate(stack: ExitStack) -> None:
     console.print(run(verify).rstrip(), markup=False)
     report = json.loads(run([*verify, "--json"]))
     checks.expect(report["verdict"] == "VALID", "the package should be valid")
+    summary = package / "SUMMARY.html"
+    checks.expect(summary.is_file(), "the package should have a summary")
+    console.print(f"   what is in it, on one page: {summary}", markup=False, soft_wrap=True)
     for attack in attacks.ATTACKS:
         attacked, done = attacks.attacked(attack, package, data / "keys" / "signing.pem")
         who = "with the stolen signing key" if attack.insider else "without a key"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,21 +15,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from auditspan.errors import AuditSpanError
 from auditspan.ledger.signing_key import SigningKey
 from auditspan.store.contract import StoredCheckpoint
 
 from .anchors import PackagedAnchors, packaged_anchors
+from .citations import Citations
 from .columns import empty_as_null
 from .control import ControlLeaf, control_leaves, control_log_of, needed_outside
 from .headers import parse_headers
 from .interval import Reader, choose_interval, encoded, epochs_named, subtrees_of
 from .key_leaves import KeyLeaves, key_leaves
-from .layout import EVENT_FILE, MANIFEST, NOTE, WITHHELD_FILE
+from .layout import EVENT_FILE, MANIFEST, NOTE, SUMMARY, WITHHELD_FILE
 from .note import verify_note
+from .package import PathRefused
+from .publishing import ExportFailed, check_target, discard, pack, publish, target_of
 from .query import Query, compile_query
+from .requests import Request, with_request
 from .statement import Manifest, ManifestInvalid, open_envelope, parse_manifest, sign_statement, statement
-from .writing import LeafWriter, file_digest, sync_folders, write_file
+from .summary import Summary
+from .summary_page import summary_page
+from .writing import LeafWriter, file_digest, write_file
+from .zipped import open_package
 
 __all__ = ["ExportFailed", "ExportResult", "export_package"]
 
@@ -38,10 +43,6 @@ Artifact = Callable[[str], bytes | None]
 """The bytes of a reference artifact by its SHA-256, or None."""
 Progress = Callable[[int, int], None]
 """Is told how many leaves are written, of how many."""
-
-
-class ExportFailed(AuditSpanError):
-    """There is nothing to prove yet, or the package cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ def export_package(
     where: str | None = None,
     control: str | None = None,
     previous: Path | None = None,
+    request: Request | None = None,
+    zipped: bool = False,
     record: Callable[[dict[str, Any]], None] | None = None,
     progress: Progress | None = None,
 ) -> ExportResult:
@@ -101,6 +104,8 @@ def export_package(
         where: a query over header fields; what it does not select is withheld, and its headers stay.
         control: id of the control log; found in the store when not given.
         previous: an earlier package to be consistent with; the last recorded export when not given.
+        request: the sealed request that the package answers; times and query are then its own.
+        zipped: make one zip file of it, whose name ends in ``.zip``.
         record: appends the ``evidence.exported`` control entry with the given body.
         progress: called now and then.
 
@@ -111,10 +116,11 @@ def export_package(
     query = None if where is None else compile_query(where)
     if not 0 <= time_from < time_to:
         raise ExportFailed("The evidence would cover no time.", remedy="Give a --to that is later than --from.")
-    _check_target(out)
-    return _Export(store, artifact, key, deployment, out, time_from, time_to, query, progress or _silent).run(
-        control or control_log_of(store), previous, record
-    )
+    out = target_of(out, zipped=zipped)
+    check_target(out, zipped=zipped)
+    export = _Export(store, artifact, key, deployment, out, time_from, time_to, query, progress or _silent)
+    export.request, export.zipped = request, zipped
+    return export.run(control or control_log_of(store), previous, record)
 
 
 def _silent(done: int, total: int) -> None:
@@ -137,6 +143,9 @@ class _Export:
         self.store, self.artifact, self.key, self.deployment, self.out = store, artifact, key, deployment, out
         self.time_from, self.time_to, self.query, self.progress = time_from, time_to, query, progress
         self.counts = {"leaves": 0, "selected": 0, "withheld": 0, "flagged": 0}
+        self.summary = Summary()
+        self.request: Request | None = None
+        self.zipped = False
         self.done = self.total = 0
         self.keys = KeyLeaves([], [])
 
@@ -170,13 +179,15 @@ class _Export:
                 "where": self.query.text if self.query else None,
                 "manifest_sha256": digest,
                 "intervals": intervals,
+                **({"request": self.request.id} if self.request else {}),
             }
+            ready = pack(partial) if self.zipped else partial
             if record is not None:
                 # Before it appears: no package may be in the world that the log knows nothing of.
                 record(entry)
-            self._publish(partial)
+            publish(ready, self.out)
         except BaseException:  # an interrupted export leaves no part of a package behind either
-            shutil.rmtree(partial, ignore_errors=True)
+            discard(partial)
             raise
         return ExportResult(folder=self.out, manifest_sha256=digest, intervals=intervals, entry=entry, **self.counts)
 
@@ -242,8 +253,13 @@ class _Export:
             leaves, control.begin, control.end, [log.log_id for log in (*logs, control)], epochs, anchors.rounds
         )
         outside += [leaf for leaf in self.keys.rotated if not control.begin <= leaf.index < control.end]
+        if self.request is not None:
+            outside = with_request(outside, self.request, control.begin, control.end, control.checkpoint.size)
         value = self._predicate(logs, control, outside, anchors)
         write_file(folder / NOTE, verify_note(value).encode())
+        bodies = {number: leaves.epochs[number].body for number in sorted(epochs)}
+        summary = summary_page(self.summary, value, list(bodies.values()), Citations(bodies, self.artifact))
+        write_file(folder / SUMMARY, summary.encode())
         subjects = {
             path.relative_to(folder).as_posix(): file_digest(path) for path in folder.rglob("*") if path.is_file()
         }
@@ -253,16 +269,21 @@ class _Export:
     def _write_log(self, folder: Path, log: _Log) -> None:
         events = LeafWriter(folder, "events", log.log_id, EVENT_FILE)
         withheld = LeafWriter(folder, "withheld", log.log_id, WITHHELD_FILE)
+        self.summary.log(log.log_id, log.partition, log.begin, log.end)
         for leaves in self._stream(log):
             self.counts["flagged"] += pc.sum(leaves["flagged"]).as_py() or 0
             if self.query is None:
                 events.write(leaves)
+                self.summary.shown(leaves)
                 continue
             parsed = parse_headers(leaves["header"])
             # What the log itself wrote is shown always: it proves the batches and the gaps.
             shown = pc.or_(self.query.select(parsed.table), pa.array(~parsed.events()))
-            events.write(leaves.filter(shown))
-            withheld.write(leaves.select(WITHHELD_FILE.names).filter(pc.invert(shown)))
+            selected, hidden = leaves.filter(shown), leaves.select(WITHHELD_FILE.names).filter(pc.invert(shown))
+            events.write(selected)
+            withheld.write(hidden)
+            self.summary.shown(selected)
+            self.summary.withheld(hidden["leaf_index"], parsed.table.filter(pc.invert(shown)))
         events.close()
         withheld.close()
         log.files = {"events": events.paths, "withheld": withheld.paths}
@@ -274,6 +295,7 @@ class _Export:
         writer = LeafWriter(folder, "control", log.log_id, EVENT_FILE)
         for leaves in self._stream(log):
             writer.write(leaves)
+            self.summary.control(leaves)
         writer.close()
         log.files = {"control": writer.paths}
 
@@ -331,6 +353,7 @@ class _Export:
                 "to": str(self.time_to),
                 "where": self.query.text if self.query else None,
             },
+            **({"request": self.request.named()} if self.request else {}),
             "logs": [{**self._evidence(log), "anchored": anchors.beyond.get(log.log_id)} for log in logs],
             "control": {**self._evidence(control), "included": included},
             "anchors": anchors.entries,
@@ -351,20 +374,6 @@ class _Export:
             "files": log.files,
             "previous": log.previous,
         }
-
-    def _publish(self, partial: Path) -> None:
-        sync_folders(partial)
-        if self.out.exists():
-            self.out.rmdir()
-        partial.rename(self.out)
-        sync_folders(self.out)
-
-
-def _check_target(out: Path) -> None:
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise ExportFailed(f"{out} is in the way.", remedy="Give a folder that does not exist yet.")
-    if out.is_dir() and any(out.iterdir()):
-        raise ExportFailed(f"The folder {out} is not empty.", remedy="Give a new folder: a package is never mixed.")
 
 
 def _as_exported(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -391,11 +400,12 @@ def _lacking(log: _Log, leaf: int) -> ExportFailed:
 
 def _read_manifest(folder: Path, keys: Sequence[Ed25519PublicKey]) -> Manifest:
     try:
-        payload, signers = open_envelope((folder / MANIFEST).read_bytes(), keys)
+        with open_package(folder) as package, package.open(MANIFEST) as file:
+            payload, signers = open_envelope(file.read(), keys)
         if not signers:
             raise ExportFailed(
                 f"The package {folder} is not signed by this deployment.", remedy="Give a package of this deployment."
             )
         return parse_manifest(payload)
-    except (OSError, ManifestInvalid, json.JSONDecodeError) as error:
+    except (OSError, PathRefused, ManifestInvalid, json.JSONDecodeError) as error:
         raise ExportFailed(f"{folder} is no evidence package: {error}.", remedy="Give an earlier package.") from error

@@ -16,6 +16,7 @@ __all__ = [
     "MANIFEST",
     "NOTE",
     "PAYLOAD_NAMES",
+    "SUMMARY",
     "WITHHELD_FILE",
     "file_name",
     "path_is_allowed",
@@ -23,6 +24,7 @@ __all__ = [
 
 MANIFEST: Final = "manifest.json"
 NOTE: Final = "VERIFY.md"
+SUMMARY: Final = "SUMMARY.html"
 LARGEST_ROW_GROUP: Final = 65_536
 """Leaves a row group may have."""
 

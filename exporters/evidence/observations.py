@@ -24,6 +24,8 @@ _DIGITS: Final = 16
 """Of 2^53 - 1, the last sequence."""
 _STARTED: Final = "started"
 _CLOSED: Final = "audit.stream.closed"
+_REPEATED: Final = pa.array(["duplicate_suspect", "identity.conflict"])
+"""Faults of leaves that repeat another one, or contradict it."""
 _STREAM_ROWS: Final = pa.schema(
     [("emitter", pa.string()), ("stream", pa.string()), ("sequence", pa.int64()), ("class", pa.string())]
 )
@@ -39,6 +41,8 @@ class Observations:
         self.counts: Counter[str] = Counter()
         self.streams: dict[tuple[str, str], StreamSeen] = {}
         self.gaps: list[dict[str, Any]] = []
+        self.duplicates: list[dict[str, Any]] = []
+        self._begins: dict[str, int] = {}
         self._late: dict[tuple[Any, Any], list[tuple[int, int]]] = {}
         self._started: dict[str, tuple[str, int]] = {}
         self._finished: set[str] = set()
@@ -53,8 +57,14 @@ class Observations:
         self._streams(table)
         self._clock(table)
         self._intents(log_id, window, table)
+        self._repeated(log_id, window, table)
+        begin = self._begins.setdefault(log_id, int(window.index[0])) if len(window.index) else 0
         for row, leaf in parsed.log_leaves.items():
-            if leaf["class"] == "audit.gap":
+            if leaf["class"] == "audit.batch":
+                # The leaf that an interval begins with ends a batch whose leaves are not here.
+                if window.index[row] != begin or begin == 0:
+                    self._suppressed(log_id, int(window.index[row]), leaf["body"].get("duplicates"))
+            elif leaf["class"] == "audit.gap":
                 self.counts["gaps"] += 1
                 lost = leaf["body"].get("journal")
                 if isinstance(lost, dict):
@@ -68,6 +78,28 @@ class Observations:
                 if self.counts["gaps_closed"] <= _MOST:
                     body = _short(leaf["body"])
                     self._late.setdefault((body["emitter"], body["stream"]), []).append(_run(leaf["body"]))
+
+    def _suppressed(self, log_id: str, leaf: int, records: object) -> None:
+        if isinstance(records, int) and records > 0:
+            self._repetition(
+                {"log_id": log_id, "leaf_index": leaf, "what": "suppressed in this batch", "records": records}
+            )
+
+    def _repeated(self, log_id: str, window: Window, table: pa.Table) -> None:
+        lists = table["faults"].combine_chunks()
+        codes = lists.flatten()
+        hit = pc.fill_null(pc.is_in(codes, value_set=_REPEATED), False)
+        if not pc.any(hit).as_py():
+            return
+        rows = pc.list_parent_indices(lists).filter(hit).to_pylist()
+        for row, code in zip(rows, codes.filter(hit).to_pylist(), strict=True):
+            self._repetition({"log_id": log_id, "leaf_index": int(window.index[row]), "what": code, "records": 1})
+
+    def _repetition(self, entry: dict[str, Any]) -> None:
+        if len(self.duplicates) < _MOST:
+            self.duplicates.append(entry)
+        else:
+            self.counts["duplicates_not_listed"] += 1
 
     def _streams(self, table: pa.Table) -> None:
         rows = table.select(["emitter", "stream", "sequence", "class"]).filter(pc.is_valid(table["sequence"]))
@@ -163,6 +195,11 @@ class Observations:
         ]
         late = {key: _union(came) for key, came in self._late.items()}
         report.gaps = [gap if "journal_from" in gap else {**gap, "came_late": _overlap(gap, late)} for gap in self.gaps]
+        report.duplicates = self.duplicates
+        if self.counts["duplicates_not_listed"]:
+            report.notes.append(
+                f"{self.counts['duplicates_not_listed']:,} more leaves and batches with repetitions are not listed."
+            )
         report.dangling_intents = [
             {"record_id": shown(record_id), "log_id": log_id, "leaf_index": place}
             for record_id, (log_id, place) in list(self._started.items())[:_MOST]

@@ -31,10 +31,16 @@ class Package:
         OSError: the folder cannot be opened.
     """
 
+    malformed: str | None = None
+    """Why nothing of it can be read, where its container is at fault."""
+
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         # Where the person points to may be a link; what lies in the folder may not.
-        self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self._open_at(folder, os.O_DIRECTORY)
+
+    def _open_at(self, place: Path, flags: int) -> None:
+        self.folder = place
+        self._root = os.open(place, os.O_RDONLY | os.O_CLOEXEC | flags)
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -23,12 +24,16 @@ def render(report: Report, console: Console) -> None:
     console.print(_facts(report))
     if report.logs:
         console.print(_logs(report))
+        for line in _checkpoints(report):
+            console.print(Text(line))
     if report.faults:
         console.print(_faults(report.faults))
         for code, count in report.fault_counts.items():
             console.print(Text(f"  {code}: {count:,}"))
     for title, entries in (
+        ("Streams", [asdict(stream) for stream in report.streams]),
         ("Gaps", report.gaps),
+        ("Repetitions", report.duplicates),
         ("Streams that were not closed in the interval", report.unclosed_streams),
         ("Started, outcome unknown", report.dangling_intents),
     ):
@@ -74,8 +79,12 @@ def _facts(report: Report) -> Table:
             f"{report.determinations.get(name, 0):,} {name.replace('_', ' ')}"
             for name in ("made_again", "differing", "not_confirmed")
         ),
+        "expected": "unknown" if report.leaves_expected is None else f"{report.leaves_expected:,} leaves",
+        "clock skew": f"{report.largest_clock_skew_seconds or 0:,.3f} s at most that an event lies after its arrival",
         "signed by": ", ".join(report.keys) or "no trusted key",
+        "trusted": ", ".join(report.trusted_keys) or "no key",
         "manifest": report.package_digest or "none",
+        **({"request": "{id}: {by} ({basis})".format(**report.request)} if report.request else {}),
         "verifier": report.verifier,
     }
     for name, value in shown.items():
@@ -97,6 +106,24 @@ def _logs(report: Report) -> Table:
             f"{log['withheld']:,}",
         )
     return table
+
+
+def _checkpoints(report: Report) -> list[str]:
+    """What the checkpoint of each log gave, and whether the log only grew since an earlier package."""
+    grown = {one["log_id"]: one for one in report.consistency}
+    lines = []
+    for log in report.logs:
+        signed = next((one for one in report.checkpoints if one["log_id"] == log["log_id"]), None)
+        if signed is None:
+            lines.append(f"{log['log_id']}: no valid checkpoint")
+            continue
+        since = grown[log["log_id"]]
+        before = "" if since["from"] is None else f" since {since['from']:,} leaves"
+        lines.append(
+            f"{log['log_id']}: checkpoint of {signed['size']:,} leaves valid, root {signed['root']}; "
+            f"earlier package: {since['result']}{before}"
+        )
+    return lines
 
 
 def _faults(faults: list[Fault]) -> Table:

@@ -100,14 +100,24 @@ class Report:
     exported_at: int | None = None
     query: dict[str, Any] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
+    trusted_keys: list[str] = field(default_factory=list)
+    """Ids of the keys that ``trust.json`` holds; ``keys`` are those of them that signed the manifest."""
+    leaves_expected: int | None = None
+    """Leaves of the data logs' intervals, as the manifest states these; ``counts`` has those that were found."""
+    request: dict[str, Any] | None = None
+    """The sealed request that the package answers."""
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     anchors: dict[str, Any] = field(default_factory=dict)
+    consistency: list[dict[str, Any]] = field(default_factory=list)
+    """By log, whether it only grew since the checkpoint of an earlier package."""
     logs: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     determinations: dict[str, int] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
     streams: list[StreamSeen] = field(default_factory=list)
     gaps: list[dict[str, Any]] = field(default_factory=list)
+    duplicates: list[dict[str, Any]] = field(default_factory=list)
+    """Records that came again: suppressed ones by batch, and leaves that repeat or contradict another."""
     unclosed_streams: list[dict[str, Any]] = field(default_factory=list)
     dangling_intents: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

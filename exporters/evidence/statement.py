@@ -122,6 +122,8 @@ class Manifest:
     keys: tuple[Any, ...]
     subjects: Mapping[str, str] = field(repr=False)
     anchors: tuple[AnchorEvidence, ...] = ()
+    request: Mapping[str, str] | None = None
+    """The request that the package answers: its ``id``, ``by`` whom, and legal ``basis``."""
 
 
 def statement(subjects: Mapping[str, str], predicate: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,6 +222,7 @@ def _manifest(value: dict[str, Any]) -> Manifest:
         subjects=subjects,
         # Packages from before there were anchors have no such key.
         anchors=tuple(_anchor(each) for each in _bounded(predicate.get("anchors", []), _MOST_ANCHORS)),
+        request=None if "request" not in predicate else _request(predicate["request"]),
     )
     if len(made.keys) > MOST_ROTATIONS:
         raise ValueError(f"{len(made.keys)} rotations of keys")
@@ -296,6 +299,10 @@ def _bounded(value: Any, most: int) -> list[Any]:
     if len(_list(value)) > most:
         raise ValueError(f"an array of {len(value)}, of which {most} are allowed")
     return list(value)
+
+
+def _request(value: Any) -> dict[str, str]:
+    return {name: _text(value[name]) for name in ("id", "by", "basis")}
 
 
 def _hashes(value: Any) -> tuple[bytes, ...]:

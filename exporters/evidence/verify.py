@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.checkpoint import Checkpoint, CheckpointInvalid, log_origin, open_checkpoint
@@ -18,7 +18,7 @@ from auditspan.ledger.trust import Trust
 from auditspan.policy.software import software
 
 from .anchor_report import anchors_not_proven, report_anchors
-from .layout import MANIFEST
+from .layout import MANIFEST, SUMMARY
 from .observations import Observations
 from .package import Package, PathRefused
 from .query import QueryInvalid, compile_query
@@ -38,6 +38,8 @@ from .verify_determinations import DeterminationsFound
 from .verify_keys import KeyRing, RotationLeaves, follow_rotations
 from .verify_log import LogResult, LogTask, NamedEpochs, verify_log
 from .verify_logs import verify_logs
+from .verify_request import check_request
+from .zipped import open_package
 
 __all__ = ["verify_package"]
 
@@ -51,7 +53,7 @@ _NOT_PROVEN: Final = (
 
 
 def verify_package(folder: Path, trust: Trust, progress: Progress | None = None, jobs: int = 1) -> Report:
-    """Verify the package in ``folder`` against keys that came by another way.
+    """Verify the package in ``folder``, which may be a zip file, against keys that came by another way.
 
     Args:
         folder: the package.
@@ -60,15 +62,16 @@ def verify_package(folder: Path, trust: Trust, progress: Progress | None = None,
         jobs: how many logs are looked at at once, each in a process of its own. The report is the same with any number.
 
     Raises:
-        AuditSpanError: there is no such folder, or processes cannot be started here or were ended. Whatever is wrong
-            with the content is in the report.
+        AuditSpanError: there is no such folder or file, or processes cannot be started here or were ended. Whatever is
+            wrong with the content is in the report.
     """
     report = Report(verifier=software(), package=str(folder))
     try:
-        package = Package(folder)
+        package = open_package(folder)
     except OSError as error:
         raise AuditSpanError(
-            f"The folder {folder} cannot be opened: {error.strerror}.", remedy="Give the folder of an evidence package."
+            f"{folder} cannot be opened: {error.strerror}.",
+            remedy="Give an evidence package: its folder, or its zip file.",
         ) from error
     with package:
         _Verification(package, trust, report, progress or (lambda done, total: None), jobs).run()
@@ -88,12 +91,18 @@ class _Verification:
         self.total = 0
 
     def run(self) -> None:
-        manifest = self._manifest()
+        manifest = self._manifest() if self._is_readable() else None
         if manifest is not None:
             self._verify(manifest)
         report = self.report
         report.faults, report.fault_counts = self.faults.kept, dict(sorted(self.faults.by_code.items()))
         report.not_proven = [_NOT_PROVEN, *anchors_not_proven(report, self.trust), *report.not_proven]
+
+    def _is_readable(self) -> bool:
+        if self.package.malformed is not None:
+            wanted = "a zip file as section 14 of the evidence format; one of another kind is verified unpacked"
+            self.faults.add("file.malformed", None, wanted, self.package.malformed)
+        return self.package.malformed is None
 
     def _manifest(self) -> Manifest | None:
         try:
@@ -118,6 +127,7 @@ class _Verification:
                 wanted = ", ".join(key_id(key) for key in self.keys.keys)
                 self.faults.add("manifest.signature", None, f"a signature by {wanted}", "none that fits")
             self.report.keys = signers
+            self.report.trusted_keys = [key_id(key) for key in self.trust.keys]
             self.report.notes += self.keys.notes()
             manifest = parse_manifest(payload)
             self.keys.check_manifest(signers, manifest.exported_at, self.faults)
@@ -136,12 +146,16 @@ class _Verification:
         }
         if manifest.deployment != self.trust.deployment:
             self.faults.add("manifest.signature", None, f"a package of {self.trust.deployment}", manifest.deployment)
+        report.leaves_expected = sum(log.end - log.begin for log in manifest.logs)
+        if manifest.request is not None:
+            report.request = {name: shown(text) for name, text in manifest.request.items()}
         query = self._query(manifest)
         good = self._digests(manifest)
         self.total = sum(log.end - log.begin for log in (*manifest.logs, manifest.control))
         checkpoints = self._checkpoints(manifest)
         rotations = RotationLeaves(manifest.control.log_id, manifest.deployment, self.faults)
-        state = ControlState(manifest.control.log_id, self.faults, rotations)
+        asked = None if manifest.request is None else manifest.request["id"]
+        state = ControlState(manifest.control.log_id, self.faults, rotations, asked=asked)
 
         def task(log: LogEvidence, where: str | None) -> LogTask:
             return LogTask(
@@ -164,6 +178,7 @@ class _Verification:
         check_included(manifest, checkpoints.get(manifest.control.log_id), state, self.faults)
         rotations.check(manifest.keys)
         check_logs(manifest, checkpoints, state, self.keys, self.faults)
+        check_request(manifest, state, self.faults)
         anchored = check_anchors(manifest, checkpoints.get(manifest.control.log_id), self.trust, self.faults)
         covered = check_anchored_sizes(manifest, checkpoints, state, self.faults)
         report_anchors(report, manifest, anchored, covered, self.trust)
@@ -184,6 +199,10 @@ class _Verification:
             report.not_proven.append(
                 f"What {totals['withheld']:,} withheld headers say of their payloads, and which started actions they "
                 "end: that is the operator's word until the payloads are revealed. You may ask for any of them."
+            )
+        if SUMMARY in manifest.subjects:
+            report.not_proven.append(
+                f"That the numbers in {SUMMARY} are right: it is for reading; those here were counted."
             )
         self.seen.write(report)
 
@@ -261,8 +280,15 @@ class _Verification:
             )
             if checkpoint.size < log.end:
                 self.faults.add("checkpoint.size", None, f"{log.log_id}: at least {log.end} leaves", checkpoint.size)
+            seen: dict[str, Any] = {
+                "log_id": log.log_id,
+                "from": None,
+                "to": checkpoint.size,
+                "result": "no earlier one",
+            }
             if log.previous is not None:
-                self._previous(manifest, log, checkpoint)
+                seen |= self._previous(manifest, log, checkpoint)
+            self.report.consistency.append(seen)
         return opened
 
     def _open(self, manifest: Manifest, log_id: str, note: str) -> Checkpoint | None:
@@ -274,11 +300,11 @@ class _Verification:
             self.faults.add("checkpoint.malformed", None, f"a signed checkpoint of {log_id}", error)
         return None
 
-    def _previous(self, manifest: Manifest, log: LogEvidence, checkpoint: Checkpoint) -> None:
+    def _previous(self, manifest: Manifest, log: LogEvidence, checkpoint: Checkpoint) -> dict[str, Any]:
         assert log.previous is not None
         old = self._open(manifest, log.log_id, log.previous.checkpoint)
         if old is None:
-            return
+            return {"result": "the earlier checkpoint is not valid"}
         if not verify_consistency(old.size, old.root, checkpoint.size, checkpoint.root, log.previous.consistency):
             self.faults.add(
                 "consistency",
@@ -286,6 +312,8 @@ class _Verification:
                 f"{log.log_id}: {checkpoint.size} leaves that begin with the {old.size} of the previous export",
                 "the proof does not show that",
             )
+            return {"from": old.size, "result": "not shown to be consistent"}
+        return {"from": old.size, "result": "consistent"}
 
     def _epochs(self, manifest: Manifest, state: ControlState, named: NamedEpochs) -> None:
         """Every epoch that leaves name is in the control log, and its artifacts are in the package."""

@@ -58,6 +58,10 @@ class ControlState:
     last_round: tuple[int, list[dict[str, Any]]] | None = None
     signed_at: int = 0
     """Arrival time of the last round: its checkpoints were signed just before."""
+    asked: str | None = None
+    """Id of the request that the package says it answers."""
+    request: tuple[int, dict[str, Any]] | None = None
+    """The first leaf with it, and what it says."""
     _kept: int = 0
     _first: dict[int, int] = field(default_factory=dict)
 
@@ -68,6 +72,7 @@ class ControlState:
             "audit.reference.activated": self._epoch,
             "audit.checkpoint": self._round,
             "audit.key.rotated": self.rotations.leaf,
+            "evidence.requested": self._requested,
         }.get(leaf["class"])
         if reader is None:
             return
@@ -106,6 +111,10 @@ class ControlState:
         if number not in self._first or index < self._first[number]:
             self._first[number] = index
             self.epochs[number] = epoch
+
+    def _requested(self, index: int, body: dict[str, Any]) -> None:
+        if body["id"] == self.asked and (self.request is None or index < self.request[0]):
+            self.request = (index, body)
 
     def _round(self, index: int, body: dict[str, Any]) -> None:
         checkpoints = body["checkpoints"]

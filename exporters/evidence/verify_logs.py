@@ -14,6 +14,7 @@ from auditspan.errors import AuditSpanError
 from .judging import Judges
 from .package import Package
 from .verify_log import LogResult, LogTask, verify_log
+from .zipped import open_package
 
 __all__ = ["verify_logs"]
 
@@ -83,5 +84,5 @@ def _verify(folder: Path, task: LogTask) -> LogResult:
         with _done.get_lock():
             _done.value += leaves
 
-    with Package(folder) as package:
+    with open_package(folder) as package:
         return verify_log(package, task, _judges, progress=progress)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from .descriptions import described
 from .layout import LARGEST_ROW_GROUP, file_name
 
-__all__ = ["LeafWriter", "file_digest", "sync_folders", "write_file"]
+__all__ = ["LeafWriter", "file_digest", "sync", "sync_folders", "write_file"]
 
 _GROUP_BYTES: Final = 48 << 20
 _FILE_ROWS: Final = 4_000_000
@@ -93,7 +93,7 @@ class LeafWriter:
         if self._writer is not None:
             self._writer.close()
             self._writer, self._file_rows = None, 0
-            _sync(self._folder / self.paths[-1])
+            sync(self._folder / self.paths[-1])
 
     def close(self) -> None:
         """Write what waits, and make the files durable."""
@@ -108,7 +108,7 @@ def write_file(path: Path, content: bytes) -> None:
     """Write a file durably."""
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    _sync(path)
+    sync(path)
 
 
 def file_digest(path: Path) -> str:
@@ -117,7 +117,8 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -128,4 +129,4 @@ def _sync(path: Path) -> None:
 def sync_folders(folder: Path) -> None:
     """Make the names in a folder, in the folders right below it and of the folder itself durable."""
     for each in (*(child for child in folder.iterdir() if child.is_dir()), folder, folder.parent):
-        _sync(each)
+        sync(each)

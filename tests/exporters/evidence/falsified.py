@@ -9,11 +9,13 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from anchored import Vouchers, anchor_attacks
+from auditspan.exporters.evidence.zipped import zip_package
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from falsified_determinations import false_determinations
 from falsified_keys import falsify_keys
@@ -56,6 +58,8 @@ def falsify(workshop: Workshop, store: ClickHouseStore, vouchers: Vouchers) -> N
     sealed_rounds(workshop, store)
     anchor_attacks(workshop, store, vouchers)
     falsify_keys(workshop, store)
+    zip_files(workshop)
+    sealed_requests(workshop, store)
 
 
 def matrix(workshop: Workshop) -> None:
@@ -339,6 +343,38 @@ def sealed_falsehoods(workshop: Workshop, store: ClickHouseStore) -> None:
 
     foreign_leaves(workshop, store)
     false_determinations(workshop, store)
+
+
+def zip_files(workshop: Workshop) -> None:
+    """A package in a zip file that two programs could read in two ways."""
+
+    def packed(folder: Path) -> None:
+        made = folder.with_suffix(".packed")
+        zip_package(folder, made)
+        shutil.rmtree(folder)
+        made.write_bytes(made.read_bytes() + b"x")
+        made.rename(folder)
+
+    workshop.of_package("bytes behind a zip", "all", packed, ("file.malformed", None))
+
+
+def sealed_requests(workshop: Workshop, store: ClickHouseStore) -> None:
+    """The package says that it answers a request that nobody sealed, or another one."""
+    asked = {"id": "r-1", "by": "an auditor", "basis": "15 CFR 762.7"}
+
+    def answers(value: dict[str, Any]) -> None:
+        value["request"] = asked
+
+    def nobody_asked(folder: Path) -> None:
+        repair(folder, workshop.world.key, answers)
+
+    workshop.of_package("a request that nobody sealed", "all", nobody_asked, ("control.inclusion", None))
+    world = World("another request", logs=1)
+    world.logs[0].event(T0, sequence=0)
+    query = {"from": "0", "to": str(2**62), "where": "flagged = true"}
+    leaf = world.control.control("evidence.requested", {**asked, **query}, T0)
+    world.batch(T0 + SECOND)
+    workshop.of_world(store, world, ("control.inclusion", leaf), change=answers)
 
 
 def foreign_leaves(workshop: Workshop, store: ClickHouseStore) -> None:

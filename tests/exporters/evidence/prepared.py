@@ -26,7 +26,7 @@ Expected = frozenset[tuple[str, int | None]]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A package, the keys it is verified with, and what is to be found."""
+    """A package, the keys it is verified with, and what is to be found. ``folder`` may be a zip file."""
 
     name: str
     folder: Path

@@ -48,7 +48,9 @@ def typed(value: Any) -> str | None:
     return value or None
 
 
-def attribute(key: str, value: str | int | bool) -> KeyValue:
+def attribute(key: str, value: str | int | bool | list[str]) -> KeyValue:
+    if isinstance(value, list):
+        return KeyValue(key=key, value=AnyValue(array_value={"values": [{"string_value": each} for each in value]}))
     if isinstance(value, bool):
         return KeyValue(key=key, value=AnyValue(bool_value=value))
     if isinstance(value, int):
@@ -157,8 +159,9 @@ class Log:
         record_id: str | None = None,
         padding: int = 0,
         says: dict[str, Any] | None = None,
+        more: dict[str, Any] | None = None,
     ) -> int:
-        """An event; ``says`` is what its header says against its payload."""
+        """An event; ``says`` is what its header says against its payload, ``more`` are further attributes."""
         trace, span_id = (
             hashlib.sha256(f"{self.log_id}{self.offset}".encode()).digest()[:16],
             struct.pack(">Q", self.offset + 1),
@@ -181,6 +184,7 @@ class Log:
         attributes |= {"audit.sequence.number": sequence} if sequence is not None else {}  # type: ignore[dict-item]
         attributes |= {"audit.intent.id": intent} if intent else {}
         attributes |= {"pad": "x" * padding} if padding else {}
+        attributes |= more or {}
         span = Span(
             trace_id=trace,
             span_id=span_id,

@@ -16,11 +16,13 @@ import polars
 import pyarrow.parquet as pq
 import pytest
 from auditspan.exporters.evidence.verify import verify_package
+from exported import export
 from go_tlog import Asked, GoTlog, verifier_key
-from sealed_world import DEPLOYMENT, Log, World
+from sealed_world import DEPLOYMENT, SECOND, T0, Log, World, facts_document
 from tampering import statement_of
 
 from auditspan.ledger.checkpoint import log_origin
+from auditspan.store.clickhouse import ClickHouseStore
 
 NAMES = ("all", "flagged", "later", "last minute")
 PAGE = Path(__file__).parents[3] / "docs" / "auditor.md"
@@ -156,13 +158,57 @@ def test_the_examples_of_the_page_run_and_say_the_same(
     tables = [pq.read_table(path) for path in sorted((packages["all"] / "events").glob("*.parquet"))]
     flagged = [row for table in tables for row in table.to_pylist() if row["flagged"]]
     wanted = Counter(row["destination_country"] for row in flagged)
-    examples = re.findall(r"^```python\n(# (\w+)\n.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert [name for _, name in examples] == ["DuckDB", "polars", "pandas"]
-    for code, name in examples:
-        script = tmp_path / f"{name}.py"
-        script.write_text(code)
-        runpy.run_path(str(script))
-        printed = capsys.readouterr().out
+    examples = examples_of_the_page()
+    assert [name for _, name in examples] == ["DuckDB", "polars", "pandas"] * 2
+    for code, name in examples[:3]:
+        printed = printed_by(code, name, tmp_path, capsys)
         for country, events in wanted.items():
             pattern = rf"{country}\W+{events}\b" if country else rf"(?:NULL|null|NaN|None)\W+{events}\b"
             assert re.search(pattern, printed), (name, country, printed)
+
+
+def examples_of_the_page() -> list[tuple[str, str]]:
+    """Code and program, in order: three that count, and three that look up."""
+    return re.findall(r"^```python\n(# (\w+)\n.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def printed_by(code: str, name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    script = folder / f"{name}.py"
+    script.write_text(code)
+    runpy.run_path(str(script))
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", [3, 4, 5])
+def test_look_ups_by_party_serial_licence_and_request(
+    place: int,
+    store: ClickHouseStore,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    world = World("look-ups", logs=2)
+    of_party = facts_document("DE", flagged=False)
+    of_party["facts"]["end_user_party"] = "party-7"
+    named = {
+        "party": {"facts": of_party},
+        "SN-4711": {"more": {"export_control.serials": ["SN-1", "SN-4711"]}},
+        "D1234567": {"more": {"export_control.license": "D1234567"}},
+        "request-42": {"more": {"export_control.request.id": "request-42"}},
+    }
+    for number, (what, options) in enumerate(named.items()):
+        for log in world.logs:
+            log.event(
+                T0 + number, sequence=number, stream=log.partition, record_id=f"{what} {log.partition}", **options
+            )
+    world.logs[0].event(T0 + 9, sequence=9, facts=None, kind="other")
+    world.batch(T0 + SECOND)
+    world.store_into(store)
+    export(store, world, tmp_path / "package", time_from=0, time_to=2**62)
+    monkeypatch.chdir(tmp_path)
+    code, name = examples_of_the_page()[place]
+    lines = dict(line.split(" ", 1) for line in printed_by(code, name, tmp_path, capsys).splitlines())
+    assert lines.keys() == named.keys()
+    for what, found in lines.items():
+        ids = re.findall(r"'([^']+)'", found)
+        assert sorted(ids) == [f"{what} events-0", f"{what} events-1"], (what, found)

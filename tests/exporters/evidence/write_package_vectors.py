@@ -84,7 +84,10 @@ def smallest(prepared: list[Prepared]) -> dict[str, Prepared]:
     """By code, the package with the fewest other codes, and of those the smallest, that holds files alone."""
     found: dict[str, tuple[tuple[int, int], Prepared]] = {}
     for one in prepared:
-        if not all(path.is_file() and not path.is_symlink() for path in one.folder.rglob("*") if not path.is_dir()):
+        # One that is a zip file itself cannot be packed as another.
+        if not one.folder.is_dir() or not all(
+            path.is_file() and not path.is_symlink() for path in one.folder.rglob("*") if not path.is_dir()
+        ):
             continue
         counts = verify_package(one.folder, one.trust).fault_counts
         size = sum(path.stat().st_size for path in one.folder.rglob("*") if path.is_file())
