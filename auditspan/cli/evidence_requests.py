@@ -82,7 +82,7 @@ def list_(
     answers: dict[str, list[str]] = {}
     for export in exports:
         answers.setdefault(str(export["request"]), []).append(str(export["manifest_sha256"]))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "id": one.id,
             "state": "exported" if answers.get(one.id) else "open",

@@ -60,7 +60,7 @@ def rotate(
     auditspan keys rotate --data ./data
     auditspan keys rotate --data ./data --overlap-hours 1 --json
     """
-    from auditspan.cli.evidence import acting_user
+    from auditspan.cli.evidence_sealing import acting_user
     from auditspan.cli.reading import existing
 
     directory, settings = existing(data), settings_of(data, config)

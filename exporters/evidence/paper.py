@@ -132,7 +132,7 @@ def print_records(
 
 def _pages(document: _Document, pages: int | None) -> Any:
     from fpdf import FPDF
-    from fpdf.enums import XPos, YPos
+    from fpdf.enums import WrapMode, XPos, YPos
 
     font, digest = document.font, document.report.package_digest or ""
 
@@ -160,7 +160,7 @@ def _pages(document: _Document, pages: int | None) -> Any:
             self.cell(_LABEL, _LINE, label)
             self.set_xy(self.l_margin + _LABEL, top)
             self.use(8, mono=True)
-            self.multi_cell(0, _LINE, font.legible(value), wrapmode="CHAR", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+            self.multi_cell(0, _LINE, font.legible(value), wrapmode=WrapMode.CHAR, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
         def use(self, size: float, *, bold: bool = False, mono: bool = False) -> None:
             if font.path is not None:

@@ -314,7 +314,7 @@ def _local(descriptor: int, name: str, member: _Member, start: int) -> int:
     said = (signature, rest[:name_length].decode("ascii", "backslashreplace"), method, flags, crc, packed, size)
     if said != (b"PK\x03\x04", name, member.method, member.flags, member.crc, member.size, member.size):
         raise _Malformed(f"the header of {name!r:.80} says something else than the central directory")
-    return member.header + _LOCAL.size + name_length + extra_length
+    return int(member.header + _LOCAL.size + name_length + extra_length)
 
 
 def _read(descriptor: int, at: int, length: int) -> bytes:
