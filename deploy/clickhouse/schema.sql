@@ -457,3 +457,18 @@ FROM
 GROUP BY subject, whose, owner, list, entry_id;
 
 INSERT INTO auditspan.migrations (version, name) SELECT 8, '0008_rescreened' WHERE 8 NOT IN (SELECT version FROM auditspan.migrations);
+
+CREATE TABLE IF NOT EXISTS auditspan.anchors
+(
+    log_id LowCardinality(String),
+    size UInt64,
+    kind LowCardinality(String),
+    name LowCardinality(String),
+    content String CODEC(ZSTD(1)),
+    anchored_at DateTime64(9, 'UTC')
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (log_id, size, kind, name)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+INSERT INTO auditspan.migrations (version, name) SELECT 9, '0009_anchors' WHERE 9 NOT IN (SELECT version FROM auditspan.migrations);
