@@ -68,8 +68,8 @@ class Observations:
                 self.counts["gaps"] += 1
                 lost = leaf["body"].get("journal")
                 if isinstance(lost, dict):
-                    begin, end = _run(lost)
-                    self.counts["journal_entries_lost"] += max(end - begin, 0)
+                    first, end = _run(lost)
+                    self.counts["journal_entries_lost"] += max(end - first, 0)
                 if len(self.gaps) < _MOST:
                     said = _lost(lost) if isinstance(lost, dict) else _short(leaf["body"])
                     self.gaps.append({"log_id": log_id, "leaf_index": int(window.index[row]), **said})
@@ -175,6 +175,8 @@ class Observations:
             seen.leaves += found.leaves
             seen.closed |= found.closed
         self.gaps += other.gaps[: _MOST - len(self.gaps)]
+        for entry in other.duplicates:
+            self._repetition(entry)
         for stream, late in other._late.items():
             self._late.setdefault(stream, []).extend(late)
         for record_id, leaf in other._started.items():

@@ -106,7 +106,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "eccn": lambda it: it.update(eccn="EAR99"),
     "groups": lambda it: it["facts"].update(destination_groups=["A:5"]),
     "a term": lambda it: it["facts"].update(
-        {next(n for n, how in it["known_by"].items() if how == "definition"): False}
+        {name: not it["facts"][name] for name in [next(n for n, how in it["known_by"].items() if how == "definition")]}
     ),
 }
 
