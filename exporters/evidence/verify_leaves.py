@@ -49,6 +49,7 @@ class LeafCheck:
         self._facts = FactsCheck(log_id, faults)
         self._determinations = DeterminationCheck(log_id, determinations, faults)
         self._payloads = PayloadCheck(log_id, faults)
+        self._distinct = DistinctDigests()
         self.matched = 0
         self.events = 0
         self.flagged = 0
@@ -114,7 +115,7 @@ class LeafCheck:
         self._check_columns(rows, plain_columns(typed), HEADER_NAMES)
         if not is_event.all():
             self._check_log_leaves(rows.filter(pa.array(~is_event)))
-        digests = _distinct(rows["facts"].dictionary)
+        digests = self._distinct.of(rows["facts"].dictionary)
         begins, ends = _runs(is_event)
         if len(begins) > _MOST_RUNS:
             self._check_events(rows.filter(pa.array(is_event)), table.filter(pa.array(is_event)), digests)
@@ -211,9 +212,21 @@ def _runs(chosen: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
     return edges[0::2].tolist(), edges[1::2].tolist()
 
 
-def _distinct(documents: pa.Array) -> Digests:
-    """The hash of each document of a dictionary: one that repeats is hashed once."""
-    return hash_values(documents.cast(pa.binary()).fill_null(b"")) if len(documents) else np.empty((0, 32), np.uint8)
+class DistinctDigests:
+    """Hashes of the documents of a dictionary: one that repeats is hashed once, and so is a dictionary that does."""
+
+    def __init__(self) -> None:
+        self._documents: pa.Array | None = None
+        self._digests: Digests = np.empty((0, 32), np.uint8)
+
+    def of(self, documents: pa.Array) -> Digests:
+        """SHA-256 of each document, nulls as if they were empty."""
+        # The windows of one row group have one dictionary, which is faster compared than hashed.
+        if self._documents is None or not documents.equals(self._documents):
+            given = documents.cast(pa.binary()).fill_null(b"")
+            self._digests = hash_values(given) if len(given) else np.empty((0, 32), np.uint8)
+            self._documents = documents
+        return self._digests
 
 
 def _said(value: pa.Scalar) -> str:

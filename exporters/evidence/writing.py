@@ -18,7 +18,8 @@ __all__ = ["LeafWriter", "file_digest", "sync", "sync_folders", "write_file"]
 
 _GROUP_BYTES: Final = 48 << 20
 _FILE_ROWS: Final = 4_000_000
-_CHUNK: Final = 1 << 20
+# Facts documents have kilobytes and repeat: with the usual limit of a dictionary they are written row for row.
+_DICTIONARY_BYTES: Final = 32 << 20
 # Values that never repeat cost time in a dictionary and gain nothing.
 _UNIQUE: Final = frozenset(
     {"leaf_index", "header", "payload", "salt", "record_id", "span_id", "event_time", "arrival_time"}
@@ -71,6 +72,7 @@ class LeafWriter:
                 compression="zstd",
                 compression_level=1,
                 use_dictionary=[f"{name}.list.element" if name in ("rule_ids", "faults") else name for name in names],
+                dictionary_pagesize_limit=_DICTIONARY_BYTES,
                 write_statistics=["leaf_index", "event_time", "arrival_time", "flagged", "class"],
             )
             self.paths.append(path)
