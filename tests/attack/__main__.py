@@ -64,13 +64,13 @@ def _one(seed: int, store: ClickHouseStore, folder: Path, attacks: int, counts: 
     made = random_world(seed)
     packages = made.packages(store, folder)
     for package in packages:
-        report = verify_package(package, made.world.trust)
+        report = verify_package(package, made.trust)
         assert report.verdict == "VALID", f"seed {seed}, {package.name}: {report.faults[:5]}"
         assert report.counts["proven"] == report.counts["leaves"], f"seed {seed}, {package.name}: not all is proven"
         counts["honest packages"] += 1
         counts["determinations made again"] += report.determinations["made_again"]
         for attacked_folder, found in attacked(package, made.world.key, random.Random(seed), folder, attacks):
-            seen = verify_package(attacked_folder, made.world.trust)
+            seen = verify_package(attacked_folder, made.trust)
             assert found.is_in(seen), f"seed {seed}, {package.name}: {found}, and found was {seen.faults[:5]}"
             counts["attacks"] += 1
     if seed % _FALSE_IN == 0:
@@ -85,7 +85,7 @@ def _milder(seed: int, store: ClickHouseStore, folder: Path, counts: Counter[str
     made = random_world(seed, false=True)
     made.world.store_into(store)
     export(store, made.world, folder, time_from=0, time_to=2**62)
-    report = verify_package(folder, made.world.trust)
+    report = verify_package(folder, made.trust)
     if made.false is None:
         assert report.verdict == "VALID", f"seed {seed}, false: {report.faults[:5]}"
         return

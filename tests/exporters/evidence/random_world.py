@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from exported import export
 from judged_world import ARTIFACTS, CHINA, GERMANY, SOFTWARE, UNKNOWN, changed, judged, milder
-from sealed_world import SECOND, T0, Log, World, facts_document
+from sealed_world import DEPLOYMENT, SECOND, T0, Log, World, facts_document
 
+from auditspan.ledger.trust import Trust
 from auditspan.store.clickhouse import ClickHouseStore
 
 __all__ = ["HAPPENINGS", "Happening", "RandomWorld", "random_world"]
@@ -52,6 +55,17 @@ class RandomWorld:
     """Events until one whose determination is sealed milder than it is; negative: none is."""
     false: tuple[str, int] | None = None
     """Which one that was."""
+    keys: list[Ed25519PrivateKey] = field(default_factory=list)
+    """Keys that have signed, the last one the world's own."""
+
+    @property
+    def trust(self) -> Trust:
+        """What an auditor may have been given, before keys were rotated or after: the first key, or all of them.
+
+        The last one alone is not enough: what a closed log had signed stays signed by an older one.
+        """
+        given = random.Random(self.seed).choice((self.keys[:1], self.keys))
+        return Trust(DEPLOYMENT, tuple(key.public_key() for key in given))
 
     def facts(self, at: int, flagged: bool) -> dict[str, Any]:
         """A facts document."""
@@ -209,6 +223,13 @@ def _generation(it: RandomWorld) -> None:
     it.world.open(partitions)
 
 
+def _rotated(it: RandomWorld) -> None:
+    """Another key signs, and the old one is retired: at once, or after a while."""
+    key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"{it.seed} {len(it.keys)}".encode()).digest())
+    it.world.rotate(key, it.at, it.at + it.chance.choice((0, 30, 3_600)) * SECOND)
+    it.keys.append(key)
+
+
 HAPPENINGS: list[tuple[float, Happening]] = [
     (0.9, _event),
     (0.2, _quarantined),
@@ -221,6 +242,7 @@ HAPPENINGS: list[tuple[float, Happening]] = [
     (0.1, _epoch),
     (0.1, _superseded),
     (0.07, _generation),
+    (0.07, _rotated),
 ]
 """How likely each is in a round."""
 
@@ -236,6 +258,7 @@ def random_world(seed: int, *, false: bool = False) -> RandomWorld:
     world = World(f"random-{seed}{'-false' if false else ''}", chance.choice((0, 1, 1, 2, 3, 4)), **options)
     base = _MONTH_END - 60 * SECOND if chance.random() < 0.3 else T0
     it = RandomWorld(seed, world, chance, real, base, false_in=chance.randint(0, 20) if false else -1)
+    it.keys.append(world.key)
     for number in range(chance.randint(0, 7)):
         it.at = base + number * chance.randint(20, 60) * SECOND
         for likelihood, happening in HAPPENINGS:

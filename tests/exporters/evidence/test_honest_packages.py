@@ -40,12 +40,12 @@ def test_a_package_of_random_shape_is_valid_until_it_is_attacked(
 ) -> None:
     made = random_world(seed)
     for number, package in enumerate(made.packages(shared, tmp_path)):
-        report = verify_package(package, made.world.trust)
+        report = verify_package(package, made.trust)
         assert report.verdict == "VALID", report.faults[:5]
         assert report.counts["proven"] == report.counts["leaves"]
         assert report.determinations["made_again"] == (report.determinations["facts"] if made.judged else 0)
         for folder, found in attacked(package, made.world.key, random.Random(seed), tmp_path, 3 if not number else 0):
-            attacked_report = verify_package(folder, made.world.trust)
+            attacked_report = verify_package(folder, made.trust)
             assert found.is_in(attacked_report), (found, attacked_report.faults[:5])
 
 
@@ -54,7 +54,7 @@ def test_a_determination_sealed_milder_is_found_where_it_is(seed: int, shared: C
     made = random_world(seed, false=True)
     made.world.store_into(shared)
     export(shared, made.world, tmp_path / "package", time_from=0, time_to=2**62)
-    report = verify_package(tmp_path / "package", made.world.trust)
+    report = verify_package(tmp_path / "package", made.trust)
     if made.false is None:
         assert report.verdict == "VALID", report.faults[:5]
     else:
@@ -74,4 +74,5 @@ def test_the_seeds_of_the_short_form_hold_much() -> None:
     assert len({row["sealing_month"] for log in logs for row in log.rows}) > 1
     assert any(made.judged for made in worlds) and max(made.epoch for made in worlds) > 1
     assert any(random_world(seed, false=True).false for seed in range(1_000, 1_004))
-    assert len(HAPPENINGS) >= 11
+    assert any(len(made.keys) > 1 for made in worlds), "a key is rotated"
+    assert len(HAPPENINGS) >= 12
