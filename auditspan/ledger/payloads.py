@@ -78,11 +78,12 @@ def _read_lengths(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """The big-endian lengths at ``start`` (0 where they do not fit before ``end``), and where they fit."""
     fits = start + _PREFIX <= end
-    at = np.where(fits, start, 0)[:, np.newaxis] + np.arange(_PREFIX)
+    rows = slice(None) if fits.all() else fits
     found = np.zeros((len(start), _PREFIX), dtype=np.uint8)
-    found[fits] = raw[at[fits]]
+    for place in range(_PREFIX):
+        found[rows, place] = raw[start[rows] + place]
     length = found.view(">u4").reshape(-1).astype(np.int64)
-    fits &= start + _PREFIX + length <= end
+    fits = fits & (start + _PREFIX + length <= end)
     return np.where(fits, length, 0), fits
 
 

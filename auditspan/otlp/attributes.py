@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,7 @@ Mask = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.int32]
 
 _MEMBER: Final = {"int": "int_value", "boolean": "bool_value"}
+_ARROW: Final = {"int": pa.int64(), "boolean": pa.bool_()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +101,34 @@ class AttributeTable:
         rows = len(lists)
         duplicate_key, wrong_type = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
         codes = self._codes.get(lists, np.zeros(0, dtype=np.int32))
+        firsts = self._first_of_alike(lists, codes)
+        if firsts is None:
+            firsts = self._first_of_any(lists, codes, duplicate_key)
+        columns = {}
+        for name, type_ in known.items():
+            which = None if (key := self._keys.get(name)) is None else firsts(key)
+            if which is None:
+                columns[name] = _nothing(rows, type_)
+                continue
+            columns[name], wrong = self._read(which, type_)
+            wrong_type |= wrong
+        return Selected(columns, duplicate_key, wrong_type)
+
+    def _first_of_alike(self, lists: AttributeLists, codes: Codes) -> Callable[[int], Codes | None] | None:
+        """For a key the code of each row's attribute, where all rows have the same keys, each once, in one order."""
+        rows = len(lists)
+        if not len(codes) or len(codes) % rows or (np.diff(lists.offsets) != len(codes) // rows).any():
+            return None
+        keys = self._key_of[codes].reshape(rows, -1)
+        order = keys[0].tolist()
+        if len(set(order)) < len(order) or (keys != keys[0]).any():
+            return None
+        by_row = codes.reshape(rows, -1)
+        place = {key: number for number, key in enumerate(order)}
+        return lambda key: np.ascontiguousarray(by_row[:, place[key]]) if key in place else None
+
+    def _first_of_any(self, lists: AttributeLists, codes: Codes, duplicate_key: Mask) -> Callable[[int], Codes | None]:
+        """For a key the code of each row's first attribute, -1 for none; notes rows that have a key twice."""
         key_codes = self._key_of[codes]
         order = np.argsort(key_codes, kind="stable")
         sorted_keys, sorted_rows = key_codes[order], lists.owners()[order]
@@ -108,16 +137,17 @@ class AttributeTable:
         np.logical_and(sorted_keys[1:] == sorted_keys[:-1], sorted_rows[1:] == sorted_rows[:-1], out=again[1:])
         duplicate_key[sorted_rows[again]] = True
         bounds = np.searchsorted(sorted_keys, np.arange(len(self._keys) + 1))
-        columns = {}
-        for name, type_ in known.items():
-            which = np.full(rows, -1, dtype=np.int32)
-            if (key := self._keys.get(name)) is not None:
-                place = slice(bounds[key], bounds[key + 1])
-                first = ~again[place]
-                which[sorted_rows[place][first]] = codes[order[place][first]]
-            columns[name], wrong = self._read(which, type_)
-            wrong_type |= wrong
-        return Selected(columns, duplicate_key, wrong_type)
+
+        def first(key: int) -> Codes | None:
+            place = slice(bounds[key], bounds[key + 1])
+            if place.start == place.stop:
+                return None
+            which = np.full(len(lists), -1, dtype=np.int32)
+            is_first = ~again[place]
+            which[sorted_rows[place][is_first]] = codes[order[place][is_first]]
+            return which
+
+        return first
 
     def gathered(self, lists: AttributeLists, names: Collection[str]) -> pa.DictionaryArray:
         """For each row its attributes with one of ``names`` as a run (`auditspan.otlp.values`), in the order of the
@@ -152,3 +182,10 @@ class AttributeTable:
         none = codes < 0
         encoded = pa.array(codes, mask=none).dictionary_encode()
         return pa.DictionaryArray.from_arrays(encoded.indices, self._texts.take(encoded.dictionary)), none & ~absent
+
+
+def _nothing(rows: int, type_: str) -> pa.Array:
+    """The column of an attribute that no row has."""
+    if type_ == "string":
+        return pa.DictionaryArray.from_arrays(pa.nulls(rows, pa.int32()), pa.array([], pa.string()))
+    return pa.nulls(rows, _ARROW[type_])

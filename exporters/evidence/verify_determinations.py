@@ -158,6 +158,9 @@ class DeterminationCheck:
         self._unmade: dict[tuple[int, str], tuple[int, int]] = {}
         self._refused: set[int] = set()
         self._ends: list[tuple[int, str]] = []
+        self._digests: Digests | None = None
+        self._rules: object = None
+        self._answers: dict[int, Told | None] = {}
 
     def batches(self, ends: list[tuple[int, str]]) -> None:
         """Index and software of each ``audit.batch`` leaf of the window whose `rows` follow."""
@@ -214,26 +217,51 @@ class DeterminationCheck:
         event, arrival = _segments(parsed, rows, boundaries)
         width = len(boundaries) + 1
         combined = (documents * width + event + 1) * width + arrival + 1
-        _, first, inverse = np.unique(combined, return_index=True, return_inverse=True)
-        distinct = [(int(documents[at]), int(event[at]), int(arrival[at])) for at in first.tolist()]
-        keys: list[_Key] = [(digests[document].tobytes(), at, other, key) for document, at, other in distinct]
+        values, first, inverse = np.unique(combined, return_index=True, return_inverse=True)
+        answers = self._answers_of(digests, key)
+        if unknown := [place for place, value in enumerate(values.tolist()) if value not in answers]:
+            places = first[unknown].tolist()
+            distinct = [(int(documents[at]), int(event[at]), int(arrival[at])) for at in places]
+            found = self._judged(judge, key, distinct, facts.dictionary, digests, boundaries)
+            answers.update(zip(values[unknown].tolist(), found, strict=True))
+        self._made.found.counts["made_again"] += len(rows)
+        results = [answers[value] for value in values.tolist()]
+        wrong = np.flatnonzero(np.array([each is not None for each in results])[inverse]).tolist()
+        told = ((int(leaves[rows[row]]), results[inverse[row]]) for row in wrong)
+        return [(leaf, each) for leaf, each in told if each is not None]
+
+    def _answers_of(self, digests: Digests, rules: object) -> dict[int, Told | None]:
+        """What was found of the documents of one dictionary, by document and segments of rule time."""
+        if digests is not self._digests or rules != self._rules:
+            # Windows that follow each other have one dictionary.
+            self._digests, self._rules, self._answers = digests, rules, {}
+        return self._answers
+
+    def _judged(
+        self,
+        judge: Judge,
+        rules: object,
+        distinct: list[tuple[int, int, int]],
+        documents: pa.Array,
+        digests: Digests,
+        boundaries: Ints,
+    ) -> list[Told | None]:
+        """What comes of each document at the segments of its rule times."""
+        assert self._made is not None
         known = self._made.known
+        keys: list[_Key] = [(digests[document].tobytes(), at, other, rules) for document, at, other in distinct]
         if len(known) + len(keys) > _MOST_CACHED:
             known.clear()
         unknown = [place for place, each in enumerate(keys) if each not in known]
         asked = [(distinct[place][0], [at for at in distinct[place][1:] if at != _NOT_JUDGED]) for place in unknown]
         try:
-            answers = judge.compare((facts.dictionary[row].as_py(), boundaries[at].tolist()) for row, at in asked)
+            answers = judge.compare((documents[row].as_py(), boundaries[at].tolist()) for row, at in asked)
         except JudgeFailed as error:
-            self._made.judges.failed(key, error)
+            self._made.judges.failed(rules, error)
             raise
         known.update(zip((keys[place] for place in unknown), answers, strict=True))
         self._made.found.counts["documents"] += len(unknown)
-        self._made.found.counts["made_again"] += len(rows)
-        results = [known[each] for each in keys]
-        wrong = np.flatnonzero(np.array([each is not None for each in results])[inverse]).tolist()
-        told = ((int(leaves[rows[row]]), results[inverse[row]]) for row in wrong)
-        return [(leaf, each) for leaf, each in told if each is not None]
+        return [known[each] for each in keys]
 
     def _by_batch(self, differing: list[tuple[int, Told]], unmade: list[tuple[int, tuple[int, str]]]) -> None:
         """Remember what was found in a window until its batch ends, or settle it where that is in the window too."""

@@ -30,6 +30,8 @@ class FactsCheck:
     def __init__(self, log_id: str, faults: Faults) -> None:
         self._log_id, self._faults = log_id, faults
         self._known: dict[bytes, Stated | str] = {}
+        self._digests: Digests | None = None
+        self._of_dictionary: list[Stated | str | None] = []
 
     def rows(self, index: pa.Array, parsed: pa.Table, facts: pa.DictionaryArray, digests: Digests) -> None:
         """Event leaves with their parsed headers and their facts, row for row.
@@ -46,7 +48,12 @@ class FactsCheck:
         # From the number of a document in the dictionary to its place among those in use.
         place = np.zeros(len(facts.dictionary), np.int64)
         place[used.to_numpy()] = np.arange(len(used))
-        stated = [self._read(facts.dictionary, number, digests) for number in used.to_pylist()]
+        if digests is not self._digests:
+            # Windows that follow each other have one dictionary: what was looked up for one is there for the next.
+            self._digests, self._of_dictionary = digests, [None] * len(digests)
+        stated = [
+            self._of_dictionary[number] or self._read(facts.dictionary, number, digests) for number in used.to_pylist()
+        ]
         rows = pa.array(place[facts.indices.to_numpy()])
         self._compare(index, parsed, stated, rows)
 
@@ -121,6 +128,7 @@ class FactsCheck:
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 found = f"{type(error).__name__}: {error}"
             self._known[key] = found
+        self._of_dictionary[number] = found
         return found
 
 
