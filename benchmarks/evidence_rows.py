@@ -1,4 +1,4 @@
-"""Rows of a sealed log for the benchmarks of evidence: payloads of 1 kB, determinations by the shipped rules."""
+"""Rows of a sealed log for the benchmarks of evidence: payloads of two sizes, determinations by the shipped rules."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from typing import Any
 T0 = 1_795_500_000_000_000_000
 CONTROL, DATA = "c" * 32, "d" * 32
 DEPLOYMENT = "benchmark"
+LARGE = {
+    "gen_ai.request.model": "frontier-7",
+    "gen_ai.response.model": "frontier-7-2026-10",
+    **{f"http.request.header.x-{number}": f"value {number} of a header" for number in range(7)},
+}
+SHAPES: dict[str, dict[str, str]] = {"570 B": {}, "1 kB": LARGE}
+"""What a span of each shape says beside what the log reads."""
 MODELS = 997
 """Different models that are asked for: with two destinations, so many times two determinations."""
 
@@ -42,8 +49,8 @@ def engine() -> Any:
     return reference().engine()
 
 
-def payloads(first: int, count: int) -> list[bytes]:
-    """Spans of about 1 kB, as an inference gateway with much to say sends them."""
+def payloads(first: int, count: int, shape: str = "1 kB") -> list[bytes]:
+    """Spans as an inference gateway sends them: one with much to say, or one with little."""
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
     from opentelemetry.proto.resource.v1.resource_pb2 import Resource
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -65,9 +72,7 @@ def payloads(first: int, count: int) -> list[bytes]:
                 "audit.target.type": "model",
                 "audit.actor.type": "credential",
                 "export_control.destination.country": "DE",
-                "gen_ai.request.model": "frontier-7",
-                "gen_ai.response.model": "frontier-7-2026-10",
-                **{f"http.request.header.x-{number}": f"value {number} of a header" for number in range(9)},
+                **SHAPES[shape],
             }
         ),
     ).SerializeToString()
@@ -113,7 +118,7 @@ def facts(model: int, country: str) -> bytes:
     return bytes(determined(model, country).document_bytes())
 
 
-def event_rows(first_leaf: int, offset: int, count: int) -> Any:
+def event_rows(first_leaf: int, offset: int, count: int, shape: str = "1 kB") -> Any:
     import numpy as np
     import pyarrow as pa
 
@@ -124,7 +129,7 @@ def event_rows(first_leaf: int, offset: int, count: int) -> Any:
 
     numbers = range(offset, offset + count)
     made = [determination(number) for number in numbers]
-    bodies = payloads(offset, count)
+    bodies = payloads(offset, count, shape)
     documents = [facts(number % MODELS, each.destination) for number, each in zip(numbers, made, strict=True)]
     salts = [hashlib.sha256(f"salt {number}".encode()).digest() for number in numbers]
     times = np.arange(offset, offset + count) * 1_000 + T0

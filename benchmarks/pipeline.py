@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from auditspan.processors.control import open_logs
-from auditspan.processors.memory import keep_buffers
 
+from auditspan.buffers import keep_buffers
 from auditspan.journal.sqlite import SqliteJournal
 from auditspan.store.clickhouse import ClickHouseStore
 from benchmarks.pace import Pace

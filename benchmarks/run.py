@@ -71,6 +71,8 @@ def _asgi_hook(found: dict[str, Any]) -> Iterator[Row]:
 def _evidence(found: dict[str, Any]) -> Iterator[Row]:
     for name, each in found["figures"].items():
         yield Row(f"evidence: {name}", each["value"], each["target"], pace=each["pace"])
+    for name, value in found["plain"].items():
+        yield Row(f"evidence: {name}", value)
     for name, each in found["least"].items():
         yield Row(f"evidence: {name}", each["value"], each["target"])
     for name, each in found["most"].items():

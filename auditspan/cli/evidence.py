@@ -181,9 +181,11 @@ def verify(
     auditspan evidence verify ./package --trust ./trust.json
     auditspan evidence verify ./package.zip --trust ./trust.json --json --html ./report.html
     """
+    from auditspan.buffers import keep_buffers
     from auditspan.exporters.evidence.rendering import render
     from auditspan.exporters.evidence.verify import verify_package
 
+    keep_buffers()
     keys = trusted(trust)
     with ExitStack() as stack:
         bar = stack.enter_context(progress_bar()) if not as_json else None

@@ -115,7 +115,7 @@ def list_(
         }
         for row in rows
     ]
-    print_table(f"{len(rows)} request{'' if len(rows) == 1 else 's'}", columns, shown, prose="state")
+    print_table(f"{len(rows)} request{'' if len(rows) == 1 else 's'}", columns, shown, prose="state", whole="request")
     columns = ["export", "of", "request", "manifest"]
     shown = [
         {
@@ -126,7 +126,7 @@ def list_(
         }
         for row in made
     ]
-    print_table(f"{len(made)} export{'' if len(made) == 1 else 's'}", columns, shown, prose="manifest")
+    print_table(f"{len(made)} export{'' if len(made) == 1 else 's'}", columns, shown, prose="manifest", whole="request")
     if any(row["state"] == "open" for row in rows):
         console.print(plain(f"Answer one with: auditspan evidence export --data {data} --request ID --out FOLDER"))
 

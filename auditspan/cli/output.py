@@ -67,13 +67,24 @@ def print_json(value: Any) -> None:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, prose: str = "", lines: bool = True
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    prose: str = "",
+    whole: str = "",
+    lines: bool = True,
 ) -> None:
-    """A table of ``rows``; a missing value stays empty, and the column ``prose`` gets the room that others leave."""
+    """A table of ``rows``; a missing value stays empty, and the column ``prose`` gets the room that others leave.
+
+    Lines of the column ``whole`` are never broken, so that they can be copied.
+    """
     table = Table(title=title, title_justify="left", show_lines=lines)
     for column in columns:
         if column == prose:
             table.add_column(column, min_width=_WIDE, overflow="fold")
+        elif column == whole:
+            table.add_column(column, overflow="fold", no_wrap=True)
         else:
             table.add_column(column, overflow="fold", max_width=_NARROW if prose else None)
     for row in rows:

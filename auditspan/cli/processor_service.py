@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 from prometheus_client import CollectorRegistry
 
+from auditspan.buffers import keep_buffers
 from auditspan.cli.health import health_app
 from auditspan.cli.keys_in_place import check_signing_key
 from auditspan.cli.listening import HttpServer, address_of, bind, told_to_end
@@ -23,7 +24,6 @@ from auditspan.ledger.keys import load_salt_key, load_signing_key
 from auditspan.ledger.signing_key import public_text
 from auditspan.ledger.trust import Trust, load_trust
 from auditspan.processors.anchor_sources import anchor_plan
-from auditspan.processors.memory import keep_buffers
 from auditspan.processors.pipeline import Pipeline
 from auditspan.processors.processor import BatchLimits
 from auditspan.processors.signing import SignerPlaces

@@ -12,6 +12,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from auditspan.buffers import keep_buffers
 from auditspan.cli.collecting import admission_of, serve_collectors
 from auditspan.cli.control_socket import control_app
 from auditspan.cli.keys import make_keys, make_read_token
@@ -35,7 +36,6 @@ from auditspan.ledger.trust import load_trust
 from auditspan.policy.snapshot import Snapshot
 from auditspan.processors.activation import Activated, Change
 from auditspan.processors.anchor_sources import anchor_plan
-from auditspan.processors.memory import keep_buffers
 from auditspan.processors.pipeline import Pipeline
 from auditspan.processors.processor import BatchLimits
 from auditspan.store.clickhouse import ClickHouseStore

@@ -120,7 +120,7 @@ def _fitting(wide: npt.NDArray[np.uint64], rows: Rows, template: _Template) -> M
         mask[begin:end] = 0
     candidates = wide if len(rows) == len(wide) else wide[rows]
     differs = (candidates ^ same.view(np.uint64)) & mask.view(np.uint64)
-    fits: Mask = np.logical_not(np.any(differs, axis=1))
+    fits: Mask = np.bitwise_or.reduce(differs, axis=1) == 0
     return fits
 
 
@@ -257,7 +257,8 @@ def _digests(digits: Bytes) -> tuple[Bytes, Mask]:
     if binascii.hexlify(values) == text:
         return np.frombuffer(values, np.uint8).reshape(len(digits), -1), np.ones(len(digits), bool)
     halves = _HEX[digits]
-    return halves[:, 0::2] << 4 | halves[:, 1::2], halves.max(axis=1) != _NO_DIGIT
+    found: Bytes = np.bitwise_or(halves[:, 0::2] << np.uint8(4), halves[:, 1::2]).astype(np.uint8)
+    return found, halves.max(axis=1) != _NO_DIGIT
 
 
 def _number(digits: Bytes) -> tuple[npt.NDArray[np.uint64], Mask]:

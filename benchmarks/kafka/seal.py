@@ -18,9 +18,9 @@ from pathlib import Path
 from time import perf_counter, process_time
 
 from auditspan.processors.control import find_logs
-from auditspan.processors.memory import keep_buffers
 from auditspan.processors.processor import BatchLimits, LogProcessor
 
+from auditspan.buffers import keep_buffers
 from auditspan.config import load_settings
 from auditspan.data_directory import DataDirectory
 from auditspan.journal.kafka import KafkaJournal

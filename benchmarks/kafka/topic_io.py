@@ -15,8 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from auditspan.processors.memory import keep_buffers
-
+from auditspan.buffers import keep_buffers
 from auditspan.config import load_settings
 from auditspan.data_directory import DataDirectory
 from auditspan.journal.contract import Journal, NewEntry

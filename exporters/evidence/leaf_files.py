@@ -20,7 +20,7 @@ __all__ = ["READ_EVENTS", "LeafFiles"]
 _LARGEST_GROUP_BYTES: Final = 2 << 30
 _LARGEST_PIECE_BYTES: Final = 48 << 20
 _LARGEST_EXPANSION: Final = 512 << 20
-_ROWS: Final = 8_192
+_ROWS: Final = 7_000
 _ROWS_UNTRUSTED: Final = 1_024
 _MOST_GROUPS: Final = 1_000_000
 READ_EVENTS: Final = pa.schema(
@@ -123,7 +123,9 @@ class LeafFiles:
         """Rows to read at once, so that a piece stays small whatever the size of a payload."""
         metadata = file.metadata.row_group(group)
         fitting = _LARGEST_PIECE_BYTES * max(metadata.num_rows, 1) // max(metadata.total_byte_size, 1)
-        return int(max(1, min(fitting, _ROWS if trusted else _ROWS_UNTRUSTED)))
+        most = max(1, min(fitting, _ROWS if trusted else _ROWS_UNTRUSTED))
+        # Pieces of like size: a small rest costs nearly as much as a whole one.
+        return int(-(-max(metadata.num_rows, 1) // -(-max(metadata.num_rows, 1) // most)))
 
     def _piece(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns = []

@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Final
 
+from auditspan.buffers import keep_buffers
 from auditspan.errors import AuditSpanError
 
 from .judging import Judges
@@ -74,6 +75,7 @@ def _tell(progress: Callable[[int], None], done: int, told: int) -> int:
 
 def _begin(done: Any) -> None:
     global _done, _judges
+    keep_buffers()
     _done, _judges = done, Judges()
 
 

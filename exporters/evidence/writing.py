@@ -17,6 +17,8 @@ from .layout import LARGEST_ROW_GROUP, file_name
 __all__ = ["LeafWriter", "file_digest", "sync", "sync_folders", "write_file"]
 
 _GROUP_BYTES: Final = 48 << 20
+_GROUP_FACTS_BYTES: Final = 128 << 20
+"""Of facts documents, which repeat: a row group holds each of them once."""
 _FILE_ROWS: Final = 4_000_000
 # Facts documents have kilobytes and repeat: with the usual limit of a dictionary they are written row for row.
 _DICTIONARY_BYTES: Final = 32 << 20
@@ -39,7 +41,7 @@ class LeafWriter:
     def __init__(self, folder: Path, side: str, log_id: str, schema: pa.Schema) -> None:
         self._folder, self._side, self._log_id, self._schema = folder, side, log_id, schema
         self._waiting: list[pa.RecordBatch] = []
-        self._waiting_rows = self._waiting_bytes = self._file_rows = 0
+        self._waiting_rows = self._waiting_bytes = self._waiting_facts = self._file_rows = 0
         self._writer: pq.ParquetWriter | None = None
         self._thread = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
@@ -53,9 +55,15 @@ class LeafWriter:
             part = leaves.slice(start, LARGEST_ROW_GROUP - self._waiting_rows)
             self._waiting.append(part)
             self._waiting_rows += part.num_rows
-            self._waiting_bytes += part.nbytes
+            facts = part["facts"].nbytes if "facts" in part.schema.names else 0
+            self._waiting_facts += facts
+            self._waiting_bytes += part.nbytes - facts
             start += part.num_rows
-            if self._waiting_rows >= LARGEST_ROW_GROUP or self._waiting_bytes >= _GROUP_BYTES:
+            if (
+                self._waiting_rows >= LARGEST_ROW_GROUP
+                or self._waiting_bytes >= _GROUP_BYTES
+                or self._waiting_facts >= _GROUP_FACTS_BYTES
+            ):
                 self._flush()
         self.rows += leaves.num_rows
 
@@ -81,7 +89,7 @@ class LeafWriter:
         # Encoding runs beside the reading of the next row group; one waits, no more, so memory stays bounded.
         self._writing = self._thread.submit(self._writer.write_table, table, row_group_size=LARGEST_ROW_GROUP)
         self._file_rows += self._waiting_rows
-        self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
+        self._waiting, self._waiting_rows, self._waiting_bytes, self._waiting_facts = [], 0, 0, 0
         if self._file_rows >= _FILE_ROWS:
             self._finish_file()
 

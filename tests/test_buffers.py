@@ -10,7 +10,7 @@ import pytest
 _PROGRAM = """
 import resource, sys
 import pyarrow as pa
-from auditspan.processors.memory import keep_buffers
+from auditspan.buffers import keep_buffers
 
 if sys.argv[1] == "keep":
     keep_buffers()
