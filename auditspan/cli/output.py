@@ -82,7 +82,7 @@ def print_table(
     table = Table(title=title, title_justify="left", show_lines=lines)
     for column in columns:
         if column == prose:
-            table.add_column(column, min_width=_WIDE, overflow="fold")
+            table.add_column(column, min_width=None if whole else _WIDE, overflow="fold")
         elif column == whole:
             table.add_column(column, overflow="fold", no_wrap=True)
         else:
