@@ -162,7 +162,7 @@ def recover(
     A log that lost signed leaves cannot be continued: whoever holds a checkpoint over them would see two histories.
     What is left can be read, checked and exported, and a new deployment seals what comes.
 
-    Exit status: always 1, since nothing is recovered.
+    Exit status: 0 nothing is lost, 1 something is, or may be in a directory that was restored from a backup.
 
     \b
     auditspan ledger recover --data ./data
@@ -171,10 +171,20 @@ def recover(
 
     directory, settings = existing(data), settings_of(data, config)
     lost = lost_leaves(directory, settings)
+    whole, restored = all(one.whole for one in lost), directory.restored.exists()
     if as_json:
-        print_json({"logs": [one.to_json() for one in lost], "recovered": False})
-        raise typer.Exit(EXIT_FAILURE)
+        print_json({"logs": [one.to_json() for one in lost], "restored": restored, "recovered": False})
+        raise typer.Exit(EXIT_FAILURE if restored or not whole else 0)
     print_table("Logs", ["log", "in the store", "signed", "lost"], [one.row() for one in lost], lines=False)
+    if whole and not restored:
+        console.print("Nothing is lost: the store has all that signer/ and the control partition say was signed.")
+        return
+    if whole:
+        raise AuditSpanError(
+            f"{directory.root} was restored from a backup: what was sealed and signed after it is not known here.",
+            remedy="Put a newer signer/ beside it and ask again, or state with `auditspan restore --nothing-since` "
+            "that the service has not run since the backup.",
+        )
     raise AuditSpanError(
         "A log that lost signed leaves is not continued by this version: its next checkpoint would contradict one that "
         "is in the world.",

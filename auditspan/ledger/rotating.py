@@ -94,7 +94,7 @@ def begin_rotation(files: KeyFiles, deployment: str, now: int, overlap_seconds: 
     if overlap_seconds < SHORTEST_OVERLAP:
         raise KeyFileError(
             f"An overlap of {overlap_seconds:g} seconds is too short for those who sign to take the new key.",
-            remedy=f"Give {SHORTEST_OVERLAP} or more.",
+            remedy=f"Give {SHORTEST_OVERLAP} seconds or more: --overlap-hours 0.02.",
         )
     # One that is there already was made by a rotation that got no further.
     new = load_signing_key(files.next_key) if files.next_key.exists() else init_signing_key(files.next_key)
