@@ -49,6 +49,7 @@ ROOT = Path(__file__).parent.parent
 TREE_PER_CPU_SECOND = 400_000
 EXPORT_BY_COPY = 0.5
 VERIFY_PER_CPU_SECOND = 120_000
+VERIFY_LARGE_PER_CPU_SECOND = 60_000
 PROOF_BYTES = 4_000
 PEAK_MIB = 476
 """500 MB."""
@@ -284,9 +285,9 @@ def judged(
     speed = {
         "tree and checkpoints, leaves/CPU-s": (rate(large, "tree", "cpu"), TREE_PER_CPU_SECOND),
         "verify, 570 B, events/CPU-s": (rate(ordinary, "verify", "cpu"), VERIFY_PER_CPU_SECOND),
+        "verify, 1 kB, events/CPU-s": (rate(large, "verify", "cpu"), VERIFY_LARGE_PER_CPU_SECOND),
     }
     plain = {
-        "verify, 1 kB, events/CPU-s": rate(large, "verify", "cpu"),
         "export, 570 B, events/s": rate(ordinary, "export", "wall"),
         "export, 1 kB, events/s": rate(large, "export", "wall"),
     }

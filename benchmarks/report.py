@@ -19,6 +19,7 @@ __all__ = [
     "machine",
     "table",
     "write",
+    "write_again",
 ]
 
 TOLERANCE = 0.7
@@ -116,3 +117,22 @@ def write(name: str, lines: Sequence[str]) -> None:
     if not opened or not closed:
         raise ValueError(f"{PAGE} must have {begin} and {end}")
     PAGE.write_text("\n".join([before + begin, *lines, end + after]), encoding="utf-8")
+
+
+def write_again(name: str, begins: str, when: str, rows: Sequence[Row]) -> None:
+    """Put ``rows`` into the table of figures on the page, in the place of those whose names begin with ``begins``.
+
+    Raises:
+        ValueError: there is no table, or no such row in it.
+    """
+    _, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- figures -->\n")
+    lines = rest.partition("\n<!-- end of figures -->")[0].split("\n")
+    end = next(number for number, line in enumerate(lines) if number > 2 and not line.startswith("|"))
+    cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[4:end]]
+    cells = [(line + [""] * 4)[:4] for line in cells]
+    kept = [line for line in cells if not line[0].startswith(begins)]
+    place = next(number for number, line in enumerate(cells) if line[0].startswith(begins))
+    made = [*kept[:place], *(row.cells() for row in rows), *kept[place:]]
+    whens = [line for line in lines[: lines.index("")] if f"`{name}`" not in line]
+    figures = aligned(["figure", "measured", "target", "verdict"], made, right=(1, 2))
+    write("figures", [*whens, when, "", *figures, *lines[end:]])

@@ -1,10 +1,11 @@
 """Every benchmark, one after the other, and one table: figure, target, verdict.
 
-    python -m benchmarks.run [--quick] [--write]
+    python -m benchmarks.run [--quick] [--write] [--only NAME]
 
-``--quick`` is a short run for a first look. ``--write`` puts the figures into ``docs/benchmarks.md``. Exits 1 if any is
-below 70 % of its target, rates at the pace of the machine (`benchmarks.pace`). What needs Kafka is skipped, and says
-so, where no broker can be started; screening where its extra is not installed.
+``--quick`` is a short run for a first look. ``--write`` puts the figures into ``docs/benchmarks.md``; with ``--only``
+those of one benchmark, beside the others that stand there. Exits 1 if any is below 70 % of its target, rates at the
+pace of the machine (`benchmarks.pace`). What needs Kafka is skipped, and says so, where no broker can be started;
+screening where its extra is not installed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from benchmarks.alert_page import write_page as write_alert_page
 from benchmarks.kafka.page import page as kafka_page
 from benchmarks.kafka.page import write_page as write_kafka_page
 from benchmarks.pace import REFERENCE, hash_rate
-from benchmarks.report import PAGE, SKIPPED, Row, aligned, machine, table, write
+from benchmarks.report import PAGE, SKIPPED, Row, aligned, machine, table, write, write_again
 from benchmarks.screening_page import page as screening_page
 from benchmarks.screening_page import rows as screening_rows
 from benchmarks.screening_page import write_page as write_screening_page
@@ -43,6 +44,8 @@ class Benchmark:
     always: tuple[str, ...] = ()
     needs: str = "java and mvn"
     """What it is skipped without."""
+    begins: str = ""
+    """What the names of all its figures begin with, and those of no other."""
 
 
 def _pipeline(found: dict[str, Any]) -> Iterator[Row]:
@@ -144,8 +147,8 @@ def _kafka(found: dict[str, Any]) -> Iterator[Row]:
 
 BENCHMARKS = (
     Benchmark("pipeline", ["--quick"], _pipeline),
-    Benchmark("asgi_hook", ["--requests", "200", "--rounds", "3"], _asgi_hook),
-    Benchmark("evidence", ["--events", "60000", "--day", "50000"], _evidence),
+    Benchmark("asgi_hook", ["--requests", "200", "--rounds", "3"], _asgi_hook, begins="ASGI hook, "),
+    Benchmark("evidence", ["--events", "60000", "--day", "50000"], _evidence, begins="evidence: "),
     Benchmark("flagged_latency", ["--rate", "50", "--seconds", "8", "--preload", "20000"], _flagged_latency),
     Benchmark("determination", ["--events", "200000", "--tuples", "1000"], _determination),
     Benchmark("decide", ["--questions", "500"], _decide),
@@ -179,6 +182,17 @@ def stage_table(runs: list[dict[str, Any]]) -> list[str]:
     return aligned(head, [[stage, *(f"{each['stages'][stage]:.2f}" for each in runs)] for stage in runs[0]["stages"]])
 
 
+def only(benchmark: Benchmark, arguments: argparse.Namespace) -> int:
+    """Run one, print its figures, and put them into the place of those that it had."""
+    speed = hash_rate()
+    found, measured = measure(benchmark, arguments.quick)
+    when = f"{machine(arguments.quick)} `{benchmark.module}`, the machine at {speed / REFERENCE:.0%}."
+    print("\n".join(["", when, "", *table(measured)]))
+    if arguments.write and found is not None:
+        write_again(benchmark.module, benchmark.begins, when, measured)
+    return 0 if all(row.passed for row in measured) else 1
+
+
 def main() -> int:
     """Run them and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -186,7 +200,11 @@ def main() -> int:
         "--quick", action="store_true", help="a short run: its figures are lower than those of a long one"
     )
     parser.add_argument("--write", action="store_true", help=f"put the figures into {PAGE.name}")
+    again = [each.module for each in BENCHMARKS if each.begins]
+    parser.add_argument("--only", choices=again, help="run this one alone")
     arguments = parser.parse_args()
+    if arguments.only:
+        return only(next(each for each in BENCHMARKS if each.module == arguments.only), arguments)
     speed = hash_rate()
     name = f"this machine: SHA-256 of 572 bytes, a CPU-second (the targets' machine: {REFERENCE:,})"
     rows = [Row(name, speed, note=f"{speed / REFERENCE:.0%}")]
