@@ -129,7 +129,10 @@ def verify(folder: Path, events: int) -> None:
 
 
 def copy(folder: Path, events: int) -> None:
-    """The rows of the package's events written again by DuckDB: the same columns, the same compression."""
+    """The rows of the package's events written again by DuckDB: the same columns, the same compression.
+
+    They are in memory before, so that writing alone is measured: some 5 GB for a million.
+    """
     import duckdb
 
     source, target = str(folder / "package" / "events" / "*.parquet"), str(folder / "copy.parquet")
@@ -258,9 +261,9 @@ def main() -> int:
     pace = Pace()
     ordinary = measure(options.events // 3, "570 B", "export", "verify")
     pace.look()
-    small = measure(options.events // 3, "1 kB", "export", "verify")
+    small = measure(options.events // 3, "1 kB", "export", "copy", "verify", "tree")
     pace.look()
-    large = measure(options.events, "1 kB", "export", "copy", "verify", "tree")
+    large = measure(options.events, "1 kB", "export", "verify")
     pace.look()
     long: dict[str, Any] = {}
     if options.day:
@@ -283,7 +286,7 @@ def judged(
         return float(run[name]["leaves"] / run[name][per])
 
     speed = {
-        "tree and checkpoints, leaves/CPU-s": (rate(large, "tree", "cpu"), TREE_PER_CPU_SECOND),
+        "tree and checkpoints, leaves/CPU-s": (rate(small, "tree", "cpu"), TREE_PER_CPU_SECOND),
         "verify, 570 B, events/CPU-s": (rate(ordinary, "verify", "cpu"), VERIFY_PER_CPU_SECOND),
         "verify, 1 kB, events/CPU-s": (rate(large, "verify", "cpu"), VERIFY_LARGE_PER_CPU_SECOND),
     }
@@ -291,7 +294,7 @@ def judged(
         "export, 570 B, events/s": rate(ordinary, "export", "wall"),
         "export, 1 kB, events/s": rate(large, "export", "wall"),
     }
-    least = {"export by DuckDB's COPY": (large["copy"]["wall"] / large["export"]["wall"], EXPORT_BY_COPY)}
+    least = {"export by DuckDB's COPY": (small["copy"]["wall"] / small["export"]["wall"], EXPORT_BY_COPY)}
     most = {f"{name}, peak MiB": (large[name]["peak_mib"], PEAK_MIB) for name in ("verify",)}
     if long:
         most["one day of 10⁸ leaves, bytes of proof"] = long["proof_bytes"], PROOF_BYTES
