@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from auditspan.cli.findings import Finding
 from auditspan.cli.moments import rfc3339
 from auditspan.config import AnchorSettings
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
-from auditspan.ledger.trust import Trust, load_trust
-from auditspan.ledger.witnesses import Witness
-from auditspan.store.contract import Store, StoredAnchor
+
+if TYPE_CHECKING:
+    from auditspan.ledger.trust import Trust
+    from auditspan.store.contract import Store, StoredAnchor
 
 __all__ = ["anchor_findings", "anchors_of", "anchors_shown"]
 
@@ -27,6 +28,8 @@ def anchor_findings(
     directory: DataDirectory, settings: AnchorSettings, store: Store, control_log: str, running: bool
 ) -> Iterator[Finding]:
     """For each whom the settings name: whether verifiers know it, and when it vouched last."""
+    from auditspan.ledger.trust import load_trust
+
     try:
         trust = load_trust(directory.trust)
     except AuditSpanError:
@@ -67,6 +70,8 @@ def anchors_shown(anchors: Sequence[dict[str, Any]]) -> str:
 
 
 def _asked(settings: AnchorSettings, trust: Trust) -> Iterator[tuple[str, str, bool]]:
+    from auditspan.ledger.witnesses import Witness
+
     names = {authority.name for authority in trust.timestamp_authorities}
     vkeys = {witness.vkey for witness in trust.witnesses}
     for authority in settings.timestamp_authorities:

@@ -90,7 +90,7 @@ def test_an_old_backup_is_for_reading_and_says_what_is_lost_beside_a_newer_signe
     assert gives("ledger", "check", "--data", restored)["verdict"] == "WHOLE"
     assert len(gives("events", "--data", restored, "--all")) >= 3
     assert not any(log["lost"] for log in gives("ledger", "recover", "--data", restored, status=1)["logs"])
-    assert "is not known here" in fails("ledger", "recover", "--data", restored)
+    assert "is not known here" in auditspan("ledger", "recover", "--data", restored).err
     # With the signer's state of the day, as it is kept elsewhere, neither a check nor a start is deceived.
     (restored / "restored.json").unlink()
     shutil.rmtree(restored / "signer")

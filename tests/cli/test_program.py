@@ -47,8 +47,18 @@ def test_the_commands_that_scripts_lean_on_are_there() -> None:
         ("token", "revoke"),
         ("spool", "status"),
         ("spool", "ship"),
+        ("keys", "vkey"),
+        ("keys", "trust", "show"),
+        ("keys", "trust", "add-witness"),
+        ("keys", "trust", "add-timestamp-authority"),
+        ("keys", "trust", "remove"),
+        ("keys", "trust", "policy"),
+        ("evidence", "request"),
+        ("evidence", "list"),
         ("evidence", "export"),
         ("evidence", "verify"),
+        ("evidence", "diff"),
+        ("evidence", "print"),
         ("config", "show"),
         ("store", "serve"),
         ("store", "check"),
@@ -112,7 +122,7 @@ def test_help_shows_the_example_as_it_is_written() -> None:
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)
 def test_an_unknown_option_is_a_usage_error(path: tuple[str, ...]) -> None:
     # Where 2 means something else, the verdict of what verifies, it is 3.
-    verifying = [("evidence", "verify"), ("ledger", "check"), ("replay",)]
+    verifying = [("evidence", name) for name in ("verify", "diff", "print")] + [("ledger", "check"), ("replay",)]
     verifying += [("policy", name) for name in ("lint", "test", "recheck")]
     status = 3 if path in verifying else 2
     assert "banana" in fails(*path, "--banana", status=status)
@@ -141,20 +151,22 @@ def test_an_error_is_the_same_to_persons_and_to_programs(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "command",
+    ("command", "status"),
     [
-        ("backup",),
-        ("restore",),
-        ("ledger", "check"),
-        ("ledger", "recover"),
-        ("keys", "init"),
-        ("keys", "rotate"),
-        ("token", "create", "a"),
+        (("backup", "--out", "/proc/auditspan/out"), 1),
+        (("restore", "--from", "/proc/auditspan/from"), 1),
+        (("ledger", "check"), 3),
+        (("ledger", "recover"), 1),
+        (("keys", "init"), 1),
+        (("keys", "rotate"), 1),
+        (("keys", "vkey"), 1),
+        (("evidence", "list"), 1),
+        (("token", "create", "a"), 1),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
-def test_a_place_that_cannot_be_written_is_explained(command: tuple[str, ...]) -> None:
-    assert "/proc/auditspan" in fails(*command, "--data", "/proc/auditspan")
+def test_a_place_that_cannot_be_written_is_explained(command: tuple[str, ...], status: int) -> None:
+    assert "/proc/auditspan" in fails(*command, "--data", "/proc/auditspan", status=status)
 
 
 def test_a_directory_that_is_a_file_is_a_usage_error(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from auditspan.store.clickhouse import ClickHouseStore
 from auditspan.store.insert_statement import conditional_insert, input_source, plain_insert
 
 TABLES = [
+    "anchors",
     "case_members",
     "cases",
     "checkpoints",
