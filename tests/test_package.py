@@ -99,7 +99,7 @@ def test_the_verifier_is_installed_alone(verifying_python: Path, tmp_path: Path)
         [verifying_python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True
     ).stdout
     installed = {re.split(r"[ =@]", line)[0].lower() for line in listed.splitlines()}
-    for heavy in ("chdb", "kafka-python", "clickhouse-connect", "starlette", "uvicorn", "grpcio", "pydantic"):
+    for heavy in ("chdb", "kafka-python", "clickhouse-connect", "starlette", "uvicorn", "grpcio", "pydantic-settings"):
         assert heavy not in installed
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

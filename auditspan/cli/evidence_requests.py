@@ -36,7 +36,7 @@ def request(
     where: Annotated[str | None, typer.Option(help="Query over header fields; default: everything.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Seal a request for evidence in the control log, and print its id for `auditspan evidence export --request ID`.
+    """Seal a request for evidence in the control log, and print its id, by which an export answers it.
 
     \b
     auditspan evidence request --data ./data --by "BIS Office of Export Enforcement" --basis "15 CFR 762.7" \\
