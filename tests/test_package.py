@@ -120,6 +120,16 @@ def test_the_verifier_is_installed_alone(verifying_python: Path, tmp_path: Path)
     done = run("evidence", "verify", tmp_path / "package", "--trust", tmp_path / "trust.json", "--json")
     assert done.returncode == 1, done.stderr
     assert json.loads(done.stdout)["fault_counts"] == vector["fault_counts"]
+    # All that the auditor's page asks for.
+    valid = (frozen / "package", "--trust", frozen / "trust.json")
+    assert run("evidence", "verify", *valid, "--html", tmp_path / "report.html").returncode == 0
+    assert "VALID" in (tmp_path / "report.html").read_text()
+    printed = run("evidence", "print", *valid, "--out", tmp_path / "records.pdf")
+    assert printed.returncode == 0, printed.stderr
+    assert (tmp_path / "records.pdf").read_bytes().startswith(b"%PDF")
+    assert run("evidence", "diff", frozen / "package", *valid).returncode == 0
+    shown = run("keys", "trust", "show", "--trust", tmp_path / "trust.json")
+    assert shown.returncode == 0 and "0 of 0 witnesses" in shown.stdout, shown.stderr
     help_of_all = run("--help").stdout
     assert "auditspan[pipeline]" in help_of_all and "evidence" in help_of_all
     for command in (("up", "--data", "x"), ("evidence", "export", "--data", "x", "--out", "y")):

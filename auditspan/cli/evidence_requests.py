@@ -12,7 +12,6 @@ import typer
 from auditspan.cli.evidence_sealing import acting_user, seal
 from auditspan.cli.moments import nanoseconds, rfc3339
 from auditspan.cli.output import JsonOption, console, plain, print_json, print_table, reports_errors
-from auditspan.cli.reading import existing, open_reader
 from auditspan.semconv import EventClass
 
 __all__ = ["list_", "request"]
@@ -42,6 +41,7 @@ def request(
     auditspan evidence request --data ./data --by "BIS Office of Export Enforcement" --basis "15 CFR 762.7" \\
         --from 2026-11-01 --to 2026-12-01 --where "flagged = true"
     """
+    from auditspan.cli.reading import existing, open_reader
     from auditspan.exporters.evidence.requests import request_body
 
     directory = existing(data)
@@ -73,6 +73,7 @@ def list_(
     \b
     auditspan evidence list --data ./data
     """
+    from auditspan.cli.reading import open_reader
     from auditspan.exporters.evidence.control import control_log_of
     from auditspan.exporters.evidence.requests import exports_of, requests_of
 

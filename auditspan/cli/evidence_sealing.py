@@ -6,7 +6,6 @@ import getpass
 import os
 from typing import Any
 
-from auditspan.cli.config import settings_of
 from auditspan.data_directory import DataDirectory
 from auditspan.semconv import EventClass
 
@@ -19,6 +18,8 @@ def seal(directory: DataDirectory, running: bool, name: EventClass, body: dict[s
     Raises:
         AuditSpanError: the service does not answer, or the journal cannot be written.
     """
+    # Whoever verifies imports this module too, and has no settings, journal or service.
+    from auditspan.cli.config import settings_of
     from auditspan.journal.opening import is_kafka
 
     settings = settings_of(directory.root, None)

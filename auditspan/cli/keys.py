@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from auditspan.cli.config import settings_of
 from auditspan.cli.keys_rotate import rotate
 from auditspan.cli.output import JsonOption, console, print_json, reports_errors
 from auditspan.cli.trust import app as trust_app
@@ -76,6 +75,9 @@ def init(
     auditspan keys init --data ./data
     """
     directory = DataDirectory(data)
+    # Whoever verifies has `keys trust`, and no settings.
+    from auditspan.cli.config import settings_of
+
     make_keys(directory, settings_of(data, config).deployment)
     written = {"trust": directory.trust, "read_token": directory.read_token, "keys": directory.signing_key.parent}
     if as_json:

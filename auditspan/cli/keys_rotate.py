@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from auditspan.cli.config import settings_of
 from auditspan.cli.output import JsonOption, console, print_json, reports_errors
-from auditspan.config import EMBEDDED, Settings
 from auditspan.data_directory import SERVICE, DataDirectory, DataDirectoryBusy
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.rotating import KeyFiles, begin_rotation, finish_rotation
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import JSONResponse
     from starlette.routing import Route
+
+    from auditspan.config import Settings
 
 __all__ = ["rotate", "rotation_route"]
 
@@ -60,6 +60,7 @@ def rotate(
     auditspan keys rotate --data ./data
     auditspan keys rotate --data ./data --overlap-hours 1 --json
     """
+    from auditspan.cli.config import settings_of
     from auditspan.cli.evidence_sealing import acting_user
     from auditspan.cli.reading import existing
 
@@ -103,6 +104,8 @@ class _Sealing:
         self._append: Callable[[str, Mapping[str, Any]], int]
 
     def __enter__(self) -> _Sealing:
+        from auditspan.config import EMBEDDED
+
         if self._settings.store.url != EMBEDDED:
             self._append = self._journal_here
             return self
