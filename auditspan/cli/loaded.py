@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import typer
 import typer.main
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from auditspan.cli.output import fail, not_installed
@@ -90,5 +91,6 @@ def _lacking(error: ModuleNotFoundError) -> Callable[..., Any]:
     def lacking() -> None:
         fail(explained, as_json="--json" in sys.argv)
 
-    lacking.__doc__ = f"Not installed here, {error.name} is missing: pip install 'auditspan[pipeline]'"
+    # A help text is markup, in which [pipeline] would be a style.
+    lacking.__doc__ = escape(f"Not installed here, {error.name} is missing: pip install 'auditspan[pipeline]'")
     return lacking
