@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
 
+from auditspan.durable import sync
 from auditspan.errors import AuditSpanError
 
 __all__ = ["BackupInvalid", "BackupManifest", "make_backup", "now_text", "read_manifest", "restore_backup"]
@@ -187,11 +188,11 @@ class _Beside:
             shutil.rmtree(self._partial, ignore_errors=True)
             return
         for folder, *_rest in os.walk(self._partial):
-            _sync(Path(folder))
+            sync(Path(folder))
         if self._out.exists():
             self._out.rmdir()
         self._partial.rename(self._out)
-        _sync(self._out.parent)
+        sync(self._out.parent)
 
 
 def _look(root: Path, passing: frozenset[str]) -> _Tree:
@@ -321,14 +322,6 @@ def _check_room(out: Path, size: int) -> None:
         raise BackupInvalid(
             f"{size + _SPARE:,} bytes are needed below {there}, and {free:,} are free.", remedy="Make room first."
         )
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def now_text() -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from auditspan.canonical import JsonValue
+from auditspan.durable import sync
 from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.keys import (
     KeyFileError,
@@ -131,7 +132,7 @@ def finish_rotation(files: KeyFiles, body: Mapping[str, Any]) -> Rotation:
             remedy="Put the keys of this deployment back.",
         )
     files.statement.unlink(missing_ok=True)
-    _sync(files.signing_key.parent)
+    sync(files.signing_key.parent)
     return rotation
 
 
@@ -157,12 +158,4 @@ def _trust(path: Path, rotation: Rotation) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path.parent)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from auditspan.durable import sync
 from auditspan.errors import AuditSpanError
 
-from .writing import sync, sync_folders
+from .writing import sync_folders
 from .zipped import SUFFIX, zip_package
 
 __all__ = ["ExportFailed", "check_target", "discard", "pack", "publish", "target_of"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -11,10 +10,12 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from auditspan.durable import sync
+
 from .descriptions import described
 from .layout import LARGEST_ROW_GROUP, file_name
 
-__all__ = ["LeafWriter", "file_digest", "sync", "sync_folders", "write_file"]
+__all__ = ["LeafWriter", "file_digest", "sync_folders", "write_file"]
 
 _GROUP_BYTES: Final = 48 << 20
 _GROUP_FACTS_BYTES: Final = 128 << 20
@@ -125,15 +126,6 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Make a file, or the names in a folder, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sync_folders(folder: Path) -> None:
