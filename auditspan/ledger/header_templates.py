@@ -9,7 +9,6 @@ writes as they are; so a row that counts is canonical as the template is. All ot
 from __future__ import annotations
 
 import binascii
-from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +18,19 @@ import pyarrow as pa
 
 from auditspan.canonical import canonical_json
 from auditspan.ledger.header import HEADER_INPUT, parse_header
+from auditspan.ledger.templates import (
+    Bytes,
+    Mask,
+    Rows,
+    Words,
+    bounds_of,
+    by_length,
+    coded,
+    cut_out,
+    fitting,
+    in_words,
+    of_templates,
+)
 
 __all__ = ["read_by_template"]
 
@@ -44,13 +56,12 @@ _MOST: Final = 512
 _PLAIN: Final = np.zeros(256, bool)
 _PLAIN[32:127] = True
 _PLAIN[[ord('"'), ord("\\")]] = False
+_PLAIN_BYTES: Final = np.flatnonzero(_PLAIN).astype(np.uint8).tobytes()
+_EXACT_DIGITS: Final = 15
 _NO_DIGIT: Final = 255
 _HEX: Final = np.full(256, _NO_DIGIT, np.uint8)
 _HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
-Bytes = npt.NDArray[np.uint8]
-Rows = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 Span = tuple[int, int]
 
 
@@ -71,57 +82,40 @@ def read_by_template(headers: pa.Array) -> tuple[pa.Table, Mask]:
     count = len(headers)
     if not count:
         return HEADER_INPUT.empty_table(), np.zeros(0, bool)
-    bounds = np.frombuffer(headers.buffers()[1], np.int32, count + 1, headers.offset * 4).astype(np.int64)
+    bounds = bounds_of(headers)
     columns = _Columns(count)
-    for rows, length in _by_length(np.diff(bounds)):
+    for rows, length in by_length(np.diff(bounds), _FEWEST):
         if len(columns.templates) < _MOST:
-            _read_length(headers, rows, length, columns)
+            _read_length(headers, bounds, rows, length, columns)
     taken = columns.template >= 0
     return columns.table(headers, bounds, np.flatnonzero(taken)), taken
 
 
-def _by_length(lengths: Rows) -> Iterator[tuple[Rows, int]]:
-    order = np.argsort(lengths, kind="stable")
-    distinct, first = np.unique(lengths[order], return_index=True)
-    for length, rows in zip(distinct.tolist(), np.split(order, first[1:]), strict=True):
-        if len(rows) >= _FEWEST and length:
-            yield rows, length
-
-
-def _read_length(headers: pa.Array, rows: Rows, length: int, columns: _Columns) -> None:
+def _read_length(headers: pa.Array, bounds: Rows, rows: Rows, length: int, columns: _Columns) -> None:
     """Headers of one length."""
-    taken = headers.take(pa.array(rows))
-    begin = int(np.frombuffer(taken.buffers()[1], np.int32, 1, taken.offset * 4)[0])
-    block = np.frombuffer(taken.buffers()[2], np.uint8, len(rows) * length, begin).reshape(len(rows), length)
-    # In words of 8 bytes there is an eighth as much to compare.
-    words = np.zeros((len(rows), -(-length // 8) * 8), np.uint8)
-    words[:, :length] = block
-    wide = words.view(np.uint64)
-    left = np.arange(len(rows))
+    words = in_words(headers, bounds, rows, length)
     in_vain = 0
-    while len(left) >= _FEWEST and in_vain < _MOST_IN_VAIN and len(columns.templates) < _MOST:
-        template = _template(block[left[0]].tobytes())
+    while len(rows) >= _FEWEST and in_vain < _MOST_IN_VAIN and len(columns.templates) < _MOST:
+        template = _template(words.view(np.uint8)[0, :length].tobytes())
         if template is None:
-            left, in_vain = left[1:], in_vain + 1
+            rows, words, in_vain = rows[1:], words[1:], in_vain + 1
             continue
-        fits = _fitting(wide, left, template)
-        columns.take(template, rows[left[fits]], block[left[fits]])
+        fits = _fitting(words, template)
+        left = ~fits
+        if not left.any():
+            columns.take(template, rows, words.view(np.uint8)[:, :length])
+            return
+        columns.take(template, rows[fits], words[fits].view(np.uint8)[:, :length])
         in_vain = 0 if int(fits.sum()) >= _FEWEST else in_vain + 1
-        left = left[~fits]
+        rows, words = rows[left], words[left]
 
 
-def _fitting(wide: npt.NDArray[np.uint64], rows: Rows, template: _Template) -> Mask:
-    """Which of ``rows`` are the template but for its spans."""
-    width = wide.shape[1] * 8
-    same = np.zeros(width, np.uint8)
-    same[: len(template.leaf)] = np.frombuffer(template.leaf, np.uint8)
-    mask = np.full(width, 255, np.uint8)
+def _fitting(words: Words, template: _Template) -> Mask:
+    """Which rows are the template but for its spans."""
+    compared = np.full(len(template.leaf), 0xFF, np.uint8)
     for begin, end in template.spans.values():
-        mask[begin:end] = 0
-    candidates = wide if len(rows) == len(wide) else wide[rows]
-    differs = (candidates ^ same.view(np.uint64)) & mask.view(np.uint64)
-    fits: Mask = np.bitwise_or.reduce(differs, axis=1) == 0
-    return fits
+        compared[begin:end] = 0
+    return fitting(words, template.leaf, compared)
 
 
 def _template(leaf: bytes) -> _Template | None:
@@ -176,7 +170,9 @@ class _Columns:
         for name, (begin, end) in template.spans.items():
             part = block[:, begin:end]
             if name in _TEXTS:
-                good &= _PLAIN[part].all(axis=1)
+                # Rarely is there a byte of another kind in any of the rows.
+                if part.tobytes().translate(None, _PLAIN_BYTES):
+                    good &= _PLAIN[part].all(axis=1)
             elif name in _HASHES:
                 hashes[name], sound = _digests(part)
                 good &= sound
@@ -210,7 +206,7 @@ class _Columns:
                 column = pa.array(self._numbers[field.name][rows]).cast(field.type)
                 column = self._where_said(field.name, column, numbers)
             else:
-                column = self._same(field, numbers)
+                column = of_templates(field.type, [template.values[field.name] for template in self.templates], numbers)
             columns.append(column)
         return pa.table(columns, schema=HEADER_INPUT)
 
@@ -222,23 +218,15 @@ class _Columns:
         places = np.where(null[numbers], -1, np.arange(len(numbers)))
         return column.take(pa.array(places, mask=places < 0))
 
-    def _same(self, field: pa.Field, numbers: Rows) -> pa.Array:
-        """A column with the values of the templates, each distinct one once."""
-        codes, distinct = _coded([template.values[field.name] for template in self.templates])
-        indices = pa.array(codes[numbers].astype(np.int32), mask=None if min(codes) >= 0 else codes[numbers] < 0)
-        if pa.types.is_dictionary(field.type):
-            return pa.DictionaryArray.from_arrays(indices, pa.array(distinct, pa.string()))
-        return pa.array(distinct, field.type).take(indices)
-
     def _text(self, name: str, headers: pa.Array, bounds: Rows, rows: Rows, numbers: Rows) -> pa.Array:
         """A text that rows have of their own, cut out of the headers; where a template has no span, its value."""
         spans = np.array([template.spans.get(name, (0, 0)) for template in self.templates])[numbers]
-        cuts = (spans + bounds[rows][:, np.newaxis]).reshape(-1).astype(np.int32)
-        pieces = pa.Array.from_buffers(pa.string(), len(cuts) - 1, [None, pa.py_buffer(cuts), headers.buffers()[2]])
-        column = pieces.take(pa.array(np.arange(0, len(cuts) - 1, 2)))
+        begins = bounds[:-1][rows]
+        data = np.frombuffer(headers.buffers()[2], np.uint8)
+        column = cut_out(data, begins + spans[:, 0], begins + spans[:, 1])
         said = [None if name in each.spans else each.values[name] for each in self.templates]
         if any(each is not None for each in said):
-            codes, distinct = _coded(said)
+            codes, distinct = coded(said)
             own = pa.array(distinct, pa.string())
             column = pa.concat_arrays([column, own])
             places = np.where(codes[numbers] < 0, np.arange(len(rows)), len(rows) + codes[numbers])
@@ -265,25 +253,13 @@ def _number(digits: Bytes) -> tuple[npt.NDArray[np.uint64], Mask]:
     """Decimal numbers of one width, of at most 19 digits; and which of them are such, without a zero in front."""
     values = digits - np.uint8(ord("0"))
     width = values.shape[1]
-    sound = values.max(axis=1) <= 9
+    sound = np.ones(len(values), bool) if values.max(initial=0) <= 9 else values.max(axis=1) <= 9
     if width > 1:
         sound &= values[:, 0] != 0
-    powers = np.array([10**power for power in reversed(range(width))], np.uint64)
-    return values.astype(np.uint64) @ powers, sound
-
-
-def _coded(values: Sequence[Any]) -> tuple[Rows, list[Any]]:
-    """The number of each value among the distinct ones, -1 for None, and those."""
-    known: dict[Hashable, int] = {}
-    distinct: list[Any] = []
-    codes = []
-    for value in values:
-        key = tuple(value) if isinstance(value, list) else value
-        if key is None:
-            codes.append(-1)
-            continue
-        if key not in known:
-            known[key] = len(distinct)
-            distinct.append(value)
-        codes.append(known[key])
-    return np.array(codes, np.int64), distinct
+    # Below 2^53 every sum of floating point is exact, and it is an order of magnitude faster than one of integers.
+    numbers = np.zeros(len(values), np.uint64)
+    for begin in range(0, width, _EXACT_DIGITS):
+        part = values[:, begin : begin + _EXACT_DIGITS]
+        powers = 10.0 ** np.arange(part.shape[1] - 1, -1, -1)
+        numbers = numbers * np.uint64(10 ** part.shape[1]) + (part.astype(np.float64) @ powers).astype(np.uint64)
+    return numbers, sound

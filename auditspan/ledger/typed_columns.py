@@ -19,12 +19,14 @@ import pyarrow.compute as pc
 from auditspan import semconv
 from auditspan.ledger.header import LONGEST_TEXT, parse_header
 from auditspan.ledger.header_json import read_plain_headers
+from auditspan.ledger.payload_templates import PayloadTemplates
 from auditspan.ledger.payloads import payload_array, split_payloads
 from auditspan.otlp.columns import decode_parts
 from auditspan.store.schema import HEADER_COLUMNS, PAYLOAD_COLUMNS
 
 __all__ = [
     "HeaderRows",
+    "PayloadReader",
     "from_decoded",
     "from_header_input",
     "from_headers",
@@ -121,6 +123,31 @@ def read_payloads(payloads: pa.Array) -> pa.Table:
     return _read(payloads, (*semconv.READ_FROM_SPAN, *semconv.READ_FROM_RESOURCE))
 
 
+class PayloadReader:
+    """Reads batch after batch as `read_payloads` does, several times faster where payloads are alike."""
+
+    def __init__(self) -> None:
+        self._templates = PayloadTemplates(_with_plain_ids)
+
+    def read(self, payloads: pa.Array) -> pa.Table:
+        """The same as `read_payloads`, with record ids, of which each is another, as text without a dictionary."""
+        columns, taken = self._templates.read(payloads)
+        if columns is None:
+            return _with_plain_ids(payloads)
+        left = np.flatnonzero(~taken)
+        if not len(left):
+            return columns
+        others = _with_plain_ids(payloads.take(pa.array(left)))
+        order = np.argsort(np.concatenate([np.flatnonzero(taken), left]), kind="stable")
+        return pa.concat_tables([columns, others]).unify_dictionaries().take(pa.array(order)).combine_chunks()
+
+
+def _with_plain_ids(payloads: pa.Array) -> pa.Table:
+    columns = read_payloads(payloads)
+    place = columns.column_names.index(semconv.AUDIT_RECORD_ID)
+    return columns.set_column(place, semconv.AUDIT_RECORD_ID, columns[semconv.AUDIT_RECORD_ID].cast(pa.string()))
+
+
 def from_read(spans: pa.Table) -> pa.Table:
     """The columns of `from_payloads`, of rows that `read_payloads` gave."""
     return _payload_columns(spans)
@@ -198,17 +225,33 @@ def _text(
 
 
 def _null_if_empty(values: pa.Array) -> pa.Array:
+    lengths = _lengths(values)
+    if lengths is not None and lengths.all():
+        return values
     empty = pc.equal(pc.binary_length(values), 0)
     return pc.if_else(empty, pa.scalar(None, values.type), values) if pc.any(empty).as_py() else values
 
 
 def _shortened(values: pa.Array) -> pa.Array:
     """Long texts as ``sha256:<hex>``."""
+    lengths = _lengths(values)
+    if lengths is not None and lengths.max(initial=0) <= LONGEST_TEXT:
+        return values
     long = pc.fill_null(pc.greater(pc.binary_length(values), LONGEST_TEXT), False)
     if not pc.any(long).as_py():
         return values
     digests = [f"sha256:{hashlib.sha256(text.encode()).hexdigest()}" for text in values.filter(long).to_pylist()]
     return pc.replace_with_mask(values, long, pa.array(digests, pa.string()))
+
+
+def _lengths(values: pa.Array) -> npt.NDArray[np.int32] | None:
+    """Bytes of each value, without a call of Arrow's, which costs more than all the values; None where one is null."""
+    if values.null_count or values.type not in (pa.string(), pa.binary()):
+        return None
+    if not len(values):
+        return np.zeros(0, np.int32)
+    bounds = np.frombuffer(values.buffers()[1], np.int32, len(values) + 1, values.offset * 4)
+    return np.diff(bounds)
 
 
 def _lists(column: pa.ListArray) -> pa.ListArray:

@@ -142,10 +142,7 @@ class Recomputer:
         Raises:
             UnreadableFacts: it is no facts document.
         """
-        facts = [_facts(single, self._follows) for single in _singles(document)]
-        if len(facts) != len(times):
-            facts = [facts[-1]] * len(times)
-        return [self.engine.determine([each], time) for each, time in zip(facts, times, strict=True)]
+        return self._judged(_singles(document), times)
 
     def document(self, document: bytes, times: Sequence[int]) -> bytes:
         """What the document is when it is judged again: the same bytes, or something changed.
@@ -158,11 +155,17 @@ class Recomputer:
             self._with_stored_names(one, determination)
             for one, determination in zip(
                 [stored[-1]] * len(times) if len(stored) != len(times) else stored,
-                self.determinations(document, times),
+                self._judged(stored, times),
                 strict=True,
             )
         ]
         return canonical_json(again[0] if len(again) == 1 else {"v": 1, "both": again})
+
+    def _judged(self, stored: Sequence[Mapping[str, Any]], times: Sequence[int]) -> list[Determination]:
+        facts = [_facts(single, self._follows) for single in stored]
+        if len(facts) != len(times):
+            facts = [facts[-1]] * len(times)
+        return [self.engine.determine([each], time) for each, time in zip(facts, times, strict=True)]
 
     def _with_stored_names(self, stored: Mapping[str, Any], determination: Determination) -> dict[str, Any]:
         document = determination.document()

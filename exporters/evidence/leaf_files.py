@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +23,9 @@ _LARGEST_EXPANSION: Final = 512 << 20
 _ROWS: Final = 7_000
 _ROWS_UNTRUSTED: Final = 1_024
 _MOST_GROUPS: Final = 1_000_000
+_CODED: Final = 8
+"""Bytes for each value, up to which a column is taken for one of codes of a dictionary."""
+_LIMITS: Final[dict[str, int]] = {"thrift_string_size_limit": 64 << 20, "thrift_container_size_limit": 8 << 20}
 READ_EVENTS: Final = pa.schema(
     [
         field.with_type(pa.dictionary(pa.int32(), pa.binary())) if field.name == "facts" else field
@@ -53,6 +56,8 @@ class LeafFiles:
     signed: frozenset[str]
     """Paths whose bytes a trusted key signed. Others are read on a slower way that bounds what a page may unfold to."""
     faults: Faults
+    dictionaries: bool = False
+    """Whether texts that a signed file keeps as dictionaries are left so."""
     unreadable: bool = False
 
     def pieces(self) -> Iterator[pa.RecordBatch]:
@@ -77,19 +82,19 @@ class LeafFiles:
     def _file(self, path: str, source: object) -> Iterator[pa.RecordBatch]:
         trusted = path in self.signed
         names = [field.name for field in self.schema if _is_text(field.type)]
-        file = pq.ParquetFile(
-            source,
-            read_dictionary=[name for name in names if name == "facts" or not trusted],
-            thrift_string_size_limit=64 << 20,
-            thrift_container_size_limit=8 << 20,
-        )
+        metadata = pq.ParquetFile(source, **_LIMITS).metadata
+        texts: set[str] = set()
+        if trusted and self.dictionaries:
+            texts = {field.name for field in self.schema if pa.types.is_string(field.type)} & _dictionaries(metadata)
+        read = [name for name in names if name in texts or name == "facts" or not trusted]
+        file = pq.ParquetFile(source, metadata=metadata, read_dictionary=read, **_LIMITS)
         self._check_shape(file, trusted)
         seen = -1
         for group in range(file.num_row_groups):
             try:
                 statistics = GroupStatistics(file.metadata.row_group(group))
                 for batch in file.iter_batches(self._rows(file, group, trusted), row_groups=[group], use_threads=False):
-                    piece = self._piece(batch)
+                    piece = self._piece(batch, texts)
                     if piece.num_rows:
                         statistics.see(piece)
                         seen = piece["leaf_index"][-1].as_py()
@@ -127,18 +132,35 @@ class LeafFiles:
         # Pieces of like size: a small rest costs nearly as much as a whole one.
         return int(-(-max(metadata.num_rows, 1) // -(-max(metadata.num_rows, 1) // most)))
 
-    def _piece(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def _piece(self, batch: pa.RecordBatch, texts: Collection[str]) -> pa.RecordBatch:
         columns = []
         for field, column in zip(self.schema, batch.columns, strict=True):
             encoded = pa.types.is_dictionary(column.type)
             # A dictionary page lets a small file say a large value many times.
-            if encoded and _expanded(column) > _LARGEST_EXPANSION:
+            if encoded and field.name not in texts and _expanded(column) > _LARGEST_EXPANSION:
                 raise _Malformed(f"the column {field.name} unfolds to more than {_LARGEST_EXPANSION} bytes")
             if field.name == "facts":
                 columns.append(column if encoded else column.dictionary_encode())
+            elif field.name in texts:
+                columns.append(column)
             else:
                 columns.append(column.cast(field.type) if encoded else column)
         return pa.RecordBatch.from_arrays(columns, names=self.schema.names)
+
+
+def _dictionaries(metadata: pq.FileMetaData) -> set[str]:
+    """The columns that the first row group keeps as dictionaries: all that the same exporter wrote are alike.
+
+    A dictionary that became too large says most values outside of it, which the size shows.
+    """
+    if not metadata.num_row_groups:
+        return set()
+    columns = [metadata.row_group(0).column(place) for place in range(metadata.num_columns)]
+    return {
+        column.path_in_schema
+        for column in columns
+        if column.has_dictionary_page and column.total_uncompressed_size <= _CODED * max(column.num_values, 1)
+    }
 
 
 def _is_text(kind: pa.DataType) -> bool:

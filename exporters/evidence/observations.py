@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -26,9 +26,7 @@ _STARTED: Final = "started"
 _CLOSED: Final = "audit.stream.closed"
 _REPEATED: Final = pa.array(["duplicate_suspect", "identity.conflict"])
 """Faults of leaves that repeat another one, or contradict it."""
-_STREAM_ROWS: Final = pa.schema(
-    [("emitter", pa.string()), ("stream", pa.string()), ("sequence", pa.int64()), ("class", pa.string())]
-)
+_LAST_SEQUENCE: Final = 2**53 - 1
 _INTENT_KEY: Final = b"\x0a\x0faudit.intent.id"
 _INTENT: Final = re.compile(rb"\x0a\x0faudit\.intent\.id\x12[\x02-\x7f]\x0a([\x01-\x7f])", re.DOTALL)
 
@@ -52,8 +50,11 @@ class Observations:
     def window(self, log_id: str, window: Window, parsed: ParsedHeaders) -> None:
         """Take note of a window."""
         table = parsed.table
-        for entry in pc.value_counts(table["class"].combine_chunks().dictionary_decode()).to_pylist():
-            self.classes[entry["values"] or "unreadable"] += entry["counts"]
+        classes = table["class"].combine_chunks()
+        for entry in pc.value_counts(classes.indices).to_pylist():
+            number = entry["values"]
+            name = None if number is None else classes.dictionary[number].as_py()
+            self.classes[name or "unreadable"] += entry["counts"]
         self._streams(table)
         self._clock(table)
         self._intents(log_id, window, table)
@@ -105,24 +106,20 @@ class Observations:
         rows = table.select(["emitter", "stream", "sequence", "class"]).filter(pc.is_valid(table["sequence"]))
         if not rows.num_rows:
             return
-        rows = rows.cast(_STREAM_ROWS)
-        closed = rows.filter(pc.equal(rows["class"], _CLOSED))
-        grouped = rows.group_by(["emitter", "stream"], use_threads=False).aggregate(
-            [("sequence", "min"), ("sequence", "max"), ("sequence", "count")]
-        )
-        for row in grouped.to_pylist():
-            key = (row["emitter"], row["stream"])
+        emitters, streams, classes = (rows[name].combine_chunks() for name in ("emitter", "stream", "class"))
+        sequences = rows["sequence"].to_numpy().astype(np.int64)
+        for key, places in _groups(emitters, streams):
             seen = self.streams.get(key)
             if seen is None:
                 if len(self.streams) >= _MOST:
                     self.counts["streams_not_listed"] += 1
                     continue
-                seen = self.streams[key] = StreamSeen(
-                    shown(key[0]), shown(key[1]), row["sequence_min"], row["sequence_max"], 0
-                )
-            seen.first = min(seen.first, row["sequence_min"])
-            seen.last = max(seen.last, row["sequence_max"])
-            seen.leaves += row["sequence_count"]
+                seen = self.streams[key] = StreamSeen(shown(key[0]), shown(key[1]), _LAST_SEQUENCE, -1, 0)
+            numbers = sequences[places]
+            seen.first = min(seen.first, int(numbers.min()))
+            seen.last = max(seen.last, int(numbers.max()))
+            seen.leaves += len(numbers)
+        closed = rows.filter(pc.equal(classes.dictionary, _CLOSED).take(classes.indices))
         for row in closed.select(["emitter", "stream"]).to_pylist():
             seen = self.streams.get((row["emitter"], row["stream"]))
             if seen is not None:
@@ -137,7 +134,8 @@ class Observations:
 
     def _intents(self, log_id: str, window: Window, table: pa.Table) -> None:
         # Of a withheld start nobody can tell whether it ended.
-        started = pc.fill_null(pc.equal(table["outcome"].combine_chunks().dictionary_decode(), _STARTED), False)
+        outcomes = table["outcome"].combine_chunks()
+        started = pc.fill_null(pc.equal(outcomes.dictionary, _STARTED).take(outcomes.indices), False)
         started = pc.and_(started, pa.array(window.revealed))
         if pc.any(started).as_py():
             ids = table["record_id"].filter(started).to_pylist()
@@ -217,6 +215,21 @@ class Observations:
             "unclosed_streams": len(report.unclosed_streams),
             "dangling_intents": len(self._started),
         }
+
+
+def _groups(emitters: pa.DictionaryArray, streams: pa.DictionaryArray) -> Iterator[tuple[Any, Any]]:
+    """Each emitter and stream that occur together, with the rows in which they do."""
+    of_emitter, of_stream = (codes.indices.fill_null(-1).to_numpy() + 1 for codes in (emitters, streams))
+    names = [[None, *codes.dictionary.to_pylist()] for codes in (emitters, streams)]
+    pairs = of_emitter.astype(np.int64) * len(names[1]) + of_stream
+    if (pairs == pairs[0]).all():
+        yield (names[0][of_emitter[0]], names[1][of_stream[0]]), slice(None)
+        return
+    order = np.argsort(pairs, kind="stable")
+    distinct, first = np.unique(pairs[order], return_index=True)
+    for pair, places in zip(distinct.tolist(), np.split(order, first[1:]), strict=True):
+        emitter, stream = divmod(pair, len(names[1]))
+        yield (names[0][emitter], names[1][stream]), places
 
 
 def _short(body: dict[str, Any]) -> dict[str, Any]:

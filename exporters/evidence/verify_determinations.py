@@ -312,11 +312,11 @@ class DeterminationCheck:
 def _segments(parsed: pa.Table, rows: Ints, boundaries: Ints) -> tuple[Ints, Ints]:
     """The segment of rule time at each event's time and at its arrival; -1 where that time is not judged."""
     basis = parsed["time_basis"].combine_chunks()
+    names = np.array(basis.dictionary.to_pylist(), object)
     codes = basis.indices.to_numpy()[rows]
-    names = np.array(basis.dictionary.to_pylist(), object)[codes]
     event, arrival = (_segment(parsed[name].to_numpy()[rows], boundaries) for name in ("event_time", "arrival_time"))
-    event[names == "arrival"] = _NOT_JUDGED
-    arrival[names == "event"] = _NOT_JUDGED
+    event[(names == "arrival")[codes]] = _NOT_JUDGED
+    arrival[(names == "event")[codes]] = _NOT_JUDGED
     return event, arrival
 
 

@@ -6,12 +6,14 @@ import json
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from auditspan.ledger.hashing import Digests
 from auditspan.semconv import class_is_determined
 
+from .columns import differing_rows
 from .report import Faults
 
 __all__ = ["FactsCheck", "Stated"]
@@ -20,8 +22,35 @@ _OUTCOMES: Final = ("no_license_required", "exception", "review", "license_requi
 _HARMLESS: Final = frozenset({"time.end_before_start"})
 _MOST_CACHED: Final = 20_000
 
+Mask = npt.NDArray[np.bool_]
 Stated = tuple[str, bool, str | None, str | None, tuple[str, ...]]
 """What a facts document makes a header say: determination before faults, flagged, destination, ECCN, rule ids."""
+
+
+class _Demanded:
+    """What the documents of one dictionary demand of headers, by number of the document."""
+
+    def __init__(self, stated: list[Stated | str]) -> None:
+        good = [each if isinstance(each, tuple) else ("review", False, None, None, ()) for each in stated]
+        ranks = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
+        self.unreadable = {number: each for number, each in enumerate(stated) if isinstance(each, str)}
+        self.rank = np.array([ranks[each[0]] for each in good], np.int32)
+        self.flagged = np.array([each[1] for each in good], bool)
+        self._destination = pa.array([each[2] for each in good], pa.string()).dictionary_encode()
+        self._eccn = pa.array([each[3] for each in good], pa.string()).dictionary_encode()
+        self._rules = pa.array([each[4] for each in good], pa.list_(pa.string()))
+
+    def columns(self, numbers: pa.Array, review: Mask) -> dict[str, pa.Array]:
+        """The header fields of rows with the documents ``numbers``, of which some must be reviewed at least."""
+        rows = numbers.to_numpy()
+        rank = np.maximum(self.rank[rows], np.where(review, np.int32(_OUTCOMES.index("review")), 0))
+        return {
+            "determination": pa.DictionaryArray.from_arrays(pa.array(rank), pa.array(_OUTCOMES)),
+            "flagged": pa.array(self.flagged[rows]),
+            "destination": self._destination.take(numbers),
+            "eccn": self._eccn.take(numbers),
+            "rule_ids": self._rules.take(numbers),
+        }
 
 
 class FactsCheck:
@@ -31,63 +60,34 @@ class FactsCheck:
         self._log_id, self._faults = log_id, faults
         self._known: dict[bytes, Stated | str] = {}
         self._digests: Digests | None = None
-        self._of_dictionary: list[Stated | str | None] = []
+        self._demanded = _Demanded([])
 
     def rows(self, index: pa.Array, parsed: pa.Table, facts: pa.DictionaryArray, digests: Digests) -> None:
         """Event leaves with their parsed headers and their facts, row for row.
 
         ``digests`` are those of the documents in the dictionary of ``facts``.
         """
-        self._without_facts(index, parsed, pc.is_null(facts))
-        present = pc.is_valid(facts)
-        if not pc.any(present).as_py():
-            return
         if facts.null_count:
+            present = pc.is_valid(facts)
+            self._without_facts(index, parsed, pc.invert(present))
             index, parsed, facts = index.filter(present), parsed.filter(present), facts.filter(present)
-        used = facts.indices.unique()
-        # From the number of a document in the dictionary to its place among those in use.
-        place = np.zeros(len(facts.dictionary), np.int64)
-        place[used.to_numpy()] = np.arange(len(used))
+        if not len(facts):
+            return
         if digests is not self._digests:
-            # Windows that follow each other have one dictionary: what was looked up for one is there for the next.
-            self._digests, self._of_dictionary = digests, [None] * len(digests)
-        stated = [
-            self._of_dictionary[number] or self._read(facts.dictionary, number, digests) for number in used.to_pylist()
-        ]
-        rows = pa.array(place[facts.indices.to_numpy()])
-        self._compare(index, parsed, stated, rows)
-
-    def _compare(self, index: pa.Array, parsed: pa.Table, stated: list[Stated | str], rows: pa.Array) -> None:
-        good = [each if isinstance(each, tuple) else ("review", False, None, None, ()) for each in stated]
-        rank = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
-        demanded = np.maximum(
-            np.array([rank[each[0]] for each in good])[rows.to_numpy()],
-            np.where(_demands_review(parsed["faults"].combine_chunks()), rank["review"], 0),
-        )
-        wanted = {
-            "determination": pa.array(_OUTCOMES).take(pa.array(demanded)),
-            "flagged": pa.array([each[1] for each in good]).take(rows),
-            "destination": pa.array([each[2] for each in good], pa.string()).take(rows),
-            "eccn": pa.array([each[3] for each in good], pa.string()).take(rows),
-        }
-        for name, column in wanted.items():
-            actual = parsed[name].combine_chunks()
-            self._differ(
-                name, index, actual.dictionary_decode() if pa.types.is_dictionary(actual.type) else actual, column
-            )
-        lists = pc.binary_join(parsed["rule_ids"].combine_chunks(), "\n")
-        self._differ("rule_ids", index, lists, pa.array(["\n".join(each[4]) for each in good]).take(rows))
-        if any(isinstance(each, str) for each in stated):
-            for row, number in enumerate(rows.to_pylist()):
-                if isinstance(stated[number], str):
-                    self._fault(index[row], "a facts document as section 6", stated[number])
+            # Windows that follow each other have one dictionary: what was read for one is there for the next.
+            stated = [self._read(facts.dictionary, number, digests) for number in range(len(digests))]
+            self._digests, self._demanded = digests, _Demanded(stated)
+        demanded = self._demanded
+        columns = demanded.columns(facts.indices, _demands_review(parsed["faults"].combine_chunks()))
+        for name, column in columns.items():
+            self._differ(name, index, parsed[name].combine_chunks(), column)
+        if demanded.unreadable:
+            for row, number in enumerate(facts.indices.to_pylist()):
+                if number in demanded.unreadable:
+                    self._fault(index[row], "a facts document as section 6", demanded.unreadable[number])
 
     def _differ(self, name: str, index: pa.Array, actual: pa.Array, wanted: pa.Array) -> None:
-        if actual.equals(wanted):
-            return
-        same = pc.fill_null(pc.equal(actual, wanted), False)
-        differs = pc.invert(pc.or_(same, pc.and_(pc.is_null(actual), pc.is_null(wanted))))
-        rows = np.flatnonzero(differs.to_numpy(zero_copy_only=False)).tolist()
+        rows = differing_rows(actual, wanted)
         told = rows[: self._faults.room("facts.mismatch")]
         for row in told:
             self._fault(index[row], f"{name} {wanted[row]}", f"{name} {actual[row]}")
@@ -128,7 +128,6 @@ class FactsCheck:
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 found = f"{type(error).__name__}: {error}"
             self._known[key] = found
-        self._of_dictionary[number] = found
         return found
 
 
@@ -153,7 +152,7 @@ def _single(document: dict[str, Any]) -> Stated:
     return governing, flagged, document["destination"], document["eccn"], rules
 
 
-def _demands_review(faults: pa.ListArray) -> Any:
+def _demands_review(faults: pa.ListArray) -> Mask:
     """Rows with a fault that raises the determination to at least ``review``."""
     mask = np.zeros(len(faults), bool)
     values = faults.flatten()

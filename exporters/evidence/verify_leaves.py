@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from auditspan.ledger import typed_columns
 from auditspan.ledger.hashing import Digests, as_binary, equal_width, hash_values
 
-from .columns import differing_rows, plain_columns
+from .columns import compared_columns, differing_rows
 from .headers import ParsedHeaders, parse_headers
 from .layout import HEADER_NAMES, PAYLOAD_NAMES
 from .query import Query
@@ -49,6 +49,7 @@ class LeafCheck:
         self._facts = FactsCheck(log_id, faults)
         self._determinations = DeterminationCheck(log_id, determinations, faults)
         self._payloads = PayloadCheck(log_id, faults)
+        self._reader = typed_columns.PayloadReader()
         self._distinct = DistinctDigests()
         self.matched = 0
         self.events = 0
@@ -112,7 +113,7 @@ class LeafCheck:
         if not readable.all():
             mask = pa.array(readable)
             rows, table, typed, is_event = rows.filter(mask), table.filter(mask), typed.filter(mask), is_event[readable]
-        self._check_columns(rows, plain_columns(typed), HEADER_NAMES)
+        self._check_columns(rows, compared_columns(typed), HEADER_NAMES)
         if not is_event.all():
             self._check_log_leaves(rows.filter(pa.array(~is_event)))
         digests = self._distinct.of(rows["facts"].dictionary)
@@ -161,8 +162,8 @@ class LeafCheck:
         self._check_hashes("facts", _FACTS, index, salts, hashes, wanted, unsalted)
         self._facts.rows(index, table, facts, digests)
         self._determinations.rows(index, table, facts, digests)
-        spans = typed_columns.read_payloads(payloads)
-        self._check_columns(rows, plain_columns(typed_columns.from_read(spans)), PAYLOAD_NAMES)
+        spans = self._reader.read(payloads)
+        self._check_columns(rows, compared_columns(typed_columns.from_read(spans)), PAYLOAD_NAMES)
         self._payloads.rows(index, table, payloads, spans, others)
         self.matched += rows.num_rows
 

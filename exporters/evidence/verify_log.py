@@ -104,7 +104,7 @@ def verify_log(
     if judges is not None:
         made = Determinations(package, task.signed, task.epochs, task.software, judges, found=result.determinations)
     sides = [
-        LeafFiles(package, log.log_id, log.files.get(side, ()), schema, task.signed, faults)
+        LeafFiles(package, log.log_id, log.files.get(side, ()), schema, task.signed, faults, dictionaries=True)
         for side, schema in (("control" if control else "events", EVENT_FILE), ("withheld", WITHHELD_FILE))
     ]
     absent = any(path not in task.signed and not _present(package, path) for side in sides for path in side.paths)

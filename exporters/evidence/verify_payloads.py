@@ -55,7 +55,7 @@ class PayloadCheck:
         # Whether a record repeats or contradicts another, its payload does not tell; one without identity does neither.
         of_identity = np.where(found.quarantined, np.uint32(0), stated & _IDENTITY)
         for name, wanted in _texts(found, of_identity).items():
-            self._differ(name, index, _plain(parsed[name]), wanted, skip)
+            self._differ(name, index, parsed[name].combine_chunks(), wanted, skip)
         self._differ("sequence", index, parsed["sequence"].combine_chunks(), _sequence(found), skip)
         self._differ("event_time", index, parsed["event_time"].combine_chunks(), pa.array(found.event_time), skip)
         self._compare_faults(index, stated, found.faults | of_identity, skip)
@@ -96,22 +96,24 @@ class PayloadCheck:
 
 def _texts(found: Classified, of_identity: Masks) -> dict[str, pa.Array]:
     """Header fields as text, by name."""
-    claimed = shortened(found.claimed)
+    claimed: pa.Array = found.claimed
     conflict = (of_identity & fault("identity.conflict")) != 0
     if conflict.any():
-        claimed = pc.if_else(pa.array(conflict), str(EventClass.CONFLICT), claimed)
+        claimed = pc.if_else(pa.array(conflict), str(EventClass.CONFLICT), claimed.dictionary_decode())
     fields: dict[str, Any] = {name: getattr(found, name) for name in _NAMED_ALIKE}
-    return {"class": claimed, **{name: shortened(values) for name, values in fields.items()}}
+    return {name: _shortened(values) for name, values in {"class": claimed, **fields}.items()}
 
 
 _NAMED_ALIKE: Final = ("record_id", "stream", "time_basis", "action", "outcome", "asset")
 """Header fields whose name is that of `Classified`."""
 
 
+def _shortened(values: pa.Array) -> pa.Array:
+    """`shortened`, of a dictionary as a dictionary."""
+    if isinstance(values, pa.DictionaryArray):
+        return pa.DictionaryArray.from_arrays(values.indices, shortened(values.dictionary))
+    return shortened(values)
+
+
 def _sequence(found: Classified) -> pa.Array:
     return pa.array(found.sequence, mask=~found.in_stream)
-
-
-def _plain(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
