@@ -57,6 +57,8 @@ TOLERANCE = 0.7
 GROWTH = 1.35
 BATCH = 20_000
 TREE_LEAVES = 400_000
+_LOOK_SECONDS = 0.25
+"""Between two looks at the most memory that a process has had: looking costs time of the process that is measured."""
 
 
 def prepare(folder: Path, events: int, shape: str = "1 kB") -> None:
@@ -165,7 +167,7 @@ class ChildrenPeak:
         return sum(self._peaks.values()) / 1024
 
     def _look(self) -> None:
-        while not self._ended.wait(0.05):
+        while not self._ended.wait(_LOOK_SECONDS):
             for tasks in Path("/proc/self/task").glob("*/children"):
                 try:
                     for child in map(int, tasks.read_text().split()):

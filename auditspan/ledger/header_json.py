@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from auditspan.ledger.header import HEADER_INPUT, are_sorted, event_headers, is_log_id, is_time_basis
-from auditspan.ledger.header_templates import read_by_template
+from auditspan.ledger.header_templates import HeaderTemplates
 
 __all__ = ["read_plain_headers"]
 
@@ -56,12 +56,13 @@ Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 
-def read_plain_headers(headers: pa.Array) -> tuple[pa.Table, Rows]:
+def read_plain_headers(headers: pa.Array, templates: HeaderTemplates | None = None) -> tuple[pa.Table, Rows]:
     """The event headers in ``headers`` (binary) without a long text, as `HEADER_INPUT`, and the indexes of all others.
 
-    A header in the table is one that `parse_header` accepts. A few may be among the others all the same.
+    A header in the table is one that `parse_header` accepts. A few may be among the others all the same. Whoever reads
+    batch after batch gives the same ``templates`` each time.
     """
-    columns, taken = read_by_template(headers)
+    columns, taken = (templates or HeaderTemplates()).read(headers)
     left = np.flatnonzero(~taken)
     left = left[_mask(pc.starts_with(headers.take(pa.array(left)), _FIRST_KEY))]
     if len(left) > _FEW:

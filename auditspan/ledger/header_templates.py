@@ -32,7 +32,7 @@ from auditspan.ledger.templates import (
     of_templates,
 )
 
-__all__ = ["read_by_template"]
+__all__ = ["HeaderTemplates"]
 
 _TEXTS: Final = ("record_id", "stream", "asset")
 _TIMES: Final = ("arrival_time", "event_time")
@@ -52,6 +52,10 @@ _FEWEST: Final = 16
 _MOST_IN_VAIN: Final = 3
 """Templates that fit fewer, after which the rest of a length is left."""
 _MOST: Final = 512
+"""Templates for one batch."""
+_MOST_KEPT: Final = 1_024
+_MOST_TRIED: Final = 4
+"""Kept templates of one length that are tried."""
 
 _PLAIN: Final = np.zeros(256, bool)
 _PLAIN[32:127] = True
@@ -65,49 +69,72 @@ _HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 Span = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Template:
     """A header, and where in it another of its length may differ: by column, ``[begin, end)``."""
 
     leaf: bytes
     values: dict[str, Any]
     spans: dict[str, Span]
+    fitted: int = 0
+    """Rows, so far."""
 
 
-def read_by_template(headers: pa.Array) -> tuple[pa.Table, Mask]:
-    """The headers that a template fits, as `HEADER_INPUT`, in their order; and which of ``headers`` (binary) those are.
+class HeaderTemplates:
+    """Reads headers by templates, which it keeps from batch to batch, the most useful ones first."""
 
-    Each of them is one that `parse_header` accepts, and has no long text.
-    """
-    count = len(headers)
-    if not count:
-        return HEADER_INPUT.empty_table(), np.zeros(0, bool)
-    bounds = bounds_of(headers)
-    columns = _Columns(count)
-    for rows, length in by_length(np.diff(bounds), _FEWEST):
-        if len(columns.templates) < _MOST:
-            _read_length(headers, bounds, rows, length, columns)
-    taken = columns.template >= 0
-    return columns.table(headers, bounds, np.flatnonzero(taken)), taken
+    def __init__(self) -> None:
+        self._known: dict[int, list[_Template]] = {}
+        self._count = 0
 
+    def read(self, headers: pa.Array) -> tuple[pa.Table, Mask]:
+        """The headers that a template fits, as `HEADER_INPUT`, in their order; and which of ``headers`` those are.
 
-def _read_length(headers: pa.Array, bounds: Rows, rows: Rows, length: int, columns: _Columns) -> None:
-    """Headers of one length."""
-    words = in_words(headers, bounds, rows, length)
-    in_vain = 0
-    while len(rows) >= _FEWEST and in_vain < _MOST_IN_VAIN and len(columns.templates) < _MOST:
-        template = _template(words.view(np.uint8)[0, :length].tobytes())
-        if template is None:
-            rows, words, in_vain = rows[1:], words[1:], in_vain + 1
-            continue
-        fits = _fitting(words, template)
-        left = ~fits
-        if not left.any():
-            columns.take(template, rows, words.view(np.uint8)[:, :length])
-            return
-        columns.take(template, rows[fits], words[fits].view(np.uint8)[:, :length])
-        in_vain = 0 if int(fits.sum()) >= _FEWEST else in_vain + 1
-        rows, words = rows[left], words[left]
+        Each of them is one that `parse_header` accepts, and has no long text. ``headers`` is binary, without nulls.
+        """
+        count = len(headers)
+        if not count:
+            return HEADER_INPUT.empty_table(), np.zeros(0, bool)
+        bounds = bounds_of(headers)
+        columns = _Columns(count)
+        for rows, length in by_length(np.diff(bounds), _FEWEST):
+            if len(columns.templates) < _MOST:
+                self._read_length(in_words(headers, bounds, rows, length), rows, length, columns)
+        taken = columns.template >= 0
+        return columns.table(headers, bounds, np.flatnonzero(taken)), taken
+
+    def _read_length(self, words: Words, rows: Rows, length: int, columns: _Columns) -> None:
+        """Headers of one length."""
+        known = sorted(self._known.get(length, ()), key=lambda template: template.fitted)[-_MOST_TRIED:]
+        in_vain = 0
+        while len(rows) >= _FEWEST and in_vain < _MOST_IN_VAIN and len(columns.templates) < _MOST:
+            block = words.view(np.uint8)[:, :length]
+            template = known.pop() if known else self._learn(bytes(block[0]))
+            if template is None:
+                rows, words, in_vain = rows[1:], words[1:], in_vain + 1
+                continue
+            fits = _fitting(words, template)
+            left = ~fits
+            if not left.any():
+                columns.take(template, rows, block)
+                return
+            columns.take(template, rows[fits], block[fits])
+            if int(fits.sum()) >= _FEWEST:
+                in_vain = 0
+            elif not known:
+                in_vain += 1
+            rows, words = rows[left], words[left]
+
+    def _learn(self, leaf: bytes) -> _Template | None:
+        """A header as template, which is kept."""
+        template = _template(leaf)
+        if template is not None:
+            if self._count >= _MOST_KEPT:
+                self._known.clear()
+                self._count = 0
+            self._known.setdefault(len(leaf), []).append(template)
+            self._count += 1
+        return template
 
 
 def _fitting(words: Words, template: _Template) -> Mask:
@@ -181,6 +208,7 @@ class _Columns:
                 good &= sound
         good &= numbers["arrival_time"] <= _LARGEST_ARRIVAL
         chosen = rows[good]
+        template.fitted += len(chosen)
         self.template[chosen] = len(self.templates)
         self.templates.append(template)
         for name, values in numbers.items():

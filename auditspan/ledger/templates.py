@@ -7,6 +7,7 @@ the affair of whoever makes the template (`auditspan.ledger.header_templates`, `
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -121,13 +122,23 @@ def of_templates(kind: pa.DataType, values: Sequence[Any], numbers: Rows) -> pa.
             return pa.ListArray.from_arrays(np.zeros(len(numbers) + 1, np.int32), pa.array([], kind.value_type))
         if not (is_dictionary or is_list):
             return pa.repeat(pa.scalar(distinct[0] if distinct else None, kind), len(numbers))
-        indices = pa.array(np.zeros(len(numbers), np.int32)) if distinct else pa.nulls(len(numbers), pa.int32())
+        indices = _zeros(len(numbers)) if distinct else _nulls(len(numbers))
     else:
         of_row = codes.astype(np.int32)[numbers]
         indices = pa.array(of_row, mask=of_row < 0 if min(codes) < 0 else None)
     if is_dictionary:
         return pa.DictionaryArray.from_arrays(indices, pa.array(distinct, kind.value_type))
     return pa.array(distinct, kind).take(indices)
+
+
+@lru_cache(maxsize=8)
+def _zeros(count: int) -> pa.Array:
+    return pa.array(np.zeros(count, np.int32))
+
+
+@lru_cache(maxsize=8)
+def _nulls(count: int) -> pa.Array:
+    return pa.nulls(count, pa.int32())
 
 
 def coded(values: Sequence[Any]) -> tuple[Rows, list[Any]]:

@@ -21,6 +21,7 @@ from auditspan.ledger.header import LONGEST_TEXT, parse_header
 from auditspan.ledger.header_json import read_plain_headers
 from auditspan.ledger.payload_templates import PayloadTemplates
 from auditspan.ledger.payloads import payload_array, split_payloads
+from auditspan.otlp.classify import READ
 from auditspan.otlp.columns import decode_parts
 from auditspan.store.schema import HEADER_COLUMNS, PAYLOAD_COLUMNS
 
@@ -53,6 +54,8 @@ _FROM_SPAN: Final = {
     "client_address": semconv.CLIENT_ADDRESS,
     "service_name": semconv.SERVICE_NAME,
 }
+_NOT_MADE_OF: Final = {*semconv.READ_FROM_SPAN, *semconv.READ_FROM_RESOURCE} - {*READ, *_FROM_SPAN.values()}
+"""Attributes that neither headers nor typed columns are made of."""
 _LARGEST_TIMESTAMP: Final = 2**63 - 1
 
 
@@ -127,23 +130,27 @@ class PayloadReader:
     """Reads batch after batch as `read_payloads` does, several times faster where payloads are alike."""
 
     def __init__(self) -> None:
-        self._templates = PayloadTemplates(_with_plain_ids)
+        self._templates = PayloadTemplates(_without_the_rest)
 
     def read(self, payloads: pa.Array) -> pa.Table:
-        """The same as `read_payloads`, with record ids, of which each is another, as text without a dictionary."""
+        """The same as `read_payloads`, of attributes those that headers and typed columns are made of.
+
+        Record ids, of which each is another, are text without a dictionary.
+        """
         columns, taken = self._templates.read(payloads)
         if columns is None:
-            return _with_plain_ids(payloads)
+            return _without_the_rest(payloads)
         left = np.flatnonzero(~taken)
         if not len(left):
             return columns
-        others = _with_plain_ids(payloads.take(pa.array(left)))
+        others = _without_the_rest(payloads.take(pa.array(left)))
         order = np.argsort(np.concatenate([np.flatnonzero(taken), left]), kind="stable")
         return pa.concat_tables([columns, others]).unify_dictionaries().take(pa.array(order)).combine_chunks()
 
 
-def _with_plain_ids(payloads: pa.Array) -> pa.Table:
+def _without_the_rest(payloads: pa.Array) -> pa.Table:
     columns = read_payloads(payloads)
+    columns = columns.select([name for name in columns.column_names if name not in _NOT_MADE_OF])
     place = columns.column_names.index(semconv.AUDIT_RECORD_ID)
     return columns.set_column(place, semconv.AUDIT_RECORD_ID, columns[semconv.AUDIT_RECORD_ID].cast(pa.string()))
 

@@ -31,6 +31,7 @@ from auditspan.semconv import (
 __all__ = [
     "FAULTS",
     "QUARANTINE",
+    "READ",
     "Classified",
     "classify",
     "dictionary",
@@ -46,6 +47,17 @@ LATEST: Final = 5 * 60 * 10**9
 """Nanoseconds that an event's clock may be ahead of the collector's."""
 MOST_ATTRIBUTES: Final = 1024
 LONGEST_STREAM: Final = 128
+
+READ: Final = (
+    AUDIT_EVENT_CLASS,
+    AUDIT_RECORD_ID,
+    AUDIT_ACTION,
+    AUDIT_OUTCOME,
+    AUDIT_TARGET_ID,
+    AUDIT_SOURCE_ID,
+    AUDIT_SEQUENCE_NUMBER,
+)
+"""Attributes that `classify` looks at."""
 
 FAULTS: Final = (
     "attribute.duplicate_key",

@@ -73,6 +73,8 @@ def _decoded(column: pa.Array) -> pa.Array:
 
 def _same_codes(given: pa.DictionaryArray, derived: pa.DictionaryArray) -> bool:
     """Whether two columns are surely the same, told by their dictionaries and codes alone."""
+    if derived.dictionary.equals(given.dictionary):
+        return bool(derived.indices.equals(given.indices))
     codes = pc.index_in(derived.dictionary, value_set=given.dictionary)
     if codes.null_count:
         # A value that the other dictionary lacks must not be taken for a null.

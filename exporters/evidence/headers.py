@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from auditspan.ledger.header import HEADER_INPUT, parse_header
 from auditspan.ledger.header_json import read_plain_headers
+from auditspan.ledger.header_templates import HeaderTemplates
 from auditspan.ledger.typed_columns import from_header_input, read_headers
 
 __all__ = ["HEADER_TABLE", "ParsedHeaders", "is_log_leaf", "parse_headers"]
@@ -54,9 +55,12 @@ def is_log_leaf(headers: pa.Array) -> pa.BooleanArray:
     return pc.invert(pc.starts_with(headers, pattern=_EVENT_START))
 
 
-def parse_headers(headers: pa.Array) -> ParsedHeaders:
-    """The columns of these headers, whatever they hold. ``headers`` is a binary array without nulls."""
-    plain, rest = read_plain_headers(headers)
+def parse_headers(headers: pa.Array, templates: HeaderTemplates | None = None) -> ParsedHeaders:
+    """The columns of these headers, whatever they hold. ``headers`` is a binary array without nulls.
+
+    Whoever reads window after window gives the same ``templates`` each time.
+    """
+    plain, rest = read_plain_headers(headers, templates)
     if len(rest) == 0:
         return ParsedHeaders(plain.cast(HEADER_TABLE), from_header_input(plain))
     log_leaves: dict[int, dict[str, Any]] = {}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from auditspan.ledger.hashing import Digests
+from auditspan.ledger.hashing import Digests, listed
 from auditspan.semconv import class_is_determined
 
 from .columns import differing_rows
@@ -75,7 +75,10 @@ class FactsCheck:
             return
         if digests is not self._digests:
             # Windows that follow each other have one dictionary: what was read for one is there for the next.
-            stated = [self._read(facts.dictionary, number, digests) for number in range(len(digests))]
+            keys = listed(digests)
+            stated = [
+                self._known.get(key) or self._read(facts.dictionary[number], key) for number, key in enumerate(keys)
+            ]
             self._digests, self._demanded = digests, _Demanded(stated)
         demanded = self._demanded
         columns = demanded.columns(facts.indices, _demands_review(parsed["faults"].combine_chunks()))
@@ -117,17 +120,15 @@ class FactsCheck:
         for row in np.flatnonzero(claims.to_numpy(zero_copy_only=False)).tolist():
             self._fault(index[row], "a facts document for what the header says", "none")
 
-    def _read(self, documents: pa.Array, number: int, digests: Digests) -> Stated | str:
-        key = digests[number].tobytes()
-        found = self._known.get(key)
-        if found is None:
-            if len(self._known) >= _MOST_CACHED:
-                self._known.clear()
-            try:
-                found = _stated(json.loads(documents[number].as_py()))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                found = f"{type(error).__name__}: {error}"
-            self._known[key] = found
+    def _read(self, document: pa.Scalar, key: bytes) -> Stated | str:
+        found: Stated | str
+        try:
+            found = _stated(json.loads(document.as_py()))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            found = f"{type(error).__name__}: {error}"
+        if len(self._known) >= _MOST_CACHED:
+            self._known.clear()
+        self._known[key] = found
         return found
 
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from auditspan.ledger import typed_columns
-from auditspan.ledger.hashing import Digests, as_binary, equal_width, hash_values
+from auditspan.ledger.hashing import Digests, as_binary, equal_width, hash_columns, hash_values
+from auditspan.ledger.header_templates import HeaderTemplates
 
 from .columns import compared_columns, differing_rows
 from .headers import ParsedHeaders, parse_headers
@@ -49,6 +50,7 @@ class LeafCheck:
         self._facts = FactsCheck(log_id, faults)
         self._determinations = DeterminationCheck(log_id, determinations, faults)
         self._payloads = PayloadCheck(log_id, faults)
+        self._templates = HeaderTemplates()
         self._reader = typed_columns.PayloadReader()
         self._distinct = DistinctDigests()
         self.matched = 0
@@ -59,7 +61,7 @@ class LeafCheck:
 
     def window(self, window: Window) -> ParsedHeaders:
         """Check a window; its parsed headers, for the checks that follow."""
-        parsed = parse_headers(window.headers)
+        parsed = parse_headers(window.headers, self._templates)
         for row, problem in parsed.malformed.items():
             self._fault("leaf.malformed", window.index[row], "a header v1", problem)
         events = parsed.events()
@@ -145,10 +147,11 @@ class LeafCheck:
         unsalted = np.flatnonzero(bad_salt.to_numpy(zero_copy_only=False)).tolist()
         for row in unsalted:
             self._fault("salt.missing", index[row].as_py(), f"a salt of {_SALT_LENGTH} bytes", salts[row])
-        payloads = rows["payload"]
+        payloads, facts = rows["payload"], rows["facts"]
         salts = pc.fill_null(salts, b"")
-        wanted = table["payload_hash"].combine_chunks()
-        others = self._check_hashes("payload", _PAYLOAD, index, salts, payloads, wanted, unsalted)
+        documents = equal_width(digests).take(facts.indices)
+        hashes = hash_columns(_salted(_PAYLOAD, salts, payloads), _salted(_FACTS, salts, documents))
+        others = self._check_hashes("payload", index, hashes[0], payloads, table["payload_hash"], unsalted)
         lengths = pc.binary_length(pc.fill_null(payloads, b"")).cast(pa.int64())
         if not lengths.equals(table["payload_length"].combine_chunks()):
             for row in differing_rows(lengths, table["payload_length"].combine_chunks()):
@@ -156,10 +159,7 @@ class LeafCheck:
                     self._fault(
                         "payload.hash", index[row].as_py(), f"{table['payload_length'][row]} bytes", f"{lengths[row]}"
                     )
-        facts = rows["facts"]
-        wanted = table["facts_hash"].combine_chunks()
-        hashes = equal_width(digests).take(facts.indices)
-        self._check_hashes("facts", _FACTS, index, salts, hashes, wanted, unsalted)
+        self._check_hashes("facts", index, hashes[1], documents, table["facts_hash"], unsalted)
         self._facts.rows(index, table, facts, digests)
         self._determinations.rows(index, table, facts, digests)
         spans = self._reader.read(payloads)
@@ -168,20 +168,10 @@ class LeafCheck:
         self.matched += rows.num_rows
 
     def _check_hashes(
-        self,
-        what: str,
-        prefix: bytes,
-        index: pa.Array,
-        salts: pa.Array,
-        values: pa.Array,
-        wanted: pa.Array,
-        skip: list[int],
+        self, what: str, index: pa.Array, hashes: Digests, values: pa.Array, stated: pa.ChunkedArray, skip: list[int]
     ) -> set[int]:
         """Compare the salted hashes of a column with what the headers say; the rows that differ or have no salt."""
-        joined = pc.binary_join_element_wise(
-            pa.scalar(prefix, pa.binary()), salts, pc.fill_null(values, b""), pa.scalar(b"", pa.binary())
-        )
-        found = as_binary(hash_values(joined))
+        found, wanted = as_binary(hashes), stated.combine_chunks()
         if values.null_count:
             found = pc.if_else(pc.is_valid(values), found, pa.scalar(None, pa.binary(32)))
         differing = differing_rows(wanted, found)
@@ -205,6 +195,13 @@ def _batches(window: Window, parsed: ParsedHeaders) -> list[tuple[int, str]]:
     """Index of each ``audit.batch`` leaf, and the software that it names."""
     found = sorted((row, leaf) for row, leaf in parsed.log_leaves.items() if leaf["class"] == "audit.batch")
     return [(int(window.index[row]), str(leaf["body"].get("software"))) for row, leaf in found]
+
+
+def _salted(prefix: bytes, salts: pa.Array, values: pa.Array) -> pa.Array:
+    """What is hashed of each value (section 3)."""
+    return pc.binary_join_element_wise(
+        pa.scalar(prefix, pa.binary()), salts, pc.fill_null(values, b""), pa.scalar(b"", pa.binary())
+    )
 
 
 def _runs(chosen: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:

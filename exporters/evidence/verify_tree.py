@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
 
 from auditspan.ledger.checkpoint import Checkpoint
 from auditspan.ledger.hashing import Digests
@@ -12,6 +15,9 @@ from .report import Faults
 from .statement import LogEvidence
 
 __all__ = ["KnownRoots", "TreeCheck"]
+
+_TOGETHER: Final = 32_768
+"""Leaf hashes that are folded in at once: each level of the tree costs a query, however few there are."""
 
 KnownRoots = Mapping[int, tuple[bytes, int]]
 """By tree size: the root that a leaf of the control log states, and the index of that leaf."""
@@ -29,6 +35,8 @@ class TreeCheck:
         self.broken = False
         """Whether leaves are missing, so that there is no tree to compare."""
         self.tree: CompactRange | None = None
+        self._waiting: list[Digests] = []
+        self._next = log.begin
         try:
             self.tree = CompactRange.of(0, log.begin, log.left)
         except ValueError as error:
@@ -38,18 +46,29 @@ class TreeCheck:
         """Append the hashes of the next leaves."""
         if self.tree is None or self.broken:
             return
+        self._waiting.append(hashes)
+        self._next += len(hashes)
+        if self._next - self.tree.end >= _TOGETHER:
+            self._fold(self.tree)
+
+    def _fold(self, tree: CompactRange) -> None:
+        """Fold in what waits, and compare the roots that are known on the way."""
+        if not self._waiting:
+            return
+        hashes, self._waiting = np.concatenate(self._waiting), []
         start = 0
-        while self._sizes and self._sizes[0] <= self.tree.end + len(hashes) - start:
-            stop = start + self._sizes[0] - self.tree.end
-            self.tree.extend_column(hashes[start:stop])
+        while self._sizes and self._sizes[0] <= tree.end + len(hashes) - start:
+            stop = start + self._sizes[0] - tree.end
+            tree.extend_column(hashes[start:stop])
             start = stop
-            self._compare(self._sizes.pop(0), self.tree.root())
-        self.tree.extend_column(hashes[start:])
+            self._compare(self._sizes.pop(0), tree.root())
+        tree.extend_column(hashes[start:])
 
     def finish(self) -> bytes | None:
         """Compare with the signed root; what was computed, if it could be."""
         if self.tree is None or self.broken or self._checkpoint is None:
             return None
+        self._fold(self.tree)
         size = self._checkpoint.size
         if self.tree.end > size:
             return None

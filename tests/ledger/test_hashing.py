@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditspan.ledger.hashing import as_binary, equal_width, from_binary, hash_rows, hash_values, leaf_hashes
+from auditspan.ledger.hashing import (
+    as_binary,
+    equal_width,
+    from_binary,
+    hash_columns,
+    hash_rows,
+    hash_values,
+    leaf_hashes,
+)
 from auditspan.ledger.merkle import leaf_hash
 
 
@@ -89,3 +97,15 @@ def test_without_the_engine_hashes_are_the_same() -> None:
     )
     said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert said.strip() == b"".join(digests([b"%d" % i for i in range(5000)])).hex()
+
+
+@pytest.mark.parametrize("lengths", [(3, 5), (1_500, 1_500), (0, 2_000), (4_000, 0, 7)])
+def test_columns_that_are_hashed_together_are_hashed_as_each_alone(lengths: tuple[int, ...]) -> None:
+    columns = [pa.array([b"%d" % number for number in range(length)], pa.binary()) for length in lengths]
+    together = hash_columns(*columns)
+    assert [listed(hashes) for hashes in together] == [digests(column.to_pylist()) for column in columns]
+
+
+def test_a_null_among_columns_has_no_hash() -> None:
+    with pytest.raises(ValueError, match="null"):
+        hash_columns(pa.array([b"x"] * 3_000), pa.array([b"x", None]))

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from test_header import COUNTS, HASHES, ROW, TEXTS, column, table
 
 from auditspan.canonical import canonical_json
-from auditspan.ledger import header_json
+from auditspan.ledger import header_json, header_templates
 from auditspan.ledger.header import HEADER_INPUT, event_headers, log_leaf, parse_header
 from auditspan.ledger.header_json import read_plain_headers
-from auditspan.ledger.header_templates import read_by_template
+from auditspan.ledger.header_templates import HeaderTemplates
 
 VARYING = {
     "record_id": st.text('abé"\\\x7f 7', min_size=3, max_size=3),
@@ -61,10 +61,14 @@ def check(headers: list[bytes]) -> int:
     """That what templates read, and all that is read together, is what each header says; how many templates read."""
     # Of a slice of more, as headers of a window are.
     array = pa.array([b"before", *headers, b"after"], pa.binary()).slice(1, len(headers))
-    columns, taken = read_by_template(array)
-    columns.validate(full=True)
-    assert columns.schema == HEADER_INPUT
-    assert columns.to_pylist() == [read(header) for header, each in zip(headers, taken.tolist(), strict=True) if each]
+    templates = HeaderTemplates()
+    for _ in range(2):
+        # The second time there are templates already.
+        columns, taken = templates.read(array)
+        columns.validate(full=True)
+        assert columns.schema == HEADER_INPUT
+        wanted = [read(header) for header, each in zip(headers, taken.tolist(), strict=True) if each]
+        assert columns.to_pylist() == wanted
     plain, rest = read_plain_headers(array)
     others = set(rest.tolist())
     assert plain.to_pylist() == [read(header) for row, header in enumerate(headers) if row not in others]
@@ -170,6 +174,30 @@ def test_what_no_template_fits_costs_little() -> None:
 def test_texts_of_any_kind_are_read_as_they_are(texts: list[str]) -> None:
     rows = [{**row, "record_id": text, "asset": text} for row, text in zip(rows_like(len(texts)), texts, strict=True)]
     check(event_headers(table(*rows)).to_pylist())
+
+
+def test_templates_of_one_batch_serve_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: list[bytes] = []
+
+    def counted(leaf: bytes) -> Any:
+        learned.append(leaf)
+        return parse_header(leaf)
+
+    monkeypatch.setattr(header_templates, "parse_header", counted)
+    templates = HeaderTemplates()
+    for number in range(3):
+        rows = rows_like(60, outcome="success") + rows_like(60, outcome="failure")
+        headers = event_headers(table(*({**row, "reference_epoch": number + 1} for row in rows)))
+        assert templates.read(headers)[1].all()
+    assert len(learned) == 2
+
+
+def test_templates_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(header_templates, "_MOST_KEPT", 3)
+    templates = HeaderTemplates()
+    for width in range(1, 12):
+        headers = event_headers(table(*rows_like(40, outcome="x" * width)))
+        assert templates.read(headers)[1].all()
 
 
 def test_nothing_is_read_of_nothing() -> None:
