@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,6 +12,7 @@ import typer
 from auditspan import __version__
 from auditspan.cli.config import settings_of
 from auditspan.cli.output import JsonOption, console, print_json, reports_errors
+from auditspan.cli.progress_bar import progress_of_one
 from auditspan.cli.reading import existing
 from auditspan.config import EMBEDDED
 from auditspan.data_directory import SERVICE, STORE_SERVICE, DataDirectory, DataDirectoryBusy
@@ -53,7 +53,7 @@ def backup(
         "store": settings.store.url,
         "journal": settings.journal.url,
     }
-    with _held(directory), _bar("copying", as_json) as progress:
+    with _held(directory), progress_of_one("copying", as_json) as progress:
         manifest = make_backup(directory.root, out, about, progress)
     if as_json:
         print_json({"folder": out, **about, "files": len(manifest.files), "bytes": manifest.size})
@@ -108,7 +108,7 @@ def restore(
     said = {"backup": manifest.about.get("made_at"), "restored_at": now_text()}
     # Together with the rest: at no moment is there a directory that goes on without a statement.
     marked = {} if nothing_since else {directory.restored.name: (json.dumps(said, indent=1) + "\n").encode()}
-    with _bar("restoring", as_json) as progress:
+    with progress_of_one("restoring", as_json) as progress:
         restore_backup(source, data, manifest, progress, marked)
     if as_json:
         print_json({"data": data, **said, "files": len(manifest.files), "goes_on": nothing_since})
@@ -119,15 +119,3 @@ def restore(
             f"It is for reading: `auditspan up` does not start on it. See: auditspan ledger recover --data {data}",
             soft_wrap=True,
         )
-
-
-@contextmanager
-def _bar(what: str, as_json: bool) -> Iterator[Callable[[int, int], None] | None]:
-    if as_json:
-        yield None
-        return
-    from auditspan.cli.evidence import progress_bar
-
-    with progress_bar() as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

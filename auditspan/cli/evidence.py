@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from auditspan.cli.evidence_compare import diff
 from auditspan.cli.evidence_print import print_
@@ -17,13 +16,14 @@ from auditspan.cli.evidence_requests import list_, request
 from auditspan.cli.evidence_sealing import seal
 from auditspan.cli.evidence_trust import trusted
 from auditspan.cli.moments import nanoseconds
-from auditspan.cli.output import JsonOption, console, errors, plain, print_json, reports_errors, reports_errors_with
+from auditspan.cli.output import JsonOption, console, plain, print_json, reports_errors, reports_errors_with
+from auditspan.cli.progress_bar import progress_of_one
 from auditspan.cli.verdict import EXIT_USAGE, Verdict
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
 from auditspan.semconv import EventClass
 
-__all__ = ["app", "progress_bar"]
+__all__ = ["app"]
 
 _MOST_JOBS: Final = 4
 """Processes that verify, where nothing else is asked for: each takes some 300 MB."""
@@ -35,20 +35,6 @@ app.command("request")(request)
 app.command("list")(list_)
 app.command("diff")(diff)
 app.command("print")(print_)
-
-
-def progress_bar() -> Progress:
-    """How far a long command is, for whoever watches."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        # A person watches a terminal; a file or a pipe gets the result alone.
-        console=errors,
-        disable=not errors.is_terminal,
-        transient=True,
-    )
 
 
 @app.command()
@@ -107,13 +93,7 @@ def export(
             content = kept(directory.reference, digest)
             return reading.store.artifact(digest) if content is None else content
 
-        bar = stack.enter_context(progress_bar()) if not as_json else None
-        task = bar.add_task("exporting", total=None) if bar is not None else None
-
-        def progress(done: int, total: int) -> None:
-            if bar is not None and task is not None:
-                bar.update(task, completed=done, total=total)
-
+        progress = stack.enter_context(progress_of_one("exporting", as_json))
         control = control_log_of(reading.store)
         asked = None if request_id is None else find_request(reading.store, control, request_id)
 
@@ -188,13 +168,7 @@ def verify(
     keep_buffers()
     keys = trusted(trust)
     with ExitStack() as stack:
-        bar = stack.enter_context(progress_bar()) if not as_json else None
-        task = bar.add_task("verifying", total=None) if bar is not None else None
-
-        def progress(done: int, total: int) -> None:
-            if bar is not None and task is not None:
-                bar.update(task, completed=done, total=total)
-
+        progress = stack.enter_context(progress_of_one("verifying", as_json))
         report = verify_package(folder, keys, progress, jobs or min(os.cpu_count() or 1, _MOST_JOBS))
     if html is not None:
         from auditspan.exporters.evidence.report_page import report_page

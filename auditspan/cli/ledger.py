@@ -62,7 +62,7 @@ def check(
     auditspan ledger check --data ./data
     auditspan ledger check --data ./data --full --json
     """
-    from auditspan.cli.evidence import progress_bar
+    from auditspan.cli.progress_bar import progress_by_partition
     from auditspan.journal.opening import open_journal
     from auditspan.ledger.keys import load_salt_key
     from auditspan.ledger.trust import load_trust
@@ -80,15 +80,7 @@ def check(
         store = stack.enter_context(open_reader(data, None, settings)).store
         rows = store.reader()
         stack.callback(rows.close)
-        bar = stack.enter_context(progress_bar()) if not as_json else None
-        tasks = {}
-
-        def progress(partition: str, done: int, total: int) -> None:
-            if bar is not None:
-                if partition not in tasks:
-                    tasks[partition] = bar.add_task(f"checking {partition}", total=total)
-                bar.update(tasks[partition], completed=done, total=total)
-
+        progress = stack.enter_context(progress_by_partition("checking", as_json))
         begins_anew = full or since is not None
         checked = {} if begins_anew else read_checked(directory.ledger_check)
         report = check_ledger(

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditspan.cli.evidence import progress_bar
 from auditspan.cli.moments import interval, rfc3339
 from auditspan.cli.output import JsonOption, console, print_json, print_table, reports_errors
 from auditspan.cli.policy_explain import instant_of, reference_with
 from auditspan.cli.policy_files import PackOption
+from auditspan.cli.progress_bar import progress_of_one
 from auditspan.cli.reading import DataOption, UrlOption, existing, open_reader
 from auditspan.errors import AuditSpanError
 
@@ -65,13 +65,7 @@ def diff(
         reading = stack.enter_context(open_reader(data, url))
         epochs = StoredEpochs(reading.store, existing(data).reference if data is not None else None)
         reference = reference_with(epochs, pack or [])
-        bar = stack.enter_context(progress_bar()) if not as_json else None
-        task = bar.add_task("judging", total=None) if bar is not None else None
-
-        def progress(done: int, total: int) -> None:
-            if bar is not None and task is not None:
-                bar.update(task, completed=done, total=total)
-
+        progress = stack.enter_context(progress_of_one("judging", as_json))
         report = impact(reading.store, reference, looked_at, instant, progress)
     if as_json:
         print_json(

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditspan.cli.evidence import progress_bar
 from auditspan.cli.moments import interval
 from auditspan.cli.output import JsonOption, console, plain, print_json, print_table, reports_errors_with
+from auditspan.cli.progress_bar import progress_of_one
 from auditspan.cli.reading import DataOption, UrlOption, existing, open_reader
+from auditspan.cli.verdict import EXIT_USAGE, Verdict
 
 if TYPE_CHECKING:
     from auditspan.policy.recheck import RecheckReport
-from auditspan.cli.verdict import EXIT_USAGE, Verdict
 
 __all__ = ["recheck"]
 
@@ -55,13 +55,7 @@ def recheck(
     with ExitStack() as stack:
         reading = stack.enter_context(open_reader(data, url))
         epochs = StoredEpochs(reading.store, existing(data).reference if data is not None else None)
-        bar = stack.enter_context(progress_bar()) if not as_json else None
-        task = bar.add_task("judging again", total=None) if bar is not None else None
-
-        def progress(done: int, total: int) -> None:
-            if bar is not None and task is not None:
-                bar.update(task, completed=done, total=total)
-
+        progress = stack.enter_context(progress_of_one("judging again", as_json))
         report = make_again(reading.store, epochs, looked_at, progress)
     if as_json:
         print_json(report.to_json())

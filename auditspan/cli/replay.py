@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auditspan.cli.config import settings_of
-from auditspan.cli.evidence import progress_bar
 from auditspan.cli.output import JsonOption, console, plain, print_json, print_table, reports_errors_with
+from auditspan.cli.progress_bar import progress_by_partition
 from auditspan.cli.reading import existing, open_reader
 from auditspan.config import Settings
 from auditspan.data_directory import DataDirectory
@@ -68,15 +68,7 @@ def replay(
         journal = _journal(directory, settings)
         stack.callback(journal.close)
         reading = stack.enter_context(open_reader(data, None, settings))
-        bar = stack.enter_context(progress_bar()) if not as_json else None
-        tasks = {}
-
-        def progress(partition: str, done: int, total: int) -> None:
-            if bar is not None:
-                if partition not in tasks:
-                    tasks[partition] = bar.add_task(f"replaying {partition}", total=total)
-                bar.update(tasks[partition], completed=done, total=total)
-
+        progress = stack.enter_context(progress_by_partition("replaying", as_json))
         report = replay_logs(
             journal,
             reading.store,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from auditspan.cli.evidence import progress_bar
 from auditspan.cli.output import JsonOption, console, errors, plain, print_json, print_table, reports_errors
+from auditspan.cli.progress_bar import progress_bar
 from auditspan.cli.screen_clear import clear, clearances, second, unclear
 from auditspan.cli.screening_extra import require_screening
 from auditspan.data_directory import DataDirectory
