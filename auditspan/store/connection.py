@@ -6,7 +6,8 @@ are streamed, and who keeps two writers apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
@@ -17,6 +18,7 @@ from clickhouse_connect.driver.exceptions import Error
 from auditspan.store.contract import StoreUnavailable
 from auditspan.store.handover import Handover
 from auditspan.store.insert_statement import EMBEDDED_EVENT_SETTINGS, INSERT_SETTINGS, settings_clause
+from auditspan.store.paging import behind_nothing
 from auditspan.store.pipe import query_pipe
 
 __all__ = ["Connection", "EmbeddedConnection"]
@@ -25,6 +27,8 @@ _BLOCK_ROWS: Final = 16_384
 _BLOCK_BYTES: Final = 16 * 2**20
 # Of a stream: no block is larger, so a reader's memory does not grow with the result.
 _STREAM_SETTINGS: Final = f"max_block_size = {_BLOCK_ROWS}, preferred_block_size_bytes = {_BLOCK_BYTES}"
+_PAGE_ROWS: Final = 16 * _BLOCK_ROWS
+_NARROW_PAGE_ROWS: Final = 16 * _PAGE_ROWS
 _INSERT_SETTINGS: Final = settings_clause(INSERT_SETTINGS)
 _EVENT_SETTINGS: Final = settings_clause(EMBEDDED_EVENT_SETTINGS)
 
@@ -106,7 +110,7 @@ class EmbeddedConnection:
             # What the engine wrote before it met bytes that it cannot read ends early, and is no Arrow file.
             raise _unavailable(error) from error
 
-    def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
+    def stream(self, sql: str, parameters: Parameters | None = None) -> Generator[pa.RecordBatch, None, None]:
         """The rows of a SELECT, block by block."""
 
         def execute(into: str) -> None:
@@ -126,8 +130,18 @@ class EmbeddedConnection:
     def pages(
         self, sql: str, parameters: Parameters, begin: int, end: int, *, narrow: bool = False
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of a SELECT over ``[begin, end)``, as one stream."""
-        return self.stream(sql, {**parameters, "begin": begin, "end": end})
+        """The rows of a SELECT over ``[begin, end)``, stream by stream.
+
+        One stream over a long log reads all of its parts at once, each with buffers for every column: 3 GB were seen.
+        """
+        rows = _NARROW_PAGE_ROWS if narrow else _PAGE_ROWS
+        while begin < end:
+            upto, found = min(begin + rows, end), False
+            with closing(self.stream(sql, {**parameters, "begin": begin, "end": upto})) as blocks:
+                for block in blocks:
+                    found = found or block.num_rows > 0
+                    yield block
+            begin = upto if found else behind_nothing(self.query, sql, parameters, upto, end, rows)
 
     def _cancel(self, name: str) -> None:
         """Stop a stream's query, from a client of its own because this one is busy with it."""

@@ -32,6 +32,7 @@ from auditspan.store.insert_statement import (
     input_source,
     plain_insert,
 )
+from auditspan.store.paging import behind_nothing
 
 __all__ = ["HttpConnection"]
 
@@ -149,19 +150,7 @@ class HttpConnection:
                 rows = max(rows // 4, 1)
                 continue
             yield from page.to_batches()
-            begin = upto if page.num_rows else self._behind_nothing(sql, parameters, upto, end)
-
-    def _behind_nothing(self, sql: str, parameters: Parameters, begin: int, end: int) -> int:
-        """Skip what is not there in steps that grow: who asks for all leaves asks far beyond the last one."""
-        step = _PAGE_ROWS
-        while begin < end:
-            upto = min(begin + step, end)
-            counted = f"SELECT count() AS rows FROM ({sql})"  # noqa: S608 - a statement of ours
-            found = self.query(counted, {**parameters, "begin": begin, "end": upto})
-            if found["rows"][0].as_py():
-                break
-            begin, step = upto, 16 * step
-        return begin
+            begin = upto if page.num_rows else behind_nothing(self.query, sql, parameters, upto, end, _PAGE_ROWS)
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Insert rows as one block."""

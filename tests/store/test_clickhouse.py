@@ -11,9 +11,11 @@ import pytest
 from sealed_batches import ARRIVAL, LOG, OTHER_LOG, batch_row, event_row, sealed, table_of
 
 from auditspan.ledger.merkle import leaf_hash
+from auditspan.store import connection, http_connection
 from auditspan.store.clickhouse import ClickHouseStore
 from auditspan.store.contract import Fenced, SchemaTooNew, SealedBatch, StoredAnchor, StoredCheckpoint, StoreUnavailable
 from auditspan.store.insert_statement import END, conditional_insert, conditions
+from auditspan.store.paging import behind_nothing
 
 
 def _headers(store: ClickHouseStore, log_id: str = LOG) -> list[bytes]:
@@ -154,6 +156,25 @@ def test_leaves_come_in_bounded_blocks(store: ClickHouseStore) -> None:
     assert max(block.num_rows for block in blocks) <= 16_384
     assert blocks[0]["leaf_index"][0].as_py() == 10
     assert list(store.leaves(LOG, 5, 5)) == [] or sum(b.num_rows for b in store.leaves(LOG, 5, 5)) == 0
+
+
+def test_a_long_range_is_read_page_by_page(store: ClickHouseStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a query takes follows the page, and not how many parts a log has."""
+    for module in (connection, http_connection):
+        monkeypatch.setattr(module, "_PAGE_ROWS", 4)
+        monkeypatch.setattr(module, "_NARROW_PAGE_ROWS", 4)
+    for first in range(0, 30, 3):
+        store.append_batch(sealed(first, 2))
+    blocks = [block for block in store.leaves(LOG, 1, 2**53) if block.num_rows]
+    assert [index for block in blocks for index in block["leaf_index"].to_pylist()] == list(range(1, 30))
+    assert max(block.num_rows for block in blocks) <= 4
+
+
+def test_behind_a_page_without_rows_the_next_ones_are_found(store: ClickHouseStore) -> None:
+    sql = "SELECT number AS n FROM numbers(2000) WHERE n >= {begin:UInt64} AND n < {end:UInt64} AND n % 1500 = 0"
+    assert behind_nothing(store.query, sql, {}, 1, 2_000, 10) == 1 + 10 + 160
+    assert behind_nothing(store.query, sql, {}, 1_501, 2**60, 10) == 2**60
+    assert behind_nothing(store.query, sql, {}, 7, 7, 10) == 7
 
 
 def test_the_store_hashes_the_leaves_that_it_keeps(store: ClickHouseStore) -> None:
