@@ -127,8 +127,10 @@ def write_again(name: str, begins: str, when: str, rows: Sequence[Row]) -> None:
     """
     _, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- figures -->\n")
     lines = rest.partition("\n<!-- end of figures -->")[0].split("\n")
-    end = next(number for number, line in enumerate(lines) if number > 2 and not line.startswith("|"))
-    cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[4:end]]
+    # Before the table stands a line for each time that figures were measured.
+    begin = next(number for number, line in enumerate(lines) if line.startswith("| ---")) + 1
+    end = next(number for number, line in enumerate(lines) if number > begin and not line.startswith("|"))
+    cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[begin:end]]
     cells = [(line + [""] * 4)[:4] for line in cells]
     kept = [line for line in cells if not line[0].startswith(begins)]
     place = next(number for number, line in enumerate(cells) if line[0].startswith(begins))

@@ -99,6 +99,8 @@ class LeafFiles:
                         statistics.see(piece)
                         seen = piece["leaf_index"][-1].as_py()
                         yield piece
+                    # Or this piece would stay while the next one is read.
+                    del piece, batch
                 untrue = statistics.untrue()
                 if untrue is not None:
                     self.faults.add("file.malformed", None, "statistics that hide nothing", f"{path}: {untrue}")

@@ -131,6 +131,8 @@ def verify_log(
             result.seen.window(log.log_id, window, parsed)
         expected = int(window.index[-1]) + 1
         progress(len(window.index))
+        # Or this window would stay while the next one is read.
+        del window, parsed
     checks.finish()
     unreadable = absent or any(side.unreadable for side in sides)
     tail = np.array([log.end], np.int64)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks import pace
+from benchmarks import pace, report
 from benchmarks.pace import REFERENCE, Pace
 from benchmarks.report import Row
 
@@ -41,3 +43,36 @@ def test_a_fast_machine_gets_no_higher_pace_than_the_reference(monkeypatch: pyte
 
 def test_the_rate_is_one_of_real_hashes() -> None:
     assert 1e4 < pace.hash_rate() < 1e8
+
+
+def test_figures_of_one_benchmark_take_the_place_of_its_own_however_often(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page = tmp_path / "benchmarks.md"
+    table = report.aligned(
+        ["figure", "measured", "target", "verdict"],
+        [["this machine", "1", "", "68%"], ["evidence: tree", "5", "", "x"]],
+    )
+    page.write_text(
+        "\n".join(
+            ["# A", "<!-- figures -->", "Measured once.", "", *table, "", "More.", "<!-- end of figures -->", "B"]
+        )
+    )
+    monkeypatch.setattr(report, "PAGE", page)
+    for value in (6.0, 7.0):
+        rows = [Row("evidence: tree", value, 5.0), Row("evidence: verify", value, 5.0)]
+        report.write_again("evidence", "evidence", f"Measured again, `evidence`: {value}.", rows)
+    lines = page.read_text().split("\n")
+    cells = [[cell.strip() for cell in line.strip("| ").split("|")][:2] for line in lines if line.startswith("|")]
+    assert cells == [
+        ["figure", "measured"],
+        ["---", "---:"],
+        ["this machine", "1"],
+        ["evidence: tree", "7.00"],
+        ["evidence: verify", "7.00"],
+    ]
+    assert [line for line in lines if line.startswith("Measured")] == [
+        "Measured once.",
+        "Measured again, `evidence`: 7.0.",
+    ]
+    assert "More." in lines and lines[-1] == "B"
