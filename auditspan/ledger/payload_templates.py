@@ -45,22 +45,34 @@ _TEXTS: Final = frozenset(
 _NUMBERS: Final = frozenset({semconv.AUDIT_SEQUENCE_NUMBER})
 _LONGEST_NUMBER: Final = 9
 """Bytes: of ten, the last may only be 1."""
-_FEWEST: Final = 128
-"""Rows of one length that are worth a template."""
-_MOST_IN_VAIN: Final = 3
-"""Templates of a length that fit fewer, after which the others are not tried."""
+_WORTH_TRYING: Final = 32
+"""Rows that are compared with a template sooner than they are read in full."""
+_WORTH_LEARNING: Final = 64
+"""Rows that another template is made for."""
 _ROUNDS: Final = 2
-"""Times that what is left of each length gives another template, in one batch."""
-_MOST: Final = 256
-_LONGEST: Final = 64 << 10
+"""Times that what is left of each kind gives another template, in one batch."""
+_MOST_TRIED: Final = 8
+"""Templates of a kind that are tried in one batch, those first that fitted last."""
+_MOST: Final = 16
+"""Templates of a kind."""
+_MOST_KINDS: Final = 512
+_LONGEST_REST: Final = 8
+"""Powers of two: batches for which a kind gets no further template, after so many that fitted few."""
+_LONGEST: Final = 8 << 10
 """Bytes of a payload that may be a template."""
 
+_PREFIX: Final = 4
+"""Bytes of a length."""
+_FACTORS: Final = np.random.default_rng(1).integers(0, 2**63, (_LONGEST + 7) // 8, np.uint64) * 2 + 1
+"""Odd numbers, by which words are told from the same words in another order."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _HIGH: Final = 0x80
 
 Read = Callable[[pa.Array], pa.Table]
 """Reads payloads in full: one row of `auditspan.otlp.columns.SPANS` each, from ``trace_id`` on."""
 Span = tuple[int, int]
+_Kind = tuple[int, bytes]
+"""Length of a payload, and its resource with the length before it."""
 
 
 class _Unusual(Exception):
@@ -82,12 +94,24 @@ class _Template:
     numbers: dict[str, Span] = field(default_factory=dict)
     varints: list[Span] = field(default_factory=list)
     """Of all attributes, read or not."""
-    fitted: int = 0
-    """Rows, so far."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of payloads of one kind."""
+
+    templates: list[_Template] = field(default_factory=list)
+    in_vain: int = 0
+    """Templates in a row that fitted few."""
+    rests_until: int = 0
+    """Number of the batch until which there is no further one."""
 
 
 class PayloadTemplates:
-    """Reads payloads by templates, which it keeps from batch to batch, the most useful ones first.
+    """Reads payloads by templates, which it keeps from batch to batch, in bounded number.
+
+    Payloads are of one kind that have the same length and the same resource. Where templates of a kind fit few, others
+    are made ever more seldom.
 
     Args:
         read: reads payloads in full.
@@ -95,8 +119,8 @@ class PayloadTemplates:
 
     def __init__(self, read: Read) -> None:
         self._read = read
-        self._known: dict[int, list[_Template]] = {}
-        self._count = 0
+        self._known: dict[_Kind, _Known] = {}
+        self._batch = 0
 
     def read(self, payloads: pa.Array) -> tuple[pa.Table | None, Mask]:
         """The payloads that a template fits, as ``read`` has them, in their order; and which of ``payloads`` those are.
@@ -106,55 +130,63 @@ class PayloadTemplates:
         count = len(payloads)
         bounds = bounds_of(payloads) if count else np.zeros(1, np.int64)
         columns = _Columns(count)
-        groups = {}
-        for rows, length in by_length(np.diff(bounds), _FEWEST):
-            if payloads.null_count:
-                rows = rows[payloads.is_valid().to_numpy(zero_copy_only=False)[rows]]  # noqa: PLW2901
-            if length <= _LONGEST:
-                groups[length] = self._by_known(_Group(rows, in_words(payloads, bounds, rows, length), length), columns)
+        self._batch += 1
+        left = [self._by_known(group, columns) for group in _groups(payloads, bounds)]
         for _ in range(_ROUNDS):
-            groups = {length: group for length, group in groups.items() if len(group.rows) >= _FEWEST}
-            learned = self._learn([group.first for group in groups.values()]) if groups else {}
-            for length, template in learned.items():
-                groups[length] = columns.take(template, groups[length])
+            left = [group for group in left if len(group.rows) >= _WORTH_LEARNING and not self._rests(group.kind)]
+            if not left:
+                break
+            left = self._by_learned(left, columns)
         if not columns.templates:
             return None, np.zeros(count, bool)
         taken = columns.template >= 0
         return columns.table(payloads, bounds, np.flatnonzero(taken)), taken
 
     def _by_known(self, group: _Group, columns: _Columns) -> _Group:
-        """What the templates of this length leave."""
-        known = self._known.get(group.length, [])
-        known.sort(key=lambda template: -template.fitted)
-        in_vain = 0
-        for template in known:
-            if len(group.rows) < _FEWEST or in_vain == _MOST_IN_VAIN:
+        """What the templates of its kind leave of a group."""
+        known = self._known.get(group.kind)
+        for template in known.templates[:_MOST_TRIED] if known is not None else ():
+            if len(group.rows) < _WORTH_TRYING:
                 break
-            fitted = template.fitted
-            group = columns.take(template, group)
-            in_vain = 0 if template.fitted - fitted >= _FEWEST else in_vain + 1
+            left = columns.take(template, group)
+            if known is not None and len(group.rows) - len(left.rows) >= _WORTH_TRYING:
+                known.templates.remove(template)
+                known.templates.insert(0, template)
+            group = left
         return group
 
-    def _learn(self, payloads: list[bytes]) -> dict[int, _Template]:
-        """Templates of some payloads, each of another length, read together."""
-        made = {}
-        table = self._read(pa.array(payloads, pa.binary()))
-        for payload, values in zip(payloads, table.to_pylist(), strict=True):
-            template = _template(payload, table.schema, values)
-            if template is not None and self._count < _MOST:
-                made[len(payload)] = template
-                self._known.setdefault(len(payload), []).append(template)
-                self._count += 1
-        return made
+    def _rests(self, kind: _Kind) -> bool:
+        known = self._known.get(kind)
+        return known is not None and self._batch < known.rests_until
+
+    def _by_learned(self, groups: list[_Group], columns: _Columns) -> list[_Group]:
+        """What another template of each kind leaves; those of all kinds are read together."""
+        table = self._read(pa.array([group.first for group in groups], pa.binary()))
+        left = []
+        for group, values in zip(groups, table.to_pylist(), strict=True):
+            if group.kind not in self._known and len(self._known) >= _MOST_KINDS:
+                self._known.clear()
+            known = self._known.setdefault(group.kind, _Known())
+            template = _template(group.first, table.schema, values)
+            rest = group.where(np.arange(len(group.rows)) > 0) if template is None else columns.take(template, group)
+            if template is not None:
+                known.templates = [template, *known.templates[: _MOST - 1]]
+            if len(group.rows) - len(rest.rows) >= _WORTH_TRYING:
+                known.in_vain = 0
+            else:
+                known.in_vain = min(known.in_vain + 1, _LONGEST_REST)
+                known.rests_until = self._batch + 2**known.in_vain
+            left.append(rest)
+        return left
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Rows of one length, with their bytes."""
+    """Rows of one kind, with their bytes."""
 
     rows: Rows
     words: Words
-    length: int
+    kind: _Kind
 
     @property
     def first(self) -> bytes:
@@ -162,10 +194,51 @@ class _Group:
 
     @property
     def block(self) -> Bytes:
-        return self.words.view(np.uint8)[:, : self.length]
+        return self.words.view(np.uint8)[:, : self.kind[0]]
 
-    def where(self, chosen: Mask) -> _Group:
-        return _Group(self.rows[chosen], self.words[chosen], self.length)
+    def where(self, chosen: Mask | Rows) -> _Group:
+        return _Group(self.rows[chosen], self.words[chosen], self.kind)
+
+
+def _groups(payloads: pa.Array, bounds: Rows) -> Iterator[_Group]:
+    """The rows of each kind that are worth a try."""
+    valid = payloads.is_valid().to_numpy(zero_copy_only=False) if payloads.null_count else None
+    for rows, length in by_length(np.diff(bounds), _WORTH_TRYING):
+        # What a null stands on are no bytes of its own.
+        rows = rows if valid is None else rows[valid[rows]]  # noqa: PLW2901
+        if not len(rows) or not _PREFIX <= length <= _LONGEST:
+            continue
+        words = in_words(payloads, bounds, rows, length)
+        block = words.view(np.uint8)[:, :length]
+        for part in _alike(words, _resource_lengths(block)):
+            if len(part) >= _WORTH_TRYING:
+                resource = bytes(block[part[0], : _PREFIX + int(_resource_lengths(block[part[:1]])[0])])
+                whole = len(part) == len(rows)
+                yield _Group(rows if whole else rows[part], words if whole else words[part], (length, resource))
+
+
+def _resource_lengths(block: Bytes) -> Rows:
+    """What the first four bytes of payloads say of how long the resource is."""
+    return np.ascontiguousarray(block[:, :_PREFIX]).view(">u4").reshape(-1).astype(np.int64)
+
+
+def _alike(words: Words, lengths: Rows) -> Iterator[Rows]:
+    """Rows that have the same bytes at their beginning, as far as the shortest resource reaches.
+
+    Told by a sum of words: if two that differ have the same, their rows are tried together, and fit apart.
+    """
+    reach = min(_PREFIX + int(lengths.min()), words.shape[1] * words.itemsize)
+    count = -(-reach // words.itemsize)
+    # Of the last word what is the resource's: bytes that come first are the low ones.
+    looked_at = np.full(count, 2**64 - 1, np.uint64)
+    looked_at[-1] >>= np.uint64(8 * (count * words.itemsize - reach))
+    keys = ((words[:, :count] & looked_at) * _FACTORS[:count]).sum(axis=1, dtype=np.uint64)
+    if (keys == keys[0]).all():
+        yield np.arange(len(words))
+        return
+    order = np.argsort(keys, kind="stable")
+    _, first = np.unique(keys[order], return_index=True)
+    yield from np.split(order, first[1:])
 
 
 def _template(payload: bytes, schema: pa.Schema, values: dict[str, Any]) -> _Template | None:
@@ -300,7 +373,6 @@ class _Columns:
         if not len(fits.rows):
             return group
         self._read(template, fits)
-        template.fitted += len(fits.rows)
         return group.where(~good)
 
     def _read(self, template: _Template, group: _Group) -> None:

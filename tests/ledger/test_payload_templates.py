@@ -73,7 +73,8 @@ def span(number: int, attributes: dict[str, Any] | None = None, **fields: Any) -
 
 @pytest.fixture(autouse=True)
 def _few_are_worth_a_template(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(payload_templates, "_FEWEST", 2)
+    monkeypatch.setattr(payload_templates, "_WORTH_TRYING", 2)
+    monkeypatch.setattr(payload_templates, "_WORTH_LEARNING", 2)
     yield
 
 
@@ -129,6 +130,44 @@ def test_a_template_of_one_batch_serves_the_next() -> None:
         _, taken = templates.read(pa.array([payload(span(number)) for number in range(first, first + 100)]))
         assert taken.all()
     assert asked == [1]
+
+
+def test_each_emitter_has_templates_of_its_own() -> None:
+    """Whose resources have the same length, so that payloads of all of them do."""
+    asked: list[int] = []
+
+    def counted(payloads: pa.Array) -> pa.Table:
+        asked.append(len(payloads))
+        return read_payloads(payloads)
+
+    resources = [
+        Resource(attributes=[key_value(semconv.SERVICE_NAME, f"gateway-{number:02d}")]).SerializeToString()
+        for number in range(20)
+    ]
+    templates = PayloadTemplates(counted)
+    for first in (0, 400, 800):
+        payloads = [payload(span(number), resources[number % 20]) for number in range(first, first + 400)]
+        columns, taken = templates.read(pa.array(payloads))
+        assert taken.all()
+        assert columns is not None
+        assert columns.to_pylist() == read_payloads(pa.array(payloads)).to_pylist()
+    assert asked == [20]
+
+
+def test_where_templates_fit_few_they_are_made_ever_more_seldom() -> None:
+    asked: list[int] = []
+
+    def counted(payloads: pa.Array) -> pa.Table:
+        asked.append(len(payloads))
+        return read_payloads(payloads)
+
+    templates = PayloadTemplates(counted)
+    for batch in range(64):
+        each = [payload(span(number, {"list": [f"{batch:03d}{number:05d}"]})) for number in range(40)]
+        assert not templates.read(pa.array(each))[1].sum() > 2
+    assert len(asked) < 16
+    # Another kind is not concerned.
+    assert templates.read(pa.array([payload(span(number)) for number in range(40)]))[1].all()
 
 
 @pytest.mark.parametrize("place", range(0, 500, 3))
@@ -235,10 +274,17 @@ def test_a_payload_that_is_too_long_is_no_template(monkeypatch: pytest.MonkeyPat
     assert check([payload(span(number)) for number in range(10)]) == 0
 
 
-def test_templates_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(payload_templates, "_MOST", 2)
-    kinds = [payload(span(number, {semconv.AUDIT_ACTION: "x" * (number // 10)})) for number in range(60)]
-    assert check(kinds) == 20
+def test_kinds_and_templates_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payload_templates, "_MOST_KINDS", 2)
+    monkeypatch.setattr(payload_templates, "_MOST", 3)
+    templates = PayloadTemplates(read_payloads)
+    for number in range(12):
+        of_other_lengths = [payload(span(each, {semconv.AUDIT_ACTION: "x" * number})) for each in range(10)]
+        of_other_actions = [payload(span(each, {semconv.AUDIT_ACTION: f"{number:04d}"})) for each in range(10)]
+        assert templates.read(pa.array(of_other_lengths))[1].all()
+        assert templates.read(pa.array(of_other_actions))[1].all()
+        assert len(templates._known) <= 2
+        assert all(len(known.templates) <= 3 for known in templates._known.values())
 
 
 def test_nothing_is_read_of_nothing() -> None:
