@@ -118,7 +118,9 @@ class HeaderTemplates:
             if not left.any():
                 columns.take(template, rows, block)
                 return
-            columns.take(template, rows[fits], block[fits])
+            # One that is kept may fit none of these.
+            if fits.any():
+                columns.take(template, rows[fits], block[fits])
             if int(fits.sum()) >= _FEWEST:
                 in_vain = 0
             elif not known:

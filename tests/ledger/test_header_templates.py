@@ -192,6 +192,15 @@ def test_templates_of_one_batch_serve_the_next(monkeypatch: pytest.MonkeyPatch) 
     assert len(learned) == 2
 
 
+def test_a_template_that_fits_none_of_the_next_batch_is_passed_over() -> None:
+    templates = HeaderTemplates()
+    for outcome in ("success", "failure", "success"):
+        headers = event_headers(table(*rows_like(60, outcome=outcome)))
+        columns, taken = templates.read(headers)
+        assert taken.all()
+        assert columns.to_pylist() == [read(header) for header in headers.to_pylist()]
+
+
 def test_templates_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(header_templates, "_MOST_KEPT", 3)
     templates = HeaderTemplates()
