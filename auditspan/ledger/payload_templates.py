@@ -3,8 +3,8 @@
 Spans that one emitter sends of one kind differ in few places: ids, times, numbers and some texts. One payload that was
 read in full (`auditspan.otlp.columns`) is a template for all of its length: whose other bits are the same says the
 same, and has in those places what stands there. Places are taken only where any value of their kind is one that the
-parser takes as it is: ids that are not zero, 64 bits of time, texts of ASCII, numbers in the fewest bytes. Payloads
-that no template fits are left to the caller.
+parser takes as it is: ids that are not zero, 64 bits of time, texts of ASCII, numbers of as many bytes. Payloads that
+no template fits are left to the caller.
 """
 
 from __future__ import annotations
@@ -92,8 +92,6 @@ class _Template:
     times: dict[str, Span] = field(default_factory=dict)
     texts: dict[str, Span] = field(default_factory=dict)
     numbers: dict[str, Span] = field(default_factory=dict)
-    varints: list[Span] = field(default_factory=list)
-    """Of all attributes, read or not."""
 
 
 @dataclass(slots=True)
@@ -312,7 +310,6 @@ def _find_place_of_value(template: _Template, begin: int, end: int, keys: set[st
             if key not in _NUMBERS:
                 return
             template.numbers[key] = start, stop
-        template.varints.append((start, stop))
         template.compared[start:stop] = _HIGH
 
 
@@ -365,9 +362,6 @@ class _Columns:
         block, good = group.block, fitting(group.words, template.payload, template.compared)
         for begin, end in template.ids.values():
             good &= block[:, begin:end].any(axis=1)
-        for begin, end in template.varints:
-            if end - begin > 1:
-                good &= block[:, end - 1] != 0
         whole = bool(good.all())
         fits = group if whole else group.where(good)
         if not len(fits.rows):

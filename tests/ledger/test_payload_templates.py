@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from auditspan import semconv
 from auditspan.ledger import payload_templates
-from auditspan.ledger.payload_templates import PayloadTemplates
+from auditspan.ledger.payload_templates import PayloadTemplates, Read
 from auditspan.ledger.typed_columns import PayloadReader, read_payloads
 from auditspan.otlp.classify import READ
 
@@ -78,6 +78,23 @@ def _few_are_worth_a_template(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     yield
 
 
+@pytest.fixture
+def asked() -> list[int]:
+    """How many payloads `counted` was given, each time."""
+    return []
+
+
+@pytest.fixture
+def counted(asked: list[int]) -> Read:
+    """Reads payloads in full, and takes note of it."""
+
+    def read(payloads: pa.Array) -> pa.Table:
+        asked.append(len(payloads))
+        return read_payloads(payloads)
+
+    return read
+
+
 def check(payloads: list[bytes | None], reader: PayloadReader | None = None) -> int:
     """That all is read as it is; how many of them templates read."""
     # Of a slice of more, as payloads of a window are.
@@ -118,13 +135,7 @@ def test_of_several_shapes_too_and_what_differs_alone_is_left() -> None:
     assert check([*alike[:200], *odd, *alike[200:]]) == 400
 
 
-def test_a_template_of_one_batch_serves_the_next() -> None:
-    asked: list[int] = []
-
-    def counted(payloads: pa.Array) -> pa.Table:
-        asked.append(len(payloads))
-        return read_payloads(payloads)
-
+def test_a_template_of_one_batch_serves_the_next(asked: list[int], counted: Read) -> None:
     templates = PayloadTemplates(counted)
     for first in (0, 100, 200):
         _, taken = templates.read(pa.array([payload(span(number)) for number in range(first, first + 100)]))
@@ -132,14 +143,8 @@ def test_a_template_of_one_batch_serves_the_next() -> None:
     assert asked == [1]
 
 
-def test_each_emitter_has_templates_of_its_own() -> None:
+def test_each_emitter_has_templates_of_its_own(asked: list[int], counted: Read) -> None:
     """Whose resources have the same length, so that payloads of all of them do."""
-    asked: list[int] = []
-
-    def counted(payloads: pa.Array) -> pa.Table:
-        asked.append(len(payloads))
-        return read_payloads(payloads)
-
     resources = [
         Resource(attributes=[key_value(semconv.SERVICE_NAME, f"gateway-{number:02d}")]).SerializeToString()
         for number in range(20)
@@ -154,13 +159,7 @@ def test_each_emitter_has_templates_of_its_own() -> None:
     assert asked == [20]
 
 
-def test_where_templates_fit_few_they_are_made_ever_more_seldom() -> None:
-    asked: list[int] = []
-
-    def counted(payloads: pa.Array) -> pa.Table:
-        asked.append(len(payloads))
-        return read_payloads(payloads)
-
+def test_where_templates_fit_few_they_are_made_ever_more_seldom(asked: list[int], counted: Read) -> None:
     templates = PayloadTemplates(counted)
     for batch in range(64):
         each = [payload(span(number, {"list": [f"{batch:03d}{number:05d}"]})) for number in range(40)]

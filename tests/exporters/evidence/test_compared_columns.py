@@ -38,6 +38,12 @@ def test_rows_differ_where_their_values_do(
     assert found == [row for row, (a, b) in enumerate(pairs) if a != b]
 
 
+def test_a_value_that_the_other_dictionary_lacks_is_not_taken_for_a_null() -> None:
+    """As where an insider has emptied a whole column of a package."""
+    emptied, derived = encoded([None, None, None], []), encoded(["a", None, "b"], ["a", "b"])
+    assert differing_rows(emptied, derived) == differing_rows(derived, emptied) == [0, 2]
+
+
 @pytest.mark.parametrize(
     ("left", "right", "differing"),
     [
