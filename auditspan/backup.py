@@ -11,14 +11,13 @@ import json
 import os
 import shutil
 import stat
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
 
-from auditspan.durable import sync
+from auditspan.durable import NewFolder, refuse_in_the_way
 from auditspan.errors import AuditSpanError
 
 __all__ = ["BackupInvalid", "BackupManifest", "make_backup", "now_text", "read_manifest", "restore_backup"]
@@ -76,16 +75,17 @@ def make_backup(source: Path, out: Path, about: Mapping[str, Any], progress: Pro
     """Copy the data directory ``source``, which nobody may be using, into the new folder ``out``.
 
     Raises:
-        BackupInvalid: ``out`` is in the way or inside of ``source``, the disk has no room, or something below
-            ``source`` is neither file nor folder, or a link that leads out of it.
+        FolderInTheWay: ``out`` is no new folder.
+        BackupInvalid: it is inside of ``source``, the disk has no room, or something below ``source`` is neither file
+            nor folder, or a link that leads out of it.
     """
-    _check_target(out)
+    refuse_in_the_way(out)
     if out.resolve().is_relative_to(source.resolve()):
         raise BackupInvalid(f"{out} lies inside of {source}.", remedy="Give a folder on another disk.")
     tree = _look(source, _PASSING)
     _check_room(out, sum(tree.files.values()))
     files: dict[str, tuple[int, str]] = {}
-    with _Beside(out) as partial:
+    with NewFolder(out) as partial:
         content = partial / CONTENT
         _make_folders(content, tree.folders)
         done, total = 0, sum(tree.files.values())
@@ -136,9 +136,10 @@ def restore_backup(
     appears there unless every file is there, has the digest of ``manifest``, and no other one is.
 
     Raises:
-        BackupInvalid: it is not so, ``target`` is in the way, or the disk has no room.
+        FolderInTheWay: ``target`` is no new folder.
+        BackupInvalid: it is not so, or the disk has no room.
     """
-    _check_target(target)
+    refuse_in_the_way(target)
     content = backup / CONTENT
     found = _look(content, frozenset())
     for what, wanted, there in (
@@ -154,7 +155,7 @@ def restore_backup(
                 remedy="Use another copy of it.",
             )
     _check_room(target, manifest.size)
-    with _Beside(target) as partial:
+    with NewFolder(target) as partial:
         _make_folders(partial, manifest.folders)
         done = 0
         for path, said in manifest.files.items():
@@ -170,29 +171,6 @@ def restore_backup(
         for name, text in (added or {}).items():
             (partial / name).unlink(missing_ok=True)
             _write(partial / name, text)
-
-
-class _Beside:
-    """A folder that is written beside its place, and appears there when it is complete and durable."""
-
-    def __init__(self, out: Path) -> None:
-        self._out = out
-        self._partial = out.parent / f".{out.name}.partial-{uuid.uuid4().hex[:8]}"
-
-    def __enter__(self) -> Path:
-        self._partial.mkdir(parents=True, mode=0o700)
-        return self._partial
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            shutil.rmtree(self._partial, ignore_errors=True)
-            return
-        for folder, *_rest in os.walk(self._partial):
-            sync(Path(folder))
-        if self._out.exists():
-            self._out.rmdir()
-        self._partial.rename(self._out)
-        sync(self._out.parent)
 
 
 def _look(root: Path, passing: frozenset[str]) -> _Tree:
@@ -304,13 +282,6 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _check_target(out: Path) -> None:
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise BackupInvalid(f"{out} is in the way.", remedy="Give a folder that does not exist yet.")
-    if out.is_dir() and any(out.iterdir()):
-        raise BackupInvalid(f"The folder {out} is not empty.", remedy="Give a new one: nothing is ever overwritten.")
 
 
 def _check_room(out: Path, size: int) -> None:

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from auditspan.durable import sync
 from auditspan.errors import AuditSpanError
 
 __all__ = ["ANONYMOUS", "EMITTER", "OFFICER", "ROLES", "TokenInfo", "TokenRegistry", "TokensUnavailable"]
@@ -241,11 +242,7 @@ def _write(path: Path, tokens: list[TokenInfo]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync(path.parent)
     except OSError as error:
         raise _unavailable(path, error) from error
 

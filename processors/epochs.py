@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from auditspan.canonical import JsonValue
+from auditspan.durable import sync
 from auditspan.policy.activation import Activation
 from auditspan.policy.artifacts_kept import kept
 from auditspan.policy.codes import listing_faults
@@ -154,11 +155,7 @@ def keep_artifacts(folder: Path, artifacts: Mapping[str, bytes]) -> None:
             # Whoever tries again must not fill the disk with what could not be written.
             temporary.unlink(missing_ok=True)
             raise
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(folder)
 
 
 def announce_epoch(references: References, body: Mapping[str, Any], store: Store) -> bool:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from auditspan.durable import sync
 from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import CONTROL_PARTITION, JournalFull, JournalUnavailable, data_partition
 
@@ -142,11 +143,7 @@ def create_file(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         return
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(path.parent)
 
 
 def lock(path: Path) -> int:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from auditspan.durable import sync
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.signing_key import FileSigningKey, SigningKey, public_text
 
@@ -159,11 +160,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)
 
 
 def _read_private(path: Path) -> bytes:

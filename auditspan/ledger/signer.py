@@ -18,6 +18,7 @@ from typing import IO, Final, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from auditspan.durable import sync
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.checkpoint import Checkpoint, log_origin, sign_checkpoint
 from auditspan.ledger.merkle import EMPTY_ROOT, verify_consistency
@@ -126,11 +127,7 @@ class Signer:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(self._directory)
 
 
 def last_signed(state_directory: Path, log_id: str) -> Signed | None:
