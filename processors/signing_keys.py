@@ -16,10 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from auditspan.errors import AuditSpanError
 from auditspan.journal.contract import Journal
-from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.rotation import Rotation, RotationInvalid, follow, open_rotation
 from auditspan.ledger.signer import Signer, SignerRefused
-from auditspan.ledger.signing_key import SigningKey, key_id, public_text
+from auditspan.ledger.signing_key import SigningKey, key_id, public_bytes, public_text
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
 

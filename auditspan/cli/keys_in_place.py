@@ -6,8 +6,7 @@ import time
 
 from auditspan.data_directory import DataDirectory
 from auditspan.errors import AuditSpanError
-from auditspan.ledger.checkpoint import public_bytes
-from auditspan.ledger.signing_key import SigningKey, key_id
+from auditspan.ledger.signing_key import SigningKey, key_id, public_bytes
 from auditspan.ledger.trust import Trust
 
 __all__ = ["check_signing_key"]

@@ -180,7 +180,7 @@ def _replace(path: Path, text: str) -> None:
 def _print(trust: Any, as_json: bool) -> None:
     from cryptography.hazmat.primitives.hashes import SHA256
 
-    from auditspan.ledger.checkpoint import public_bytes
+    from auditspan.ledger.signing_key import public_bytes
 
     keys = [hashlib.sha256(public_bytes(key)).hexdigest() for key in trust.keys]
     roots = {one.name: [root.fingerprint(SHA256()).hex() for root in one.roots] for one in trust.timestamp_authorities}

@@ -10,21 +10,17 @@ import binascii
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-if TYPE_CHECKING:
-    from auditspan.ledger.signing_key import SigningKey
+from auditspan.ledger.signing_key import SigningKey, public_bytes
 
 __all__ = [
     "Checkpoint",
     "CheckpointInvalid",
     "log_origin",
     "open_checkpoint",
-    "public_bytes",
     "sign_checkpoint",
     "verifier_key",
 ]
@@ -62,11 +58,6 @@ def verifier_key(origin: str, key: Ed25519PublicKey) -> str:
     """The C2SP verifier key under which a log with this origin signs: what a witness is configured with."""
     encoded = base64.b64encode(_ED25519 + public_bytes(key)).decode()
     return f"{origin}+{_key_id(origin, key).hex()}+{encoded}"
-
-
-def public_bytes(key: Ed25519PublicKey) -> bytes:
-    """The 32 raw bytes of a public key."""
-    return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 def _key_id(name: str, key: Ed25519PublicKey) -> bytes:

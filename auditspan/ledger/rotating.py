@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from auditspan.canonical import JsonValue
 from auditspan.durable import sync
-from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.keys import (
     KeyFileError,
     init_signing_key,
@@ -24,7 +23,7 @@ from auditspan.ledger.keys import (
 )
 from auditspan.ledger.retirement import rfc3339_seconds
 from auditspan.ledger.rotation import Rotation, RotationInvalid, open_rotation, sign_rotation
-from auditspan.ledger.signing_key import key_id, public_text
+from auditspan.ledger.signing_key import key_id, public_bytes, public_text
 
 __all__ = ["SHORTEST_OVERLAP", "KeyFiles", "begin_rotation", "finish_rotation", "pending_rotation"]
 

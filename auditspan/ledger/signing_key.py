@@ -11,10 +11,9 @@ import hashlib
 from typing import NoReturn, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from auditspan.ledger.checkpoint import public_bytes
-
-__all__ = ["FileSigningKey", "SigningKey", "key_id", "public_text"]
+__all__ = ["FileSigningKey", "SigningKey", "key_id", "public_bytes", "public_text"]
 
 
 class SigningKey(Protocol):
@@ -60,6 +59,11 @@ class FileSigningKey:
 
     def __deepcopy__(self, _: object) -> NoReturn:
         raise TypeError("a signing key is not copied")
+
+
+def public_bytes(key: Ed25519PublicKey) -> bytes:
+    """The 32 raw bytes of a public key."""
+    return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 def public_text(key: Ed25519PublicKey) -> str:

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from auditspan.errors import AuditSpanError
 from auditspan.ledger.bounded_post import Post
-from auditspan.ledger.checkpoint import Checkpoint, public_bytes
+from auditspan.ledger.checkpoint import Checkpoint
+from auditspan.ledger.signing_key import public_bytes
 
 __all__ = [
     "Cosignature",

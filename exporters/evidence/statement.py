@@ -15,8 +15,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import FormatError, VerificationError
 from securesystemslib.signer import Signature, SSlibKey  # type: ignore[attr-defined, unused-ignore]
 
-from auditspan.ledger.checkpoint import public_bytes
-from auditspan.ledger.signing_key import SigningKey, key_id
+from auditspan.ledger.signing_key import SigningKey, key_id, public_bytes
 from auditspan.ledger.timestamps import LARGEST_TOKEN
 
 from .layout import MANIFEST, path_is_allowed

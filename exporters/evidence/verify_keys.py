@@ -14,14 +14,14 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from auditspan.canonical import canonical_json
-from auditspan.ledger.checkpoint import CheckpointInvalid, open_checkpoint, public_bytes
+from auditspan.ledger.checkpoint import CheckpointInvalid, open_checkpoint
 from auditspan.ledger.rotation import Rotation, RotationInvalid, open_rotation
-from auditspan.ledger.signing_key import key_id
+from auditspan.ledger.signing_key import key_id, public_bytes
 from auditspan.ledger.trust import Trust
 
 from .report import Faults
 
-__all__ = ["KeyRing", "RotationLeaves", "follow_rotations"]
+__all__ = ["KeyRing", "RotationLeaves", "follow_rotations", "stated_keys"]
 
 
 @dataclass(slots=True)
@@ -88,6 +88,18 @@ def follow_rotations(trust: Trust, stated: Sequence[Any], faults: Faults) -> Key
         if public_bytes(rotation.old) in {public_bytes(key) for key in ring.keys}:
             _lead_on(rotation, ring, trusted, trust, faults)
     return ring
+
+
+def stated_keys(stated: Sequence[Any]) -> list[Ed25519PublicKey]:
+    """The keys that a manifest's ``keys`` name, in valid statements; whether these lead anywhere is not asked."""
+    found = []
+    for body in stated:
+        try:
+            rotation = open_rotation(body)
+        except RotationInvalid:
+            continue
+        found += [rotation.old, rotation.new]
+    return found
 
 
 def _chain(deployment: str, stated: Sequence[Any], faults: Faults) -> list[Rotation]:

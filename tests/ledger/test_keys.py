@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.keys import (
     KeyFileError,
     init_keys,
@@ -15,6 +14,7 @@ from auditspan.ledger.keys import (
     load_signing_key,
     write_secret_file,
 )
+from auditspan.ledger.signing_key import public_bytes
 from auditspan.ledger.trust import load_trust
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from auditspan.ledger import rotating
-from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.keys import KeyFileError, init_keys, load_signing_key
 from auditspan.ledger.rotating import KeyFiles, begin_rotation, finish_rotation, pending_rotation
 from auditspan.ledger.rotation import open_rotation
+from auditspan.ledger.signing_key import public_bytes
 from auditspan.ledger.trust import load_trust
 
 NOW = 1_795_500_000_500_000_000

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditspan.canonical import canonical_json
-from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.rotation import RotationInvalid, follow, open_rotation, sign_rotation
+from auditspan.ledger.signing_key import public_bytes
 
 KEYS = [Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in range(1, 6)]
 PUBLIC = [key.public_key() for key in KEYS]

@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry
 
 from auditspan.journal.contract import EntryKind, NewEntry
 from auditspan.journal.sqlite import SqliteJournal
-from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.signer import Signer
+from auditspan.ledger.signing_key import public_bytes
 from auditspan.policy.reference import Reference
 from auditspan.store.clickhouse import ClickHouseStore
 

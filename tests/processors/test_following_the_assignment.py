@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from sealing_deployment import KEY
 
 from auditspan.journal.sqlite import SqliteJournal
-from auditspan.ledger.checkpoint import public_bytes
+from auditspan.ledger.signing_key import public_bytes
 
 PARTITIONS = ("control", "events-0", "events-1")
 

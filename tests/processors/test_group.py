@@ -23,7 +23,7 @@ from waiting import until
 
 from auditspan.journal.contract import EntryKind, JournalUnavailable, NewEntry
 from auditspan.journal.sqlite import SqliteJournal
-from auditspan.ledger.checkpoint import public_bytes
+from auditspan.ledger.signing_key import public_bytes
 from auditspan.store.clickhouse import ClickHouseStore
 from auditspan.store.contract import Fenced, SealedBatch
 

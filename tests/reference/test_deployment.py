@@ -14,8 +14,8 @@ from waiting import until
 
 from auditspan.journal.contract import CONTROL_PARTITION, EntryKind, NewEntry
 from auditspan.journal.sqlite import SqliteJournal
-from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.signer import Signer
+from auditspan.ledger.signing_key import public_bytes
 from auditspan.policy.reference import Reference
 from auditspan.store.clickhouse import ClickHouseStore
 

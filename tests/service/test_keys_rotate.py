@@ -17,10 +17,9 @@ from running_service import Service
 from sent_spans import Sent, foreign_request
 from waiting import until
 
-from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.keys import load_signing_key
 from auditspan.ledger.rotating import KeyFiles, begin_rotation
-from auditspan.ledger.signing_key import key_id
+from auditspan.ledger.signing_key import key_id, public_bytes
 from auditspan.ledger.trust import load_trust
 
 

@@ -19,8 +19,8 @@ from sealed_world import SECOND, attribute
 
 from auditspan.journal.contract import EntryKind, NewEntry
 from auditspan.journal.sqlite import SqliteJournal
-from auditspan.ledger.checkpoint import public_bytes
 from auditspan.ledger.signer import Signer
+from auditspan.ledger.signing_key import public_bytes
 from auditspan.ledger.trust import Trust
 from auditspan.policy.reference import Reference
 from auditspan.store.clickhouse import ClickHouseStore
