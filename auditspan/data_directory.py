@@ -119,6 +119,16 @@ class DataDirectory:
         return self.root / "restored.json"
 
     @property
+    def recovered(self) -> Path:
+        """The signed statement by which this deployment goes on for one that lost signed leaves."""
+        return self.root / "recovered.json"
+
+    @property
+    def succeeded(self) -> Path:
+        """Says that another deployment goes on for this one, which seals nothing more."""
+        return self.root / "succeeded.json"
+
+    @property
     def endpoints(self) -> Path:
         """Addresses of the running service, JSON."""
         return self.root / "endpoints.json"

@@ -56,6 +56,7 @@ class EventClass(StrEnum):
     REFERENCE_ACTIVATED = "audit.reference.activated"
     KEY_ADDED = "audit.key.added"
     KEY_ROTATED = "audit.key.rotated"
+    LEDGER_RECOVERED = "audit.ledger.recovered"
     EVIDENCE_REQUESTED = "evidence.requested"
     EVIDENCE_EXPORTED = "evidence.exported"
     SCREENING_RESCREENED = "screening.rescreened"
@@ -87,6 +88,7 @@ CLASSES: Final[dict[EventClass, str]] = {
     EventClass.REFERENCE_ACTIVATED: "a new epoch of rule packs, tables and registry came into force",
     EventClass.KEY_ADDED: "a signing key came into use",
     EventClass.KEY_ROTATED: "a signing key was replaced",
+    EventClass.LEDGER_RECOVERED: "the deployment goes on for one that lost signed leaves, and says which",
     EventClass.EVIDENCE_REQUESTED: "somebody asked for evidence, on a legal basis",
     EventClass.EVIDENCE_EXPORTED: "an evidence package was exported",
     EventClass.SCREENING_RESCREENED: "a party of stored events is like an entry of a screening list that came later",

@@ -46,6 +46,8 @@ __all__ = [
     "strange_logs",
 ]
 
+_WITH_OPENINGS: Final = frozenset({EventClass.LEDGER_RECOVERED, EventClass.KEY_ADDED})
+"""What is journaled once, together with the first openings."""
 _LOGS: Final = "SELECT log_id FROM auditspan.events GROUP BY log_id ORDER BY log_id"
 _READ: Final = 1 << 20
 _AT_ONCE: Final = 1000
@@ -259,7 +261,7 @@ def _opened(journal: Journal, store: Store, sealed: Mapping[str, Any] | None) ->
         if name == EventClass.LOG_OPENED:
             opening = _opening(said["body"], entry.arrival_time)
             openings.setdefault(opening.partition, opening)
-        elif name != EventClass.KEY_ADDED:
+        elif name not in _WITH_OPENINGS:
             # Nothing else is journaled before the logs of our own topics are opened.
             return _with_later(journal, store, sealed, openings, wanted)
         if wanted <= openings.keys() and EventClass.KEY_ADDED in classes:
@@ -291,7 +293,7 @@ def _with_later(
             if said.get("class") == EventClass.LOG_OPENED:
                 opening = _opening(said["body"], entry.arrival_time)
                 openings.setdefault(opening.partition, opening)
-    return _Opened(openings, frozenset({EventClass.KEY_ADDED}), complete=True)
+    return _Opened(openings, _WITH_OPENINGS, complete=True)
 
 
 def _entries(journal: Journal, offset: int) -> Iterator[Entry]:

@@ -72,6 +72,7 @@ class ControlDuties:
         anchors: who vouches for the control log.
         anchor_metrics: where that is counted.
         load_key: reads the signing key anew, after a rotation; None: there is one for ever.
+        recovery: body of the ``audit.ledger.recovered`` with which a deployment begins that goes on for another one.
     """
 
     signers: Signers
@@ -83,6 +84,7 @@ class ControlDuties:
     anchor_metrics: AnchorMetrics
     followers: Sequence[MakeFollower] = ()
     load_key: Callable[[], SigningKey] | None = None
+    recovery: JsonValue = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,10 @@ class ControlRole(Role):
 
     def _take_over(self, store: Store, signer: Signer) -> Logs:
         parts, duties = self.parts, self._duties
-        first = [(str(EventClass.KEY_ADDED), _key(duties.public_key))]
+        first: list[tuple[str, JsonValue]] = [(EventClass.KEY_ADDED, _key(duties.public_key))]
+        if duties.recovery is not None:
+            # Before the key, which ends what is read of the beginning.
+            first.insert(0, (EventClass.LEDGER_RECOVERED, duties.recovery))
         logs = self.insist(
             partial(
                 open_logs, parts.journal, store, parts.deployment, actor=ACTOR, first_entries=first, clock=parts.clock

@@ -87,6 +87,8 @@ class Pipeline:
         anchors: who vouches for the control log; nobody by default.
         keys: whose signatures count, besides that of ``public_key``: those of ``trust.json``.
         load_key: reads the signing key anew, after a rotation; None: there is one for ever.
+        recovery: what a new deployment that goes on for another one seals first: the body of
+            ``audit.ledger.recovered``.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Pipeline:
         anchors: AnchorPlan | None = None,
         keys: Sequence[Ed25519PublicKey] = (),
         load_key: Callable[[], SigningKey] | None = None,
+        recovery: JsonValue = None,
     ) -> None:
         self._journal = journal
         self._clock = clock
@@ -141,6 +144,7 @@ class Pipeline:
             anchors=anchors or AnchorPlan(),
             anchor_metrics=AnchorMetrics(registry),
             load_key=load_key,
+            recovery=recovery,
         )
         self._control_log = ControlLog(journal, clock)
         self._activator = Activator(journal, store_factory, self._parts.references, clock)

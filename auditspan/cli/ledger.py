@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auditspan.cli.config import settings_of
+from auditspan.cli.ledger_recover import recover
 from auditspan.cli.moments import nanoseconds
 from auditspan.cli.output import (
-    EXIT_FAILURE,
     JsonOption,
     console,
     plain,
     print_json,
     print_table,
-    reports_errors,
     reports_errors_with,
 )
 from auditspan.cli.reading import existing, open_reader
@@ -142,44 +141,4 @@ def _row(log: CheckedLog) -> dict[str, str]:
     }
 
 
-@app.command()
-@reports_errors
-def recover(
-    data: Annotated[Path, typer.Option("--data", help="Data directory that lost what was signed.", file_okay=False)],
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file; default DIR/auditspan.toml.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Say what a restored store lacks of what was signed. It does not go on sealing: that is not possible yet.
-
-    A log that lost signed leaves cannot be continued: whoever holds a checkpoint over them would see two histories.
-    What is left can be read, checked and exported, and a new deployment seals what comes.
-
-    Exit status: 0 nothing is lost, 1 something is, or may be in a directory that was restored from a backup.
-
-    \b
-    auditspan ledger recover --data ./data
-    """
-    from auditspan.cli.lost_leaves import lost_leaves
-
-    directory, settings = existing(data), settings_of(data, config)
-    lost = lost_leaves(directory, settings)
-    whole, restored = all(one.whole for one in lost), directory.restored.exists()
-    if as_json:
-        print_json({"logs": [one.to_json() for one in lost], "restored": restored, "recovered": False})
-        raise typer.Exit(EXIT_FAILURE if restored or not whole else 0)
-    print_table("Logs", ["log", "in the store", "signed", "lost"], [one.row() for one in lost], lines=False)
-    if whole and not restored:
-        console.print("Nothing is lost: the store has all that signer/ and the control partition say was signed.")
-        return
-    if whole:
-        raise AuditSpanError(
-            f"{directory.root} was restored from a backup: what was sealed and signed after it is not known here.",
-            remedy="Put a newer signer/ beside it and ask again, or state with `auditspan restore --nothing-since` "
-            "that the service has not run since the backup.",
-        )
-    raise AuditSpanError(
-        "A log that lost signed leaves is not continued by this version: its next checkpoint would contradict one that "
-        "is in the world.",
-        remedy="Put the newest store, journal and signer/ back, if any copy has them. Else keep this directory for "
-        "reading and `auditspan evidence export`, and begin a new deployment in a new directory, with a new name.",
-    )
+app.command()(recover)

@@ -21,6 +21,7 @@ from auditspan.journal.kafka import KafkaJournal
 from auditspan.journal.kafka_flagged import KafkaFlaggedPublisher
 from auditspan.journal.opening import is_kafka, open_journal
 from auditspan.ledger.keys import load_salt_key, load_signing_key
+from auditspan.ledger.recovery import read_recovery
 from auditspan.ledger.signing_key import public_text
 from auditspan.ledger.trust import Trust, load_trust
 from auditspan.processors.anchor_sources import anchor_plan
@@ -86,6 +87,7 @@ def run_processors(directory: DataDirectory, settings: Settings, on_started: Rea
             anchors=anchor_plan(settings.anchors, trust),
             keys=trust.keys,
             load_key=lambda: load_signing_key(directory.signing_key),
+            recovery=read_recovery(directory.recovered, settings.deployment),
         )
         stack.callback(pipeline.stop, settings.processor.drain_seconds)
         pipeline.start()

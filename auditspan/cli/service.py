@@ -30,6 +30,7 @@ from auditspan.exporters.sql_settings import SqlLimits
 from auditspan.journal.contract import Journal
 from auditspan.journal.opening import is_kafka, open_journal
 from auditspan.ledger.keys import load_salt_key, load_signing_key
+from auditspan.ledger.recovery import read_recovery
 from auditspan.ledger.signer import Signer
 from auditspan.ledger.signing_key import public_text
 from auditspan.ledger.trust import load_trust
@@ -67,6 +68,7 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
     with ExitStack() as stack:
         _refuse_other_store(settings)
         _refuse_restored(directory)
+        _refuse_succeeded(directory)
         directory.create()
         stack.enter_context(directory.lock())
         # A killed service leaves its own: whoever listens there by now must not be taken for this one.
@@ -106,6 +108,7 @@ def run_service(directory: DataDirectory, settings: Settings, on_ready: Ready) -
             anchors=anchor_plan(settings.anchors, trust),
             keys=trust.keys,
             load_key=lambda: load_signing_key(directory.signing_key),
+            recovery=read_recovery(directory.recovered, settings.deployment),
         )
         pipeline.start()
         stack.callback(pipeline.stop)
@@ -207,6 +210,15 @@ def _refuse_restored(directory: DataDirectory) -> None:
             f"{directory.root} was restored from a backup, and more may have been sealed and signed after it.",
             remedy="If the service has not run since that backup, restore it once more with --nothing-since. Else see: "
             f"auditspan ledger recover --data {directory.root}",
+        )
+
+
+def _refuse_succeeded(directory: DataDirectory) -> None:
+    """Two deployments that seal on would be two histories of what came after one."""
+    if directory.succeeded.exists():
+        raise AuditSpanError(
+            f"Another deployment goes on for {directory.root}, as {directory.succeeded.name} there says.",
+            remedy="Start that one: auditspan up --data on the directory that `auditspan ledger recover --into` made.",
         )
 
 

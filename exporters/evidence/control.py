@@ -16,6 +16,7 @@ __all__ = ["ControlLeaf", "ControlLeaves", "control_leaves", "control_log_of", "
 _OPENED: Final = "audit.log.opened"
 _ACTIVATED: Final = "audit.reference.activated"
 _ROUND: Final = "audit.checkpoint"
+_RECOVERED: Final = "audit.ledger.recovered"
 _EXPORTED: Final = "evidence.exported"
 _CONTROL: Final = "control"
 
@@ -36,6 +37,8 @@ class ControlLeaves:
     opened: dict[str, ControlLeaf] = field(default_factory=dict)
     epochs: dict[int, ControlLeaf] = field(default_factory=dict)
     last_round: ControlLeaf | None = None
+    recovered: ControlLeaf | None = None
+    """What says that this deployment goes on for another one."""
     last_export: dict[str, Any] | None = None
 
     def opened_data_logs(self) -> list[ControlLeaf]:
@@ -93,6 +96,7 @@ def control_leaves(store: Reader, log_id: str, size: int) -> ControlLeaves:
             leaves.opened.setdefault(leaf.body["log_id"], leaf)
         else:
             leaves.epochs.setdefault(leaf.body["number"], leaf)
+    leaves.recovered = next(iter(_read(store, log_id, (_RECOVERED,), size)), None)
     leaves.last_round = _last(store, log_id, _ROUND, size)
     export = _last(store, log_id, _EXPORTED, size)
     leaves.last_export = None if export is None else export.body
@@ -119,8 +123,7 @@ def needed_outside(
     needed = [leaves.opened[log_id] for log_id in logs if log_id in leaves.opened]
     needed += [leaves.epochs[number] for number in epochs]
     needed += rounds
-    if leaves.last_round is not None:
-        needed.append(leaves.last_round)
+    needed += [leaf for leaf in (leaves.recovered, leaves.last_round) if leaf is not None]
     outside = {leaf.index: leaf for leaf in needed if not begin <= leaf.index < end}
     return [outside[index] for index in sorted(outside)]
 

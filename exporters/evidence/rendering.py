@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -43,6 +44,8 @@ def render(report: Report, console: Console) -> None:
                 console.print(Text("  " + ", ".join(f"{name} {value}" for name, value in entry.items())))
             if len(entries) > _MOST_SHOWN:
                 console.print(Text(f"  … and {len(entries) - _MOST_SHOWN:,} more; --json lists them"))
+    if report.recovery is not None:
+        console.print(_recovery(report.recovery))
     for line in anchor_lines(report):
         console.print(Text(line))
     for note in report.notes:
@@ -105,6 +108,18 @@ def _logs(report: Report) -> Table:
             "yes" if log["leaves"] and log["proven"] == log["leaves"] else "no",
             f"{log['withheld']:,}",
         )
+    return table
+
+
+def _recovery(said: dict[str, Any]) -> Table:
+    """What is left of the deployment for which this one goes on."""
+    title = f"Goes on for {said['predecessor']}, recovered by {said['by']} at {_time(said['at'])}: {said['reason']}"
+    table = Table("log", "partition", "left", "signed", "carried over", title=Text(title), title_justify="left")
+    table.columns[0].no_wrap, table.columns[0].min_width = True, 32
+    for log in said["logs"]:
+        signed = "none known" if log["signed"] is None else f"{log['signed']['size']:,}"
+        left, carried = f"{log['stored']['size']:,}", f"{log['carried']:,}"
+        table.add_row(Text(log["log_id"]), Text(log["partition"]), left, signed, carried)
     return table
 
 

@@ -106,6 +106,8 @@ class Report:
     """Leaves of the data logs' intervals, as the manifest states these; ``counts`` has those that were found."""
     request: dict[str, Any] | None = None
     """The sealed request that the package answers."""
+    recovery: dict[str, Any] | None = None
+    """The deployment that this one goes on for, because it lost signed leaves, and what is left of its logs."""
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     anchors: dict[str, Any] = field(default_factory=dict)
     consistency: list[dict[str, Any]] = field(default_factory=list)

@@ -13,9 +13,9 @@ __all__ = ["report_page"]
 _PLACED: Final = frozenset(
     {
         "verdict", "exit_code", "verifier", "package", "package_digest", "deployment", "exported_at", "query", "keys",
-        "trusted_keys", "leaves_expected", "request", "checkpoints", "consistency", "logs", "counts", "classes",
-        "streams", "gaps", "duplicates", "unclosed_streams", "dangling_intents", "notes", "not_proven", "faults",
-        "fault_counts", "faults_total", "largest_clock_skew_seconds",
+        "trusted_keys", "leaves_expected", "request", "recovery", "checkpoints", "consistency", "logs", "counts",
+        "classes", "streams", "gaps", "duplicates", "unclosed_streams", "dangling_intents", "notes", "not_proven",
+        "faults", "fault_counts", "faults_total", "largest_clock_skew_seconds",
     }
 )  # fmt: skip
 """What the template has a place for; anything else that a report says is shown as it is."""

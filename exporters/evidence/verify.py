@@ -38,6 +38,7 @@ from .verify_determinations import DeterminationsFound
 from .verify_keys import KeyRing, RotationLeaves, follow_rotations
 from .verify_log import LogResult, LogTask, NamedEpochs, verify_log
 from .verify_logs import verify_logs
+from .verify_recovery import RecoveryLeaves
 from .verify_request import check_request
 from .zipped import open_package
 
@@ -154,8 +155,9 @@ class _Verification:
         self.total = sum(log.end - log.begin for log in (*manifest.logs, manifest.control))
         checkpoints = self._checkpoints(manifest)
         rotations = RotationLeaves(manifest.control.log_id, manifest.deployment, self.faults)
+        recoveries = RecoveryLeaves(manifest.control.log_id, manifest.deployment, self.faults)
         asked = None if manifest.request is None else manifest.request["id"]
-        state = ControlState(manifest.control.log_id, self.faults, rotations, asked=asked)
+        state = ControlState(manifest.control.log_id, self.faults, rotations, recoveries, asked=asked)
 
         def task(log: LogEvidence, where: str | None) -> LogTask:
             return LogTask(
@@ -177,6 +179,7 @@ class _Verification:
         self._take(manifest, manifest.control, control)
         check_included(manifest, checkpoints.get(manifest.control.log_id), state, self.faults)
         rotations.check(manifest.keys)
+        recoveries.check(self.keys, manifest.keys)
         check_logs(manifest, checkpoints, state, self.keys, self.faults)
         check_request(manifest, state, self.faults)
         anchored = check_anchors(manifest, checkpoints.get(manifest.control.log_id), self.trust, self.faults)
@@ -200,6 +203,7 @@ class _Verification:
                 f"What {totals['withheld']:,} withheld headers say of their payloads, and which started actions they "
                 "end: that is the operator's word until the payloads are revealed. You may ask for any of them."
             )
+        recoveries.write(report, manifest)
         if SUMMARY in manifest.subjects:
             report.not_proven.append(
                 f"That the numbers in {SUMMARY} are right: it is for reading; those here were counted."

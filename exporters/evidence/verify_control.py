@@ -19,6 +19,7 @@ from .headers import parse_headers
 from .report import Faults
 from .statement import Included, Manifest
 from .verify_keys import KeyRing, RotationLeaves
+from .verify_recovery import RecoveryLeaves
 
 __all__ = ["ControlState", "Epoch", "check_included", "check_logs"]
 
@@ -52,6 +53,7 @@ class ControlState:
     log_id: str
     faults: Faults
     rotations: RotationLeaves
+    recoveries: RecoveryLeaves
     opened: dict[str, Opening] = field(default_factory=dict)
     epochs: dict[int, Epoch] = field(default_factory=dict)
     roots: dict[str, dict[int, tuple[bytes, int]]] = field(default_factory=dict)
@@ -72,6 +74,7 @@ class ControlState:
             "audit.reference.activated": self._epoch,
             "audit.checkpoint": self._round,
             "audit.key.rotated": self.rotations.leaf,
+            "audit.ledger.recovered": self.recoveries.leaf,
             "evidence.requested": self._requested,
         }.get(leaf["class"])
         if reader is None:

@@ -60,7 +60,7 @@ def test_what_cannot_be_done_is_3(stopped: Path, tmp_path: Path) -> None:
     fails("ledger", "check", "--data", stopped, status=3)
 
 
-def test_recover_says_what_is_lost_and_goes_on_with_nothing(stopped: Path) -> None:
+def test_recover_says_what_is_lost_and_changes_nothing(stopped: Path) -> None:
     report = gives("ledger", "recover", "--data", stopped)
     assert not report["recovered"] and not any(log["lost"] for log in report["logs"])
     assert "Nothing is lost" in auditspan("ledger", "recover", "--data", stopped).out
@@ -73,4 +73,4 @@ def test_recover_says_what_is_lost_and_goes_on_with_nothing(stopped: Path) -> No
     done = auditspan("ledger", "recover", "--data", stopped)
     assert done.status == 1
     assert f"leaves {events['stored']:,} to {events['signed'] - 1:,}" in done.out
-    assert "begin a new deployment" in done.err
+    assert "--into" in done.err

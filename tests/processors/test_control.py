@@ -105,6 +105,32 @@ def test_what_another_owner_began_is_completed(journal: SqliteJournal, store: Cl
     assert classes(journal).count("audit.key.added") == 1
 
 
+def test_a_recovery_is_journaled_once_whatever_comes_later(tmp_path: Path, store: ClickHouseStore) -> None:
+    """It stands between the openings and the key, and neither an heir nor a topic that comes later repeats it."""
+    first = [(str(EventClass.LEDGER_RECOVERED), {"statement": {}, "signatures": {}}), *KEY]
+
+    class More(SqliteJournal):
+        partitions = ("events-0", "spans-0")
+        own_partitions = ("events-0",)
+
+    journal = SqliteJournal(tmp_path / "journal.sqlite")
+    try:
+        for _ in range(2):
+            open_logs(journal, store, "plant", actor="system:auditspan", first_entries=first)
+        wanted = ["audit.log.opened"] * 2 + ["audit.ledger.recovered", "audit.key.added"]
+        assert classes(journal) == wanted
+        ControlLog(journal).append("audit.checkpoint", "system:auditspan", {"checkpoints": []})
+    finally:
+        journal.close()
+    journal = More(tmp_path / "journal.sqlite")
+    try:
+        logs = open_logs(journal, store, "plant", actor="system:auditspan", first_entries=first)
+        assert "spans-0" in ids(logs)
+        assert classes(journal) == [*wanted, "audit.checkpoint", "audit.log.opened"]
+    finally:
+        journal.close()
+
+
 def test_a_stranger_in_the_control_partition_opens_nothing(journal: SqliteJournal, store: ClickHouseStore) -> None:
     stranger = ControlLog(journal)._entry(*opening(journal, "control", "f" * 32))[1]
     written = NewEntry(

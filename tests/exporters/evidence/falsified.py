@@ -19,6 +19,7 @@ from auditspan.exporters.evidence.zipped import zip_package
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from falsified_determinations import false_determinations
 from falsified_keys import falsify_keys
+from falsified_recovery import falsify_recoveries
 from prepared import Workshop
 from sealed_world import DEPLOYMENT, SECOND, T0, Log, World
 from tampering import Rows, edit, file_of, header, place_of, repair, rows_of, sign, sign_bytes, statement_of, write_rows
@@ -58,6 +59,7 @@ def falsify(workshop: Workshop, store: ClickHouseStore, vouchers: Vouchers) -> N
     sealed_rounds(workshop, store)
     anchor_attacks(workshop, store, vouchers)
     falsify_keys(workshop, store)
+    falsify_recoveries(workshop, store)
     zip_files(workshop)
     sealed_requests(workshop, store)
 

@@ -11,6 +11,7 @@ from auditspan.exporters.evidence.report import Faults, Report
 from auditspan.exporters.evidence.verify import verify_package
 from auditspan.exporters.evidence.verify_control import ControlState
 from auditspan.exporters.evidence.verify_keys import RotationLeaves
+from auditspan.exporters.evidence.verify_recovery import RecoveryLeaves
 from exported import export
 from sealed_world import SECOND, T0, World, text
 from tampering import repair
@@ -116,7 +117,8 @@ def test_an_opening_after_the_first_of_its_partition_opens_nothing(verified: Ver
 @pytest.mark.parametrize("value", [None, [], {"a": 1}])
 def test_an_opening_that_cannot_be_read_is_malformed(field: str, value: object) -> None:
     faults = Faults()
-    state = ControlState("c" * 32, faults, RotationLeaves("c" * 32, "acme", faults))
+    rotations, recoveries = (leaves("c" * 32, "acme", faults) for leaves in (RotationLeaves, RecoveryLeaves))
+    state = ControlState("c" * 32, faults, rotations, recoveries)
     body = {"deployment": "acme", "log_id": "d" * 32, "partition": "events-0", "generation": 1}
     state.leaf(2, {"class": "audit.log.opened", "body": {"actor": "auditspan", "body": body}})
     state.leaf(3, {"class": "audit.log.opened", "body": {"actor": "auditspan", "body": {**body, field: value}}})

@@ -23,6 +23,8 @@ from auditspan.exporters.evidence.verify import verify_package
 from cryptography.hazmat.primitives.serialization import Encoding
 from exported import export
 from falsified import falsify
+from falsified_keys import KEYS, trusting
+from falsified_recovery import recovered_world, recovery
 from prepared import Prepared, Workshop
 from sealed_world import DEPLOYMENT, SECOND, T0, varied_world
 
@@ -50,11 +52,15 @@ def main(anew: bool) -> None:
             (folder / "prepared").mkdir()
             vouchers = Vouchers(folder / "vouchers")
             falsify(workshop, store, vouchers)
+            recovered, _ = recovered_world("recovered", recovery(KEYS[4], KEYS[0]))
+            recovered.store_into(store)
+            export(store, recovered, folder / "recovered")
         finally:
             store.close()
         TARGET.mkdir(parents=True, exist_ok=True)
         wanted = {"valid": (packages["later"], world.trust)}
         wanted["valid-anchored"] = workshop.folder / "anchored", vouchers.trust(varied_world("anchored"))
+        wanted["valid-recovered"] = folder / "recovered", trusting(0)
         for code, prepared in sorted(smallest(list(workshop)).items()):
             wanted[code] = prepared.folder, prepared.trust
         entries = [kept.get(f"{name}.zip") or entry(name, *made) for name, made in wanted.items()]
