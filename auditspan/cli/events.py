@@ -107,13 +107,15 @@ def events(
         "everything": everything
         or event_class.startswith("audit.")
         or event_class in ("other", EventClass.EXPORT_FINDING),
-        "limit": limit,
+        # One more than is shown tells whether there are more.
+        "limit": limit + 1,
     }
     with open_reader(data, url) as reading:
         # An older service knows nothing of findings.
         known = bool(reading.store.query(_HAS_FINDINGS).num_rows)
         sql = (_DISTINCT if distinct else _EACH).replace("FOUND", _FOUND if known else "false")
-        rows = _with_findings(reading.store, reading.store.query(sql, parameters).to_pylist())
+        found = reading.store.query(sql, parameters).to_pylist()
+        rows = _with_findings(reading.store, found[:limit])
         if not distinct:
             _add_licenses(reading.store, rows)
     for row in rows:
@@ -123,7 +125,11 @@ def events(
         return
     kind = "kinds of " if distinct else ""
     columns, shown = _wide(rows) if console.width >= _WIDE_CONSOLE else _narrow(rows)
-    print_table(f"{len(rows)} {kind}{'flagged ' if flagged else ''}events", columns, shown, prose="why")
+    what = f"{kind}{'flagged ' if flagged else ''}event{'' if len(rows) == 1 and not distinct else 's'}"
+    more = len(found) > limit
+    print_table(f"{'The latest ' if more else ''}{len(rows)} {what}", columns, shown, prose="why")
+    if more:
+        console.print(f"There are more: these are the latest {limit}, and --limit shows more.", soft_wrap=True)
 
 
 def _add_licenses(store: Store, rows: list[dict[str, Any]]) -> None:

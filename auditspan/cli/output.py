@@ -43,7 +43,6 @@ console = Console(markup=False, emoji=False, highlight=False)
 errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 _NARROW: Final = 18
-_WIDE: Final = 44
 
 
 def plain(text: str) -> str:
@@ -77,12 +76,13 @@ def print_table(
 ) -> None:
     """A table of ``rows``; a missing value stays empty, and the column ``prose`` gets the room that others leave.
 
-    Lines of the column ``whole`` are never broken, so that they can be copied.
+    It has no least width: on a terminal narrower than all least widths together, text is cut off, not folded. Lines of
+    the column ``whole`` are never broken, so that they can be copied.
     """
     table = Table(title=title, title_justify="left", show_lines=lines)
     for column in columns:
         if column == prose:
-            table.add_column(column, min_width=None if whole else _WIDE, overflow="fold")
+            table.add_column(column, overflow="fold")
         elif column == whole:
             table.add_column(column, overflow="fold", no_wrap=True)
         else:

@@ -140,7 +140,10 @@ def _served(options: dict[str, Any]) -> Iterator[Reading]:
                 f"The SQL endpoint at {where} refuses the token.",
                 remedy=f"It takes what is in DIR/read.token of the service: in the URL, or in {_READ_TOKEN}.",
             ) from error
-        raise
+        raise StoreUnavailable(
+            f"The SQL endpoint at {where} cannot be used: {error.message}",
+            remedy="See that a service runs there, and that this is its port: DIR/endpoints.json of it says which.",
+        ) from error
     try:
         yield Reading(store, True, where)
     finally:

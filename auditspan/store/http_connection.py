@@ -7,6 +7,7 @@ the batch that it then sends again can come in only once: docs/decisions/0003-co
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ from auditspan.store.insert_statement import (
 from auditspan.store.paging import behind_nothing
 
 __all__ = ["HttpConnection"]
+
+# What fails is raised, and the command says it: without a handler the client's own warning would stand before it.
+logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
 
 _EVENTS: Final = "auditspan.events"
 _PAGE_ROWS: Final = 16_384

@@ -84,15 +84,30 @@ def test_a_word_that_no_event_has_is_an_error(running: Running) -> None:
     assert "license_required" in fails("events", "--data", running.data, "--determination", "licence")
 
 
-@pytest.mark.parametrize("columns", ["100", "200"])
+@pytest.mark.parametrize("columns", ["80", "100", "200"])
 def test_a_table_shows_strange_text_and_obeys_none_of_it(running: Running, columns: str) -> None:
     done = auditspan("events", "--data", running.data, env={"COLUMNS": columns})
     assert done.status == 0
     assert "\x1b" not in done.out
     assert "\u202e" not in done.out
     assert "[/red]" in done.out
-    assert max(map(len, done.out.splitlines())) <= int(columns)
+    lines = done.out.splitlines()
+    assert max(map(len, lines)) <= int(columns)
     assert "15 CFR" in done.out
+    assert any(line.startswith("│") for line in lines)
+    assert all(line.endswith("│") for line in lines if line.startswith("│")), "what is too long is folded, not cut"
+
+
+def test_who_sees_not_all_of_them_is_told(running: Running) -> None:
+    some = auditspan("events", "--data", running.data, "--limit", "2").out
+    assert some.startswith("The latest 2 events")
+    assert "There are more" in some
+    every = gives("events", "--data", running.data, "--limit", "100000")
+    shown = auditspan("events", "--data", running.data, "--limit", str(len(every))).out
+    assert shown.startswith(f"{len(every)} events")
+    assert "There are more" not in shown
+    assert len(gives("events", "--data", running.data, "--limit", "2")) == 2
+    assert len(gives("events", "--data", running.data, "--distinct", "--limit", "2")) == 2
 
 
 def test_the_table_names_the_record_that_explain_asks_for(running: Running) -> None:
@@ -133,6 +148,13 @@ def test_the_token_may_stand_in_the_environment_instead(running: Running) -> Non
 def test_no_error_repeats_the_token(running: Running, url: str) -> None:
     said = fails("events", "--url", url.replace("{sql}", running.sql.replace("//", "//any:SECRET@")))
     assert "SECRET" not in said
+
+
+def test_where_nothing_answers_is_said_once() -> None:
+    done = auditspan("events", "--url", "http://127.0.0.1:1")
+    assert done.status == 1
+    assert done.err.startswith("Error: The SQL endpoint at 127.0.0.1:1 cannot be used"), done.err
+    assert "DIR/endpoints.json" in done.err
 
 
 def test_it_must_be_clear_where_to_read(running: Running) -> None:
