@@ -147,9 +147,11 @@ def test_a_journal_has_a_url(url: str) -> None:
     assert load_settings(None, {"journal": {"url": url}}).journal.url == url
 
 
-@pytest.mark.parametrize("url", ["kafka://", "kafka://host", "kafka://a:1,", "kafka://a:1 ,b:2", "postgres://a:1", ""])
+@pytest.mark.parametrize(
+    "url", ["kafka://", "kafka://host", "kafka://a:1,", "kafka://a:1 ,b:2", "kafka://a:1\n", "postgres://a:1", ""]
+)
 def test_another_url_is_refused_by_name(url: str) -> None:
-    with pytest.raises(SettingsInvalid, match=r"journal\.url"):
+    with pytest.raises(SettingsInvalid, match=r"journal\.url: it is neither `sqlite` nor kafka://HOST:PORT"):
         load_settings(None, {"journal": {"url": url}})
 
 

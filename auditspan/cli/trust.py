@@ -32,9 +32,7 @@ def show(trust: TrustOption, as_json: JsonOption = False) -> None:
     \b
     auditspan keys trust show --trust ./trust.json
     """
-    from auditspan.ledger.trust import load_trust
-
-    _print(load_trust(trust), as_json)
+    _print(_loaded(trust), as_json)
 
 
 @app.command("add-witness")
@@ -139,11 +137,28 @@ def policy(
     _change(trust, change, as_json)
 
 
+def _loaded(path: Path) -> Any:
+    """The trust.json at ``path``.
+
+    Raises:
+        AuditSpanError: it is not there. Whoever verifies has none to make: it came from the operator.
+        KeyFileError: it cannot be used.
+    """
+    from auditspan.ledger.trust import load_trust
+
+    if not path.exists():
+        raise AuditSpanError(
+            f"{path} cannot be read: it is not there.",
+            remedy="Name the trust.json that you verify with; that of a deployment is DIR/trust.json.",
+        )
+    return load_trust(path)
+
+
 def _change(path: Path, change: Callable[[dict[str, Any]], None], as_json: bool) -> None:
     """Change a trust.json, in one step, if what comes out can be used; as version 2 from then on."""
-    from auditspan.ledger.trust import load_trust, parse_trust, read_trust_document
+    from auditspan.ledger.trust import parse_trust, read_trust_document
 
-    load_trust(path)
+    _loaded(path)
     document = read_trust_document(path)
     if document["version"] == 1:
         document |= {"version": 2, "witnesses": [], "timestamp_authorities": [], "policy": {}}

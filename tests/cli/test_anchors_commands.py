@@ -70,7 +70,10 @@ def test_what_would_spoil_a_trust_file_leaves_it_as_it_is(trust: Path, openssl: 
         assert trust.read_bytes() == before
     gives("keys", "trust", "policy", "--witnesses", "1", "--trust", trust)
     assert "demands 1 witnesses" in fails("keys", "trust", "remove", WITNESSES[0].name, "--trust", trust)
-    assert "cannot be read" in fails("keys", "trust", "show", "--trust", trust.parent / "none.json")
+    for command in (["show"], ["remove", "nobody"]):
+        said = fails("keys", "trust", *command, "--trust", trust.parent / "none.json")
+        assert "cannot be read" in said
+        assert "keys init" not in said, "whoever verifies has no keys to make"
 
 
 def test_settings_that_cannot_be_are_refused(tmp_path: Path) -> None:
