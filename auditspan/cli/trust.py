@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from auditspan.cli.moments import rfc3339
 from auditspan.cli.output import JsonOption, console, plain, print_json, reports_errors
 from auditspan.errors import AuditSpanError
 
@@ -197,13 +198,17 @@ def _print(trust: Any, as_json: bool) -> None:
 
     from auditspan.ledger.signing_key import public_bytes
 
-    keys = [hashlib.sha256(public_bytes(key)).hexdigest() for key in trust.keys]
+    raw = [public_bytes(key) for key in trust.keys]
+    keys = [hashlib.sha256(key).hexdigest() for key in raw]
+    named = zip(keys, raw, strict=True)
+    retired = {name: rfc3339(trust.retired_at[key]) for name, key in named if key in trust.retired_at}
     roots = {one.name: [root.fingerprint(SHA256()).hex() for root in one.roots] for one in trust.timestamp_authorities}
     if as_json:
         print_json(
             {
                 "deployment": trust.deployment,
                 "keys_sha256": keys,
+                "retired_at": retired,
                 "witnesses": [witness.vkey for witness in trust.witnesses],
                 "timestamp_authorities": [{"name": name, "roots_sha256": found} for name, found in roots.items()],
                 "policy": {
@@ -213,7 +218,8 @@ def _print(trust: Any, as_json: bool) -> None:
             }
         )
         return
-    lines = [f"deployment {trust.deployment}", *(f"key {key} (SHA-256)" for key in keys)]
+    lines = [f"deployment {trust.deployment}"]
+    lines += [f"key {key} (SHA-256){f', retired at {retired[key]}' if key in retired else ''}" for key in keys]
     lines += [f"witness {witness.vkey}" for witness in trust.witnesses]
     lines += [f"timestamp authority {name}: root {', '.join(found)} (SHA-256)" for name, found in roots.items()]
     lines.append(

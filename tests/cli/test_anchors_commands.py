@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import stat
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from command_line import auditspan, fails, gives
 from conftest import send
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from final_checks import catch_up
 from litewitness import Litewitness
 from running_service import Service
@@ -52,6 +54,18 @@ def test_a_trust_file_is_made_without_an_editor(trust: Path, openssl: OpensslAut
         gives("keys", "trust", "policy", "--witnesses", "1", "--trust", trust)["policy"]["timestamp_authorities"] == 1
     )
     assert gives("keys", "trust", "remove", "witness.example/1", "--trust", trust)["witnesses"] == [WITNESSES[0].vkey]
+
+
+def test_a_retired_key_is_shown_as_such(trust: Path) -> None:
+    document = json.loads(trust.read_text())
+    (old,) = document["keys"]
+    new = base64.b64encode(Ed25519PrivateKey.generate().public_key().public_bytes_raw())
+    document["keys"] = [old | {"retired_at": "2026-11-28T02:19:38Z"}, old | {"public_key": new.decode()}]
+    trust.write_text(json.dumps(document))
+    said = gives("keys", "trust", "show", "--trust", trust)
+    assert said["retired_at"] == {said["keys_sha256"][0]: "2026-11-28T02:19:38.000000000Z"}
+    shown = auditspan("keys", "trust", "show", "--trust", trust).out.splitlines()
+    assert [line.endswith("retired at 2026-11-28T02:19:38.000000000Z") for line in shown] == [False, True, False, False]
 
 
 def test_what_would_spoil_a_trust_file_leaves_it_as_it_is(trust: Path, openssl: OpensslAuthority) -> None:
