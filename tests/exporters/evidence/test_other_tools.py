@@ -1,4 +1,4 @@
-"""Packages in the hands of programs that others wrote: Go's checksum database, DuckDB, polars and pandas."""
+"""Packages in the hands of programs that others wrote: Go's checksum database, DuckDB, polars, pandas and Spark."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import runpy
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,45 @@ def test_values_are_those_of_the_leaves_in_all_three(packages: dict[str, Path]) 
     nanoseconds = pq.read_table(path)["arrival_time"].cast("int64").to_pylist()
     assert polars.read_parquet(path)["arrival_time"].dt.timestamp("ns").to_list() == nanoseconds
     assert pandas.read_parquet(path)["arrival_time"].astype("int64").to_list() == nanoseconds
+
+
+def test_spark_reads_what_the_page_says(packages: dict[str, Path], world: World) -> None:
+    spark = pytest.importorskip("pyspark.sql", reason="Spark is not here: pip install pyspark")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java 17 or later")
+    folder = packages["all"]
+    builder = spark.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    for name in ("spark.driver.host", "spark.driver.bindAddress"):
+        builder = builder.config(name, "127.0.0.1")
+    session = builder.getOrCreate()
+    try:
+        with pytest.raises(Exception, match=r"TIMESTAMP\(NANOS,true\)"):
+            session.read.parquet(str(folder / "events"))
+        session.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
+        events = session.read.parquet(str(folder / "events"))
+        types = dict(events.dtypes)
+        assert types["leaf_index"] == "decimal(20,0)"
+        assert types["arrival_time"] == types["event_time"] == "bigint"
+        others = {
+            name: kind for name, kind in types.items() if name not in ("leaf_index", "arrival_time", "event_time")
+        }
+        assert {*others.values()} == {"binary", "string", "bigint", "boolean", "array<string>"}
+        names = ["log_id", "leaf_index", "header", "payload", "arrival_time", "rule_ids", "flagged"]
+        read = [row.asDict() for row in events.select(*names).collect()]
+    finally:
+        session.stop()
+    wanted = []
+    for path in sorted((folder / "events").glob("*.parquet")):
+        table = pq.read_table(path, columns=names)
+        place = names.index("arrival_time")
+        wanted += table.set_column(place, names[place], table[names[place]].cast("int64")).to_pylist()
+    assert sorted(read, key=place_of) == sorted(wanted, key=place_of)
+    report = verify_package(folder, world.trust)
+    assert (len(read), sum(row["flagged"] for row in read)) == (report.counts["selected"], report.counts["flagged"])
+
+
+def place_of(row: dict[str, Any]) -> tuple[str, int]:
+    return row["log_id"], int(row["leaf_index"])
 
 
 def test_the_examples_of_the_page_run_and_say_the_same(
