@@ -21,12 +21,12 @@ Deployment: `{deployment}`. Arrival times from {start} up to {end} (UTC). Query:
        auditspan evidence verify PACKAGE --trust trust.json
 
    with this folder, or the zip file as it came. With `--html report.html` the report is a page for a browser too.
-   It needs no network and no database. Exit code 0 is valid, 1 invalid, 2 incomplete. It names every fault, with the
-   leaf where there is one, and says what the package does not prove.
+   It needs no network and no database. Exit code 0 is valid, 1 invalid, 2 incomplete, 3 used wrongly. It names every
+   fault, with the leaf where there is one, and says what the package does not prove.
 
-`SUMMARY.html` says on one page what is here. `events/` and `control/` are ordinary Parquet: pandas, DuckDB, polars and
-Spark read them. `withheld/` holds the headers of the events that the query did not select, so that you can check that
-nothing was left out. You may ask for any of their payloads.
+`SUMMARY.html` says on one page what is here. `events/` and `control/` are ordinary Parquet: pandas, DuckDB and polars
+read them, and Spark with `spark.sql.legacy.parquet.nanosAsLong=true`. `withheld/` holds the headers of the events that
+the query did not select, so that you can check that nothing was left out. You may ask for any of their payloads.
 """
 
 
