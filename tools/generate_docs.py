@@ -24,6 +24,12 @@ from tools.golden_tables import determinations
 # Click keeps the lines of a paragraph that starts with a backspace: here they are the examples.
 _EXAMPLES = re.compile(r"\x08\n((?:.+\n?)+)")
 
+_STATUS = (
+    "Exit status, where a command says nothing else: 0 done; 1 it could not be done, and the message says what to do, "
+    "or what was looked at is not as it should be; 2 the command line is wrong. With `--json` an error is a JSON "
+    "object on standard output, with `error`, `message` and `remedy`."
+)
+
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -73,7 +79,7 @@ def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def command_reference() -> str:
     """The page of commands, from the command line program itself."""
-    lines = ["# Command reference", "", "Generated from the program by `make docs`; do not edit.", ""]
+    lines = ["# Command reference", "", "Generated from the program by `make docs`; do not edit.", "", _STATUS, ""]
     for path, command in _commands(typer.main.get_command(app), "auditspan"):
         lines += [
             f"## `{path}`",
