@@ -88,9 +88,12 @@ def name_(
     """
     require_screening()
     from auditspan.cli.clearances_in_force import clearances_in_force, with_clearances
+    from auditspan.cli.party_countries import PartyCountries
     from auditspan.screening.screener import Party, open_screener
 
-    screener = open_screener(DataDirectory(data).screening)
+    countries = PartyCountries()
+    country = countries.checked(country)
+    screener = open_screener(DataDirectory(data).screening, countries.judged_as)
     party = Party(name, country, address, tuple(identifier or ()), kind.value if kind else "")
     hits = with_clearances(screener.screen(party), party, clearances_in_force(DataDirectory(data)))
     if as_json:
@@ -122,14 +125,17 @@ def batch(
     """
     require_screening()
     from auditspan.cli.clearances_in_force import clearances_in_force, with_clearances
+    from auditspan.cli.party_countries import PartyCountries
     from auditspan.screening.batch import count_rows, screen_rows
     from auditspan.screening.screener import open_screener
 
-    screener, cleared = open_screener(DataDirectory(data).screening), clearances_in_force(DataDirectory(data))
+    countries = PartyCountries()
+    screener = open_screener(DataDirectory(data).screening, countries.judged_as)
+    cleared = clearances_in_force(DataDirectory(data))
     rows = hit = rejected = 0
     with progress_bar() as progress:
         task = progress.add_task("screening", total=count_rows(file))
-        for row in screen_rows(file, screener):
+        for row in screen_rows(file, screener, countries.knows):
             hits = with_clearances(row.hits, row.party, cleared)
             standing = [each.hit for each in hits if each.cleared is None]
             rows, hit, rejected = rows + 1, hit + bool(standing), rejected + bool(row.error)

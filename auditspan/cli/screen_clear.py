@@ -230,9 +230,10 @@ def _listed_name(directory: DataDirectory, name: str, country: str, list_code: s
     """
     import pyarrow.compute as pc
 
+    from auditspan.cli.party_countries import PartyCountries
     from auditspan.screening.screener import Party, open_screener
 
-    screener = open_screener(directory.screening)
+    screener = open_screener(directory.screening, PartyCountries().judged_as)
     version = screener.list.version
     if list_code not in screener.list.lists:
         raise AuditSpanError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,8 +34,11 @@ def count_rows(path: Path) -> int:
     return max(sum(chunk.count("\n") for chunk in TextSource(path).chunks()) - 1, 0)
 
 
-def screen_rows(path: Path, screener: Screener) -> Iterator[Row]:
+def screen_rows(path: Path, screener: Screener, is_country: Callable[[str], bool]) -> Iterator[Row]:
     """Screens each row of a CSV file: ``name``, and where they are known country, address, identifiers, kind, id.
+
+    A row whose country is none, by ``is_country``, is not screened: it would be another country than that of every
+    entry, and lower each score.
 
     Raises:
         ListError: the file has no column name, is no CSV, or not in UTF-8.
@@ -53,14 +56,15 @@ def screen_rows(path: Path, screener: Screener) -> Iterator[Row]:
             )
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                yield _screened(dict(zip(columns, map(str.strip, cells), strict=False)), reader.line_num, screener)
+                row = dict(zip(columns, map(str.strip, cells), strict=False))
+                yield _screened(row, reader.line_num, screener, is_country)
     except csv.Error as error:
         raise ListError(
             f"it is no CSV: {error}", file=source.file, line=reader.line_num, remedy="Correct the quoting."
         ) from error
 
 
-def _screened(row: dict[str, str], line: int, screener: Screener) -> Row:
+def _screened(row: dict[str, str], line: int, screener: Screener, is_country: Callable[[str], bool]) -> Row:
     kind = row.get("kind", "").lower()
     party = Party(
         row.get("name", ""),
@@ -72,6 +76,9 @@ def _screened(row: dict[str, str], line: int, screener: Screener) -> Row:
     identity = row.get("id", "")
     if kind not in KINDS:
         return Row(line, identity, party, error=f"kind is {kind[:40]!r}: write {', '.join(KINDS[:-1])}, or nothing")
+    if party.country and not is_country(party.country):
+        error = f"country is {party.country[:40]!r}: write an ISO 3166-1 alpha-2 code, such as DE, or nothing"
+        return Row(line, identity, party, error=error)
     try:
         return Row(line, identity, party, screener.screen(party))
     except ScreeningError as error:

@@ -326,8 +326,10 @@ def write_index(entries: pa.Table, folder: Path) -> None:
     index_columns.write(columns_of(entries), folder / _INDEX)
 
 
-def open_screener(folder: Path) -> Screener:
+def open_screener(folder: Path, judged_as: Callable[[str], str] = str.upper) -> Screener:
     """Screens against the current list of ``folder`` (`auditspan.data_directory.DataDirectory.screening`).
+
+    ``judged_as`` is that of `Screener`.
 
     Raises:
         ScreeningError: no list has been imported, or it cannot be read.
@@ -338,7 +340,7 @@ def open_screener(folder: Path) -> Screener:
             f"There is no list in {folder}.",
             remedy="Download the Consolidated Screening List and import it: auditspan lists import FILE --data DIR.",
         )
-    return screener_of(kept, folder)
+    return screener_of(kept, folder, judged_as)
 
 
 def screener_of(kept: KeptList, folder: Path, judged_as: Callable[[str], str] = str.upper) -> Screener:

@@ -44,6 +44,22 @@ def test_one_party_is_screened_with_and_without_naming_the_command(data: Path) -
     assert "1 hit on list 2026-07-31/" in text
 
 
+def test_a_country_that_is_none_is_refused_and_lowers_no_score(data: Path, tmp_path: Path) -> None:
+    for none in ("China", "ZZ", "CHN"):
+        assert "is no country" in fails("screen", "Cambrian Hong Kong", "--country", none, "--data", data)
+    (hit,) = gives("screen", "Cambrian Hong Kong", "--country", "hk", "--data", data)
+    assert hit["parts"] == {"name": 1.0, "country": 0.02}, "Hong Kong counts as China, as where events are judged"
+    path = tmp_path / "customers.csv"
+    path.write_text("name,country\nCambrian Hong Kong,China\nCambrian Hong Kong,HK\nCambrian Hong Kong,\n")
+    done = auditspan("screen", "batch", path, "--data", data, "--json")
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert done.status == 3
+    assert "country is 'China'" in rows[0]["error"]
+    assert [[hit["parts"] for hit in row["hits"]] for row in rows] == [
+        [], [{"name": 1.0, "country": 0.02}], [{"name": 1.0}],
+    ]  # fmt: skip
+
+
 def test_no_hit_is_an_empty_list(data: Path) -> None:
     assert gives("screen", "Quiet Meadow Bakery", "--data", data) == []
     assert "0 hits" in auditspan("screen", "Quiet Meadow Bakery", "--data", data).out
