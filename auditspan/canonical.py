@@ -41,14 +41,27 @@ def _check(value: JsonValue) -> None:
     if isinstance(value, int):
         if abs(value) > LARGEST_INTEGER:
             raise ValueError(f"the integer {value} is beyond ±(2^53 − 1)")
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if not (isinstance(key, str) and key.isascii()):
-                raise ValueError(f"the key {key!r} is not ASCII text")
-            if type(item) not in _PLAIN:
-                _check(item)
+    elif type(value) is dict or isinstance(value, Mapping):
+        _check_keys(value)
+        # Most mappings hold nothing else.
+        if not _PLAIN.issuperset(map(type, value.values())):
+            for item in value.values():
+                if type(item) not in _PLAIN:
+                    _check(item)
     elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         for item in value:
-            _check(item)
+            if type(item) not in _PLAIN:
+                _check(item)
     else:
         raise TypeError(f"{type(value).__name__} has no canonical form")
+
+
+def _check_keys(value: Mapping[str, JsonValue]) -> None:
+    try:
+        if "".join(value).isascii():
+            return
+    except TypeError:
+        pass
+    for key in value:
+        if not (isinstance(key, str) and key.isascii()):
+            raise ValueError(f"the key {key!r} is not ASCII text")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from auditspan.canonical import JsonValue, canonical_json
@@ -24,6 +25,7 @@ from .countries import Countries
 from .facts import BASE_FACTS, GROUP_FACTS, SELDOM_FACTS, UNDECLARED, FactSet, FactValue
 from .memory import Memory, weigh
 from .packs import OUTCOMES, REVIEW_POLICIES, Definition, Outcome, Packs, ReviewPolicy, Rule
+from .readers import Readers, changed_names
 
 __all__ = ["Determination", "Engine", "Entry", "Verdict", "more_restrictive"]
 
@@ -32,6 +34,8 @@ _MOST_BYTES: Final = 128 * 1024 * 1024
 """Of the verdicts remembered, with the facts that they rest on."""
 _LONGEST_KEY: Final = 16_384
 """Bytes of the facts that a verdict rests on, some 5,000 as a rule: with longer ones it is worked out each time."""
+_READ_AS_THEY_ARE: Final = frozenset({"exporter", "declared_eccn"})
+"""Facts that a verdict rests on beside what conditions read."""
 _PER_ITEM: Final = 100
 """Bytes of an entry, or of a term and its value, in a verdict."""
 _RANK: Final[dict[Outcome, int]] = {outcome: rank for rank, outcome in enumerate(OUTCOMES)}
@@ -188,8 +192,10 @@ class Engine:
         defined = {definition.fact for definition in packs.definitions}
         self._undefined: dict[str, Truth] = dict.fromkeys(sorted(defined), False)
         reads = frozenset().union(*(item.reads for item in dated))
-        self._reads: tuple[str, ...] = tuple(sorted((reads | {"exporter"}) - defined))
+        self._reads: tuple[str, ...] = tuple(sorted((reads | _READ_AS_THEY_ARE) - defined))
         self._verdicts: Memory[tuple[object, ...], Verdict] = Memory(_MOST_REMEMBERED, _MOST_BYTES)
+        self._last: _Evaluated | None = None
+        self._readers: dict[int, Readers] = {}
         self._groups: dict[tuple[int, str], tuple[str, ...] | None] = {}
         self.evaluated = 0
         """Verdicts computed; the rest came from memory."""
@@ -241,22 +247,50 @@ class Engine:
         return self._groups[key]
 
     def _verdict(self, values: Mapping[str, FactValue], index: int) -> Verdict:
-        key = (self._segments[index].in_force[0], *(values.get(name) for name in self._reads))
+        segment = self._segments[index]
+        read = tuple(map(values.get, self._reads))
+        key = (segment.in_force[0], *read)
         verdict = self._verdicts.get(key)
         if verdict is None:
-            self.evaluated += 1
-            verdict = self._evaluate(dict(values), self._segments[index])
+            last = self._last
+            if last is not None and last.start == segment.in_force[0] and self._holds_again(last, read, values):
+                verdict = last.verdict
+            else:
+                self.evaluated += 1
+                verdict, truths = self._evaluate(dict(values), segment)
+                self._last = _Evaluated(segment.in_force[0], read, truths, verdict)
             items = len(verdict.entries) + len(verdict.defined) + len(verdict.definitions)
             size = weigh(key)
             if size <= _LONGEST_KEY:
                 self._verdicts.keep(key, verdict, size + _PER_ITEM * items)
         return verdict
 
-    def _evaluate(self, values: dict[str, FactValue], segment: _Segment) -> Verdict:
-        held, eccn, defined = _define(values, segment.definitions, self._undefined)
+    def _holds_again(self, last: _Evaluated, read: tuple[FactValue, ...], values: Mapping[str, FactValue]) -> bool:
+        """Whether facts lead to the verdict worked out last, since no condition comes out otherwise.
+
+        A definition reads only facts that are defined before it. So where none that reads a changed fact comes out
+        otherwise, all defined facts are as they were, and what reads these alone comes out as it did.
+        """
+        changed = changed_names(self._reads, last.read, read)
+        if not _READ_AS_THEY_ARE.isdisjoint(changed):
+            return False
+        return self._readers[last.start].hold_as_before(last.truths, {**values, **last.verdict.defined}, changed)
+
+    def _evaluate(self, values: dict[str, FactValue], segment: _Segment) -> tuple[Verdict, list[Truth]]:
+        """What the rules say, and how each definition and each rule of the segment has come out."""
+        if segment.in_force[0] not in self._readers:
+            of_rules = ((partial(_holds, rule), rule.reads) for rule in segment.rules)
+            self._readers[segment.in_force[0]] = Readers(
+                [*((definition.when, definition.reads) for definition in segment.definitions), *of_rules]
+            )
+        held, eccn, defined, of_definitions = _define(values, segment.definitions, self._undefined)
         values.update(defined)
-        truths = [(rule, _holds(rule, values)) for rule in segment.rules]
-        matched = [(rule, self._authority(rule), truth) for rule, truth in truths if truth is not False]
+        truths = [_holds(rule, values) for rule in segment.rules]
+        matched = [
+            (rule, self._authority(rule), truth)
+            for rule, truth in zip(segment.rules, truths, strict=True)
+            if truth is not False
+        ]
         ids = {rule.id for rule, _, _ in matched}
         # What lifts says nothing where none of what it lifts could apply, and lifts only when it surely applies.
         matched = [
@@ -288,7 +322,7 @@ class Engine:
             replace(e, governs=False) if e.governs and e.lifted and _RANK[e.outcome] < _RANK[governing] else e
             for e in entries
         )
-        return Verdict(
+        verdict = Verdict(
             entries,
             defined,
             held,
@@ -299,9 +333,20 @@ class Engine:
             any(e.flag and e.governs for e in entries),
             _review_policy(entries) if governing == "license_required" else None,
         )
+        return verdict, [*of_definitions, *truths]
 
     def _authority(self, rule: Rule) -> str:
         return "company_policy" if rule.authority == "proposal" and rule.pack in self._adopted else rule.authority
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluated:
+    """What was worked out last: under the rules in force since ``start``, of the facts ``read``."""
+
+    start: int
+    read: tuple[FactValue, ...]
+    truths: list[Truth]
+    verdict: Verdict
 
 
 def _segments(starts: Iterable[int], changes: list[int], packs: Packs) -> list[_Segment]:
@@ -341,8 +386,8 @@ def _review_policy(entries: Iterable[Entry]) -> ReviewPolicy | None:
 
 def _define(
     values: Mapping[str, FactValue], definitions: tuple[Definition, ...], undefined: Mapping[str, Truth]
-) -> tuple[tuple[Definition, ...], str | None, dict[str, Truth]]:
-    """The definitions that hold, the ECCN, and the value of each defined fact.
+) -> tuple[tuple[Definition, ...], str | None, dict[str, Truth], list[Truth]]:
+    """The definitions that hold, the ECCN, the value of each defined fact, and how each definition has come out.
 
     A fact none of whose definitions is in force is false. The first ECCN in order stands, unless another before it
     could hold as well: then it cannot be told. Where no definition gives one or could, the declared one stands.
@@ -352,8 +397,10 @@ def _define(
     held: list[Definition] = []
     eccn: str | None = None
     open_eccns: set[str] = set()
+    truths: list[Truth] = []
     for definition in definitions:
         truth = definition.when(known)
+        truths.append(truth)
         earlier = defined[definition.fact]
         defined[definition.fact] = known[definition.fact] = (
             True if truth or earlier else (None if truth is None or earlier is None else False)
@@ -368,4 +415,4 @@ def _define(
     declared = values.get("declared_eccn")
     if eccn is None and not open_eccns and isinstance(declared, str) and declared != UNDECLARED:
         eccn = declared
-    return tuple(held), eccn, defined
+    return tuple(held), eccn, defined, truths

@@ -17,8 +17,9 @@ _PER_ENTRY: Final = 150
 
 def weigh(value: object) -> int:
     """Bytes that a value of facts takes: a text, a number, or a tuple of them, whatever else refers to it too."""
-    size = getsizeof(value)
-    return size + sum(map(weigh, value)) if isinstance(value, tuple) else size
+    if not isinstance(value, tuple):
+        return getsizeof(value)
+    return getsizeof(value) + sum([weigh(each) if isinstance(each, tuple) else getsizeof(each) for each in value])
 
 
 class Memory(Generic[_Key, _Value]):

@@ -4,12 +4,13 @@
 
 Whoever signed a package has written its packs. They are data, and still may be made to take all memory or to never end:
 so they are looked at here, within limits that the system enforces, and whatever becomes of this process the verifier
-goes on. `auditspan.exporters.evidence.judging` starts it; messages are JSON, each after its length in 4 bytes. Bytes
-stand in them as Latin-1.
+goes on. `auditspan.exporters.evidence.judging` starts it; messages are JSON, each after its length in 4 bytes. Bytes of
+artifacts stand in them as Latin-1; documents follow the message that says how long they are.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import struct
@@ -52,11 +53,11 @@ def read_message(source: BinaryIO) -> Any:
     return json.loads(content)
 
 
-def write_message(sink: BinaryIO, message: Any) -> None:
-    """Send a message."""
+def write_message(sink: BinaryIO, message: Any, following: bytes = b"") -> None:
+    """Send a message, and bytes that follow it."""
     # Half a surrogate pair may stand in what a stranger wrote.
     content = json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    sink.write(_LENGTH.pack(len(content)) + content)
+    sink.write(_LENGTH.pack(len(content)) + content + following)
     sink.flush()
 
 
@@ -83,11 +84,13 @@ def main(memory: int, loading_seconds: int, documents_a_second: int) -> None:
             else:
                 recomputer = loaded
                 answer = {"boundaries": recomputer.engine.boundaries}
+                # What is loaded stays: looking through it for what does not takes a tenth of the time.
+                gc.freeze()
         else:
             documents = message["judge"]
             judged += len(documents)
             _limit(resource.RLIMIT_CPU, loading_seconds + judged // documents_a_second + _SPARE_SECONDS)
-            answer = {"found": [_compared(recomputer, document.encode("latin-1"), at) for document, at in documents]}
+            answer = {"found": [_compared(recomputer, source.read(length), times) for length, times in documents]}
         write_message(sink, {**answer, "seconds": time.process_time()})
 
 

@@ -76,10 +76,10 @@ class Judge:
             JudgeFailed: it ended on the way.
         """
         found: list[Told | None] = []
-        waiting: list[tuple[str, Sequence[int]]] = []
+        waiting: list[tuple[bytes, Sequence[int]]] = []
         size = 0
         for document, times in documents:
-            waiting.append((document.decode("latin-1"), times))
+            waiting.append((document, times))
             size += len(document)
             if len(waiting) >= _MOST_AT_ONCE or size >= _MOST_BYTES_AT_ONCE:
                 found += self._found(waiting)
@@ -88,14 +88,15 @@ class Judge:
             found += self._found(waiting)
         return found
 
-    def _found(self, documents: Sequence[tuple[str, Sequence[int]]]) -> list[Told | None]:
+    def _found(self, documents: Sequence[tuple[bytes, Sequence[int]]]) -> list[Told | None]:
         self.judged += len(documents)
-        answer = self._ask({"judge": documents})
+        lengths = [(len(document), times) for document, times in documents]
+        answer = self._ask({"judge": lengths}, b"".join([document for document, _ in documents]))
         return [None if each is None else (each[0], each[1]) for each in answer["found"]]
 
-    def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
+    def _ask(self, message: Mapping[str, Any], following: bytes = b"") -> dict[str, Any]:
         try:
-            write_message(cast(BinaryIO, self._process.stdin), message)
+            write_message(cast(BinaryIO, self._process.stdin), message, following)
             answer = read_message(cast(BinaryIO, self._process.stdout))
         except (OSError, EOFError, ValueError):
             answer = None

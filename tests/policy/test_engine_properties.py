@@ -169,6 +169,23 @@ def test_several_candidates_take_the_most_restrictive(facts: dict[str, Any], dat
     assert ENGINE.determine(both[::-1], instant).verdict.rank == max(ranks)
 
 
+@given(st.lists(st.tuples(FACTS, DATES), min_size=2, max_size=4), st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_was_judged_before_changes_nothing(events: list[tuple[dict[str, Any], str]], data: st.DataObject) -> None:
+    # Beside events of all kinds those that differ from another in few facts, and come right after it.
+    near = []
+    for facts, date in events:
+        names = data.draw(st.lists(st.sampled_from(sorted(facts.keys() - {"act", "item_kind"})), max_size=2))
+        others = {name: data.draw(FACTS).get(name) for name in names if name != "accelerator_model"}
+        near += [(facts, date), ({**facts, **others}, date), ({**facts, "exporter": "somebody"}, date)]
+    engine = REFERENCE.engine()
+    for facts, date in near:
+        given_facts, instant = facts_from(REFERENCE, facts), parse_instant(date)
+        alone = REFERENCE.engine().determine([given_facts], instant)
+        assert engine.determine([given_facts], instant).document_bytes() == alone.document_bytes()
+        assert engine.determine([given_facts], instant).verdict == alone.verdict
+
+
 @given(FACTS, DATES)
 @settings(max_examples=60, deadline=None)
 def test_the_same_facts_and_date_give_the_same_bytes(facts: dict[str, Any], date: str) -> None:
