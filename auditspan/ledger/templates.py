@@ -127,7 +127,8 @@ def of_templates(kind: pa.DataType, values: Sequence[Any], numbers: Rows) -> pa.
         of_row = codes.astype(np.int32)[numbers]
         indices = pa.array(of_row, mask=of_row < 0 if min(codes) < 0 else None)
     if is_dictionary:
-        return pa.DictionaryArray.from_arrays(indices, pa.array(distinct, kind.value_type))
+        # The codes are `coded`'s own: they need no look.
+        return pa.DictionaryArray.from_arrays(indices, pa.array(distinct, kind.value_type), safe=False)
     return pa.array(distinct, kind).take(indices)
 
 

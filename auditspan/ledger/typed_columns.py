@@ -7,7 +7,7 @@ bytes (`read_headers`, `from_payloads`); both ways give the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ __all__ = [
     "from_decoded",
     "from_header_input",
     "from_headers",
+    "from_parsed",
     "from_payloads",
     "from_read",
     "read_headers",
@@ -88,14 +89,14 @@ def read_headers(headers: pa.Array) -> HeaderRows:
     if len(rest) == 0:
         return HeaderRows(from_header_input(plain), {})
     malformed: dict[int, str] = {}
-    slow = []
+    slow: list[dict[str, Any]] = []
     for row, leaf in zip(rest.tolist(), headers.take(pa.array(rest)).to_pylist(), strict=True):
         try:
-            slow.append(_typed(parse_header(leaf)))
+            slow.append(parse_header(leaf))
         except ValueError as error:
             malformed[row] = str(error)
-            slow.append(_typed({}))
-    columns = pa.concat_tables([from_header_input(plain), pa.Table.from_pylist(slow, schema=HEADER_COLUMNS)])
+            slow.append({})
+    columns = pa.concat_tables([from_header_input(plain), from_parsed(slow)])
     is_plain = np.ones(len(headers), dtype=bool)
     is_plain[rest] = False
     order = np.argsort(np.concatenate([np.flatnonzero(is_plain), rest]), kind="stable")
@@ -105,6 +106,11 @@ def read_headers(headers: pa.Array) -> HeaderRows:
 def from_header_input(columns: pa.Table) -> pa.Table:
     """Typed columns of the event leaves that ``columns`` (schema `HEADER_INPUT`) become."""
     return pa.table([_header_column(field, columns) for field in HEADER_COLUMNS], schema=HEADER_COLUMNS)
+
+
+def from_parsed(headers: Iterable[dict[str, Any]]) -> pa.Table:
+    """Typed columns of headers that `parse_header` gave; a row of an empty one says nothing."""
+    return pa.Table.from_pylist([_typed(header) for header in headers], schema=HEADER_COLUMNS)
 
 
 def from_payloads(payloads: pa.Array) -> pa.Table:

@@ -6,14 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["compared_columns", "differing_rows", "empty_as_null", "hexadecimal", "plain_columns"]
+__all__ = ["compared_columns", "differing_rows", "empty_as_null", "hexadecimal", "one_array", "plain_columns"]
 
 
 def plain_columns(typed: pa.Table) -> dict[str, pa.Array]:
     """Columns of `auditspan.ledger.typed_columns` without dictionaries: ids in hexadecimal, an empty text as null."""
     made = {}
     for name in typed.column_names:
-        column = typed[name].combine_chunks()
+        column = one_array(typed[name])
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         if pa.types.is_binary(column.type):
@@ -26,9 +26,14 @@ def compared_columns(typed: pa.Table) -> dict[str, pa.Array]:
     """What `differing_rows` compares with columns of a package: `plain_columns`, with dictionaries left as they are."""
     made = {}
     for name in typed.column_names:
-        column = typed[name].combine_chunks()
+        column = one_array(typed[name])
         made[name] = hexadecimal(column) if pa.types.is_binary(column.type) else column
     return made
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece, without a copy where it is in one already."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def empty_as_null(column: pa.Array) -> pa.Array:

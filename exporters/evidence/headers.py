@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from auditspan.ledger.header import HEADER_INPUT, parse_header
 from auditspan.ledger.header_json import read_plain_headers
 from auditspan.ledger.header_templates import HeaderTemplates
-from auditspan.ledger.typed_columns import from_header_input, read_headers
+from auditspan.ledger.typed_columns import from_header_input, from_parsed
 
 __all__ = ["HEADER_TABLE", "ParsedHeaders", "is_log_leaf", "parse_headers"]
 
@@ -65,20 +65,22 @@ def parse_headers(headers: pa.Array, templates: HeaderTemplates | None = None) -
         return ParsedHeaders(plain.cast(HEADER_TABLE), from_header_input(plain))
     log_leaves: dict[int, dict[str, Any]] = {}
     malformed: dict[int, str] = {}
+    leaves: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    others = headers.take(pa.array(rest))
-    for place, header in zip(rest.tolist(), others.to_pylist(), strict=True):
+    for place, header in zip(rest.tolist(), headers.take(pa.array(rest)).to_pylist(), strict=True):
+        leaf: dict[str, Any] = {}
         row: dict[str, Any] = {}
         try:
-            leaf = parse_header(header)
-            row = _row(leaf)
+            parsed = parse_header(header)
+            row, leaf = _row(parsed), parsed
             if "body" in leaf:
                 log_leaves[place] = leaf
         except ValueError as error:
             malformed[place] = str(error)
+        leaves.append(leaf)
         rows.append(row)
     table = _woven(plain.cast(HEADER_TABLE), pa.Table.from_pylist(rows, schema=HEADER_TABLE), rest)
-    typed = _woven(from_header_input(plain), read_headers(others).columns, rest)
+    typed = _woven(from_header_input(plain), from_parsed(leaves), rest)
     return ParsedHeaders(table, typed, log_leaves, malformed)
 
 

@@ -18,9 +18,9 @@ from .statistics import GroupStatistics
 __all__ = ["READ_EVENTS", "LeafFiles"]
 
 _LARGEST_GROUP_BYTES: Final = 2 << 30
-_LARGEST_PIECE_BYTES: Final = 48 << 20
+_LARGEST_PIECE_BYTES: Final = 20 << 20
 _LARGEST_EXPANSION: Final = 512 << 20
-_ROWS: Final = 7_000
+_ROWS: Final = 11_000
 _ROWS_UNTRUSTED: Final = 1_024
 _MOST_GROUPS: Final = 1_000_000
 _CODED: Final = 8

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .columns import one_array
 from .headers import ParsedHeaders
 from .report import Report, StreamSeen, shown
 from .windows import Window
@@ -50,7 +51,7 @@ class Observations:
     def window(self, log_id: str, window: Window, parsed: ParsedHeaders) -> None:
         """Take note of a window."""
         table = parsed.table
-        classes = table["class"].combine_chunks()
+        classes = one_array(table["class"])
         for entry in pc.value_counts(classes.indices).to_pylist():
             number = entry["values"]
             name = None if number is None else classes.dictionary[number].as_py()
@@ -87,7 +88,7 @@ class Observations:
             )
 
     def _repeated(self, log_id: str, window: Window, table: pa.Table) -> None:
-        lists = table["faults"].combine_chunks()
+        lists = one_array(table["faults"])
         codes = lists.flatten()
         hit = pc.fill_null(pc.is_in(codes, value_set=_REPEATED), False)
         if not pc.any(hit).as_py():
@@ -106,7 +107,7 @@ class Observations:
         rows = table.select(["emitter", "stream", "sequence", "class"]).filter(pc.is_valid(table["sequence"]))
         if not rows.num_rows:
             return
-        emitters, streams, classes = (rows[name].combine_chunks() for name in ("emitter", "stream", "class"))
+        emitters, streams, classes = (one_array(rows[name]) for name in ("emitter", "stream", "class"))
         sequences = rows["sequence"].to_numpy().astype(np.int64)
         for key, places in _groups(emitters, streams):
             seen = self.streams.get(key)
@@ -134,7 +135,7 @@ class Observations:
 
     def _intents(self, log_id: str, window: Window, table: pa.Table) -> None:
         # Of a withheld start nobody can tell whether it ended.
-        outcomes = table["outcome"].combine_chunks()
+        outcomes = one_array(table["outcome"])
         started = pc.fill_null(pc.equal(outcomes.dictionary, _STARTED).take(outcomes.indices), False)
         started = pc.and_(started, pa.array(window.revealed))
         if pc.any(started).as_py():

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from auditspan.ledger.hashing import Digests
+from auditspan.ledger.hashing import Digests, listed
 from auditspan.policy.rules import NEEDED, names_of_rules
 from auditspan.policy.software import reproduces
 
+from .columns import one_array
 from .judge import Told
 from .judging import Judge, JudgeFailed, Judges
 from .package import Package, PathRefused
@@ -32,7 +33,8 @@ _NOT_JUDGED: Final = -1
 
 Ints = npt.NDArray[np.int64]
 Leaf = tuple[str, int]
-_Key = tuple[bytes, int, int, object]
+_Key = tuple[bytes, int, int]
+"""SHA-256 of a document, and the segments of its rule times."""
 
 
 @dataclass(slots=True)
@@ -101,7 +103,7 @@ class Determinations:
     epochs: Mapping[int, Mapping[str, str]]
     software: str
     judges: Judges
-    known: dict[_Key, Told | None] = field(default_factory=dict)
+    known: dict[object, dict[_Key, Told | None]] = field(default_factory=dict)
     found: DeterminationsFound = field(default_factory=DeterminationsFound)
 
     def judge(self, epoch: int) -> tuple[object, Judge] | None:
@@ -218,14 +220,17 @@ class DeterminationCheck:
         width = len(boundaries) + 1
         combined = (documents * width + event + 1) * width + arrival + 1
         values, first, inverse = np.unique(combined, return_index=True, return_inverse=True)
-        answers = self._answers_of(digests, key)
-        if unknown := [place for place, value in enumerate(values.tolist()) if value not in answers]:
-            places = first[unknown].tolist()
-            distinct = [(int(documents[at]), int(event[at]), int(arrival[at])) for at in places]
+        answers, wanted = self._answers_of(digests, key), values.tolist()
+        if unknown := [place for place, value in enumerate(wanted) if value not in answers]:
+            places = first[unknown]
+            asked = (each[places].tolist() for each in (documents, event, arrival))
+            distinct = list(zip(*asked, strict=True))
             found = self._judged(judge, key, distinct, facts.dictionary, digests, boundaries)
             answers.update(zip(values[unknown].tolist(), found, strict=True))
         self._made.found.counts["made_again"] += len(rows)
-        results = [answers[value] for value in values.tolist()]
+        results = [answers[value] for value in wanted]
+        if results.count(None) == len(results):
+            return []
         wrong = np.flatnonzero(np.array([each is not None for each in results])[inverse]).tolist()
         told = ((int(leaves[rows[row]]), results[inverse[row]]) for row in wrong)
         return [(leaf, each) for leaf, each in told if each is not None]
@@ -248,10 +253,11 @@ class DeterminationCheck:
     ) -> list[Told | None]:
         """What comes of each document at the segments of its rule times."""
         assert self._made is not None
-        known = self._made.known
-        keys: list[_Key] = [(digests[document].tobytes(), at, other, rules) for document, at, other in distinct]
-        if len(known) + len(keys) > _MOST_CACHED:
-            known.clear()
+        if sum(map(len, self._made.known.values())) + len(distinct) > _MOST_CACHED:
+            self._made.known.clear()
+        known = self._made.known.setdefault(rules, {})
+        named = listed(digests[[document for document, _, _ in distinct]])
+        keys: list[_Key] = [(name, at, other) for name, (_, at, other) in zip(named, distinct, strict=True)]
         unknown = [place for place, each in enumerate(keys) if each not in known]
         asked = [(distinct[place][0], [at for at in distinct[place][1:] if at != _NOT_JUDGED]) for place in unknown]
         try:
@@ -311,7 +317,7 @@ class DeterminationCheck:
 
 def _segments(parsed: pa.Table, rows: Ints, boundaries: Ints) -> tuple[Ints, Ints]:
     """The segment of rule time at each event's time and at its arrival; -1 where that time is not judged."""
-    basis = parsed["time_basis"].combine_chunks()
+    basis = one_array(parsed["time_basis"])
     names = np.array(basis.dictionary.to_pylist(), object)
     codes = basis.indices.to_numpy()[rows]
     event, arrival = (_segment(parsed[name].to_numpy()[rows], boundaries) for name in ("event_time", "arrival_time"))

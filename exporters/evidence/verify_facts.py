@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from auditspan.ledger.hashing import Digests, listed
 from auditspan.semconv import class_is_determined
 
-from .columns import differing_rows
+from .columns import differing_rows, one_array
 from .report import Faults
 
 __all__ = ["FactsCheck", "Stated"]
@@ -27,29 +27,37 @@ Stated = tuple[str, bool, str | None, str | None, tuple[str, ...]]
 """What a facts document makes a header say: determination before faults, flagged, destination, ECCN, rule ids."""
 
 
+_NOTHING: Final[Stated] = ("review", False, None, None, ())
+"""What stands for a document that cannot be read, which is a fault of its own."""
+
+
 class _Demanded:
     """What the documents of one dictionary demand of headers, by number of the document."""
 
     def __init__(self, stated: list[Stated | str]) -> None:
-        good = [each if isinstance(each, tuple) else ("review", False, None, None, ()) for each in stated]
-        ranks = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
         self.unreadable = {number: each for number, each in enumerate(stated) if isinstance(each, str)}
-        self.rank = np.array([ranks[each[0]] for each in good], np.int32)
-        self.flagged = np.array([each[1] for each in good], bool)
+        # Thousands of documents say a handful of things.
+        numbers: dict[Stated, int] = {}
+        codes = [numbers.setdefault(_NOTHING if isinstance(each, str) else each, len(numbers)) for each in stated]
+        self._codes, good = np.array(codes, np.int64), [*numbers]
+        ranks = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
+        self._rank = np.array([ranks[each[0]] for each in good], np.int32)
+        self._flagged = np.array([each[1] for each in good], bool)
         self._destination = pa.array([each[2] for each in good], pa.string()).dictionary_encode()
         self._eccn = pa.array([each[3] for each in good], pa.string()).dictionary_encode()
         self._rules = pa.array([each[4] for each in good], pa.list_(pa.string()))
 
     def columns(self, numbers: pa.Array, review: Mask) -> dict[str, pa.Array]:
         """The header fields of rows with the documents ``numbers``, of which some must be reviewed at least."""
-        rows = numbers.to_numpy()
-        rank = np.maximum(self.rank[rows], np.where(review, np.int32(_OUTCOMES.index("review")), 0))
+        rows = self._codes[numbers.to_numpy()]
+        places = pa.array(rows)
+        rank = np.maximum(self._rank[rows], np.where(review, np.int32(_OUTCOMES.index("review")), 0))
         return {
             "determination": pa.DictionaryArray.from_arrays(pa.array(rank), pa.array(_OUTCOMES)),
-            "flagged": pa.array(self.flagged[rows]),
-            "destination": self._destination.take(numbers),
-            "eccn": self._eccn.take(numbers),
-            "rule_ids": self._rules.take(numbers),
+            "flagged": pa.array(self._flagged[rows]),
+            "destination": self._destination.take(places),
+            "eccn": self._eccn.take(places),
+            "rule_ids": self._rules.take(places),
         }
 
 
@@ -81,9 +89,9 @@ class FactsCheck:
             ]
             self._digests, self._demanded = digests, _Demanded(stated)
         demanded = self._demanded
-        columns = demanded.columns(facts.indices, _demands_review(parsed["faults"].combine_chunks()))
+        columns = demanded.columns(facts.indices, _demands_review(one_array(parsed["faults"])))
         for name, column in columns.items():
-            self._differ(name, index, parsed[name].combine_chunks(), column)
+            self._differ(name, index, one_array(parsed[name]), column)
         if demanded.unreadable:
             for row, number in enumerate(facts.indices.to_pylist()):
                 if number in demanded.unreadable:
@@ -108,7 +116,7 @@ class FactsCheck:
         if not pc.any(absent).as_py():
             return
         index, parsed = index.filter(absent), parsed.filter(absent)
-        classes = parsed["class"].combine_chunks()
+        classes = one_array(parsed["class"])
         judged = pa.array([class_is_determined(name) for name in classes.dictionary.to_pylist()]).take(classes.indices)
         claims = pc.or_(
             pc.or_(parsed["flagged"], judged), pc.or_(pc.is_valid(parsed["eccn"]), pc.is_valid(parsed["destination"]))

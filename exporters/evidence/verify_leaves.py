@@ -14,7 +14,7 @@ from auditspan.ledger import typed_columns
 from auditspan.ledger.hashing import Digests, as_binary, equal_width, hash_columns, hash_values
 from auditspan.ledger.header_templates import HeaderTemplates
 
-from .columns import compared_columns, differing_rows
+from .columns import compared_columns, differing_rows, one_array
 from .headers import ParsedHeaders, parse_headers
 from .layout import HEADER_NAMES, PAYLOAD_NAMES
 from .query import Query
@@ -80,7 +80,7 @@ class LeafCheck:
         self._determinations.finish()
 
     def _check_log_id(self, window: Window, parsed: ParsedHeaders) -> None:
-        log_ids = parsed.table["log_id"].combine_chunks()
+        log_ids = one_array(parsed.table["log_id"])
         if log_ids.null_count == 0 and log_ids.dictionary.to_pylist() == [self._log_id]:
             return
         same = pc.fill_null(pc.equal(log_ids.dictionary_decode(), self._log_id), False)
@@ -148,13 +148,13 @@ class LeafCheck:
         for row in unsalted:
             self._fault("salt.missing", index[row].as_py(), f"a salt of {_SALT_LENGTH} bytes", salts[row])
         payloads, facts = rows["payload"], rows["facts"]
-        salts = pc.fill_null(salts, b"")
+        salts = _filled(salts)
         documents = equal_width(digests).take(facts.indices)
         hashes = hash_columns(_salted(_PAYLOAD, salts, payloads), _salted(_FACTS, salts, documents))
         others = self._check_hashes("payload", index, hashes[0], payloads, table["payload_hash"], unsalted)
-        lengths = pc.binary_length(pc.fill_null(payloads, b"")).cast(pa.int64())
-        if not lengths.equals(table["payload_length"].combine_chunks()):
-            for row in differing_rows(lengths, table["payload_length"].combine_chunks()):
+        lengths, stated = pc.binary_length(_filled(payloads)).cast(pa.int64()), one_array(table["payload_length"])
+        if not lengths.equals(stated):
+            for row in differing_rows(lengths, stated):
                 if payloads[row].is_valid:
                     self._fault(
                         "payload.hash", index[row].as_py(), f"{table['payload_length'][row]} bytes", f"{lengths[row]}"
@@ -171,7 +171,7 @@ class LeafCheck:
         self, what: str, index: pa.Array, hashes: Digests, values: pa.Array, stated: pa.ChunkedArray, skip: list[int]
     ) -> set[int]:
         """Compare the salted hashes of a column with what the headers say; the rows that differ or have no salt."""
-        found, wanted = as_binary(hashes), stated.combine_chunks()
+        found, wanted = as_binary(hashes), one_array(stated)
         if values.null_count:
             found = pc.if_else(pc.is_valid(values), found, pa.scalar(None, pa.binary(32)))
         differing = differing_rows(wanted, found)
@@ -200,8 +200,12 @@ def _batches(window: Window, parsed: ParsedHeaders) -> list[tuple[int, str]]:
 def _salted(prefix: bytes, salts: pa.Array, values: pa.Array) -> pa.Array:
     """What is hashed of each value (section 3)."""
     return pc.binary_join_element_wise(
-        pa.scalar(prefix, pa.binary()), salts, pc.fill_null(values, b""), pa.scalar(b"", pa.binary())
+        pa.scalar(prefix, pa.binary()), salts, _filled(values), pa.scalar(b"", pa.binary())
     )
+
+
+def _filled(values: pa.Array) -> pa.Array:
+    return pc.fill_null(values, b"") if values.null_count else values
 
 
 def _runs(chosen: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from auditspan.ledger.checkpoint import Checkpoint
 from auditspan.ledger.hashing import leaf_hashes
 
+from .columns import one_array
 from .headers import ParsedHeaders
 from .judging import Judges
 from .layout import EVENT_FILE, WITHHELD_FILE
@@ -187,7 +188,7 @@ def _first_leaf(task: LogTask, parsed: ParsedHeaders, faults: Faults) -> bool:
 
 
 def _named_epochs(log_id: str, window: Window, parsed: ParsedHeaders, named: NamedEpochs) -> None:
-    numbers = parsed.table["reference_epoch"].combine_chunks()
+    numbers = one_array(parsed.table["reference_epoch"])
     for number in numbers.unique().to_pylist():
         if number is not None and number not in named:
             row = pc.index(numbers, number).as_py()
@@ -220,7 +221,7 @@ def _utc(nanoseconds: int) -> str:
 
 def _feed(batches: BatchCheck, window: Window, parsed: ParsedHeaders) -> None:
     """Hand a window to the batch checks."""
-    classes = parsed.table["class"].combine_chunks()
+    classes = one_array(parsed.table["class"])
     named = classes.dictionary_decode()
     kinds = {name: pc.fill_null(pc.equal(named, name), False).to_numpy(zero_copy_only=False) for name in _COUNTED}
     own = np.zeros(len(window.index), bool)
@@ -231,5 +232,5 @@ def _feed(batches: BatchCheck, window: Window, parsed: ParsedHeaders) -> None:
     bodies = sorted((row, leaf["body"]) for row, leaf in parsed.log_leaves.items() if leaf["class"] == "audit.batch")
     offsets = parsed.table["offset"].to_numpy().astype(np.float64)
     ordinals = parsed.table["ordinal"].to_numpy().astype(np.float64)
-    epochs = pc.fill_null(parsed.table["reference_epoch"].combine_chunks(), -1).to_numpy()
+    epochs = pc.fill_null(one_array(parsed.table["reference_epoch"]), -1).to_numpy()
     batches.leaves(window.index, offsets, ordinals, epochs, kinds, bodies)

@@ -14,7 +14,7 @@ from auditspan.ledger.typed_columns import shortened
 from auditspan.otlp.classify import Classified, classify, fault, fault_lists, fault_masks
 from auditspan.semconv import EventClass
 
-from .columns import differing_rows
+from .columns import differing_rows, one_array
 from .report import Faults
 
 __all__ = ["PayloadCheck"]
@@ -47,7 +47,7 @@ class PayloadCheck:
             spans: what `auditspan.ledger.typed_columns.read_payloads` read of these.
             skip: rows whose payload is not the one that the header commits to, which is a fault already.
         """
-        stated = fault_masks(parsed["faults"].combine_chunks())
+        stated = fault_masks(one_array(parsed["faults"]))
         asked = spans.append_column("ordinal", parsed["ordinal"])
         asked = self._of_requests(index, stated, payloads, asked, skip)
         arrival, offset = (parsed[name].to_numpy() for name in ("arrival_time", "offset"))
@@ -55,9 +55,9 @@ class PayloadCheck:
         # Whether a record repeats or contradicts another, its payload does not tell; one without identity does neither.
         of_identity = np.where(found.quarantined, np.uint32(0), stated & _IDENTITY)
         for name, wanted in _texts(found, of_identity).items():
-            self._differ(name, index, parsed[name].combine_chunks(), wanted, skip)
-        self._differ("sequence", index, parsed["sequence"].combine_chunks(), _sequence(found), skip)
-        self._differ("event_time", index, parsed["event_time"].combine_chunks(), pa.array(found.event_time), skip)
+            self._differ(name, index, one_array(parsed[name]), wanted, skip)
+        self._differ("sequence", index, one_array(parsed["sequence"]), _sequence(found), skip)
+        self._differ("event_time", index, one_array(parsed["event_time"]), pa.array(found.event_time), skip)
         self._compare_faults(index, stated, found.faults | of_identity, skip)
 
     def _of_requests(
@@ -68,7 +68,7 @@ class PayloadCheck:
             said = (stated & fault(code)) != 0
             if not said.any():
                 continue
-            quarantine = pc.if_else(pa.array(said), code, spans["quarantine"].combine_chunks().cast(pa.string()))
+            quarantine = pc.if_else(pa.array(said), code, one_array(spans["quarantine"]).cast(pa.string()))
             place = spans.column_names.index("quarantine")
             spans = spans.set_column(place, "quarantine", quarantine.dictionary_encode())
         for row in np.flatnonzero((stated & fault(_OF_REQUESTS[0])) != 0).tolist():

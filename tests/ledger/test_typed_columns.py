@@ -19,7 +19,14 @@ from auditspan.journal.contract import Entry, EntryKind
 from auditspan.ledger.commitments import payload_of
 from auditspan.ledger.header import HEADER_INPUT, event_headers, header_text, log_leaf, parse_header
 from auditspan.ledger.payloads import payload_array, split_payloads
-from auditspan.ledger.typed_columns import from_decoded, from_header_input, from_headers, from_payloads, read_headers
+from auditspan.ledger.typed_columns import (
+    from_decoded,
+    from_header_input,
+    from_headers,
+    from_parsed,
+    from_payloads,
+    read_headers,
+)
 from auditspan.otlp.columns import decode
 from auditspan.store.schema import HEADER_COLUMNS, PAYLOAD_COLUMNS
 
@@ -159,6 +166,13 @@ def test_many_headers_with_some_of_every_kind() -> None:
     assert sorted(rows.malformed) == list(range(30, 30 + len(MALFORMED)))
     good = [row for place, row in enumerate(as_rows(rows.columns)) if place not in rows.malformed]
     assert good == [typed(json.loads(leaf)) for place, leaf in enumerate(leaves) if place not in rows.malformed]
+
+
+def test_headers_that_were_parsed_give_the_same_columns() -> None:
+    leaves = [GOOD, *LOG_LEAVES, changed(record_id=header_text("x" * 300)), changed(rule_ids=["a\nb", "c"])]
+    rows = from_parsed([*map(parse_header, leaves), {}])
+    assert rows.slice(0, len(leaves)).equals(from_headers(binary(*leaves)))
+    assert as_rows(rows)[-1] == as_rows(read_headers(binary(b"{")).columns)[0]
 
 
 def test_no_headers() -> None:

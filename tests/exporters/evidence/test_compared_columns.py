@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from auditspan.exporters.evidence.columns import compared_columns, differing_rows, plain_columns
+from auditspan.exporters.evidence.columns import compared_columns, differing_rows, one_array, plain_columns
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,3 +71,24 @@ def test_what_is_compared_is_what_a_package_holds() -> None:
         name: column.to_pylist() for name, column in plain.items()
     }
     assert isinstance(compared["actor"], pa.DictionaryArray)
+
+
+def test_a_part_of_a_table_is_compared_as_a_table_of_its_own() -> None:
+    table = pa.table(
+        {
+            "trace_id": pa.array([b"\x01\xff", None, b"\x02\xff", None], pa.binary()),
+            "actor": pa.array(["a", None, "b", "a"]).dictionary_encode(),
+            "faults": pa.array([["x"], [], ["y", "z"], None], pa.list_(pa.string())),
+        }
+    )
+    part = table.slice(1, 2)
+    assert one_array(part["faults"]).to_pylist() == [[], ["y", "z"]]
+    compared = compared_columns(part)
+    assert {name: column.to_pylist() for name, column in compared.items()} == {
+        "trace_id": [None, "02ff"],
+        "actor": [None, "b"],
+        "faults": [[], ["y", "z"]],
+    }
+    whole = compared_columns(pa.concat_tables([part, part]))
+    assert [len(column) for column in whole.values()] == [4, 4, 4]
+    assert not any(differing_rows(whole[name].slice(2), compared[name]) for name in compared)
