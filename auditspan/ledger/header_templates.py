@@ -63,6 +63,7 @@ _PLAIN[[ord('"'), ord("\\")]] = False
 _PLAIN_BYTES: Final = np.flatnonzero(_PLAIN).astype(np.uint8).tobytes()
 _EXACT_DIGITS: Final = 15
 _NO_DIGIT: Final = 255
+_SMALL: Final = np.uint64(0x2020202020202020)
 _HEX: Final = np.full(256, _NO_DIGIT, np.uint8)
 _HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
@@ -209,14 +210,15 @@ class _Columns:
                 numbers[name], sound = _number(part)
                 good &= sound
         good &= numbers["arrival_time"] <= _LARGEST_ARRIVAL
-        chosen = rows[good]
+        whole = bool(good.all())
+        chosen = rows if whole else rows[good]
         template.fitted += len(chosen)
         self.template[chosen] = len(self.templates)
         self.templates.append(template)
         for name, values in numbers.items():
-            self._numbers[name][chosen] = values[good]
+            self._numbers[name][chosen] = values if whole else values[good]
         for name, digests in hashes.items():
-            self._hashes[name][chosen] = digests[good]
+            self._hashes[name][chosen] = digests if whole else digests[good]
 
     def table(self, headers: pa.Array, bounds: Rows, rows: Rows) -> pa.Table:
         """The columns of ``rows``, which are sorted, as `HEADER_INPUT`."""
@@ -267,13 +269,15 @@ class _Columns:
 
 def _digests(digits: Bytes) -> tuple[Bytes, Mask]:
     """Bytes written in lower-case hexadecimal, row by row; and which rows are such."""
-    text = digits.tobytes()
-    try:
-        values = binascii.unhexlify(text)
-    except binascii.Error:
-        values = b""
-    if binascii.hexlify(values) == text:
-        return np.frombuffer(values, np.uint8).reshape(len(digits), -1), np.ones(len(digits), bool)
+    words = np.ascontiguousarray(digits).view(np.uint64)
+    # Letters have the bit of 0x40, and small ones that of 0x20 too: what is left to tell is that none is a capital.
+    capital = (words >> np.uint64(1)) & ~words & _SMALL
+    if not capital.any():
+        try:
+            values = binascii.unhexlify(words.data)
+            return np.frombuffer(values, np.uint8).reshape(len(digits), -1), np.ones(len(digits), bool)
+        except binascii.Error:
+            pass
     halves = _HEX[digits]
     found: Bytes = np.bitwise_or(halves[:, 0::2] << np.uint8(4), halves[:, 1::2]).astype(np.uint8)
     return found, halves.max(axis=1) != _NO_DIGIT

@@ -154,6 +154,16 @@ def test_what_cannot_stand_in_its_place_is_left(alter: dict[str, Any]) -> None:
     assert check(headers) == 49
 
 
+@pytest.mark.parametrize("place", [0, 7, 8, 63])
+def test_in_a_hash_stand_small_hexadecimal_digits_and_nothing_else(place: int) -> None:
+    plain = event_headers(table(*rows_like(20))).to_pylist()
+    begin = plain[11].index(b'"payload_hash":"') + len(b'"payload_hash":"')
+    for byte in range(256):
+        header = bytearray(plain[11])
+        header[begin + place] = byte
+        assert check([*plain[:11], bytes(header), *plain[12:]]) == 19 + (byte in b"0123456789abcdef")
+
+
 @pytest.mark.parametrize("place", range(0, 700, 7))
 def test_one_other_byte_anywhere_is_read_as_it_is_or_left(place: int) -> None:
     headers = event_headers(table(*rows_like(20))).to_pylist()
