@@ -25,9 +25,9 @@ from auditspan.journal.contract import (
     Entry,
     EntryKind,
     Journal,
-    PositionLost,
     generation_of,
 )
+from auditspan.journal.onward import read_onward
 from auditspan.semconv import EventClass
 from auditspan.store.contract import Store
 
@@ -298,18 +298,8 @@ def _with_later(
 
 def _entries(journal: Journal, offset: int) -> Iterator[Entry]:
     """Entries of the control partition from ``offset``, or from the first one that is still there."""
-    while True:
-        try:
-            entries = journal.read(CONTROL_PARTITION, offset, max_entries=_AT_ONCE, max_bytes=_READ)
-        except PositionLost as error:
-            if error.resumes_at is None or error.resumes_at <= offset:
-                raise
-            offset = error.resumes_at
-            continue
-        if not entries:
-            return
+    for entries in read_onward(journal, CONTROL_PARTITION, offset, max_entries=_AT_ONCE, max_bytes=_READ):
         yield from entries
-        offset = entries[-1].offset + 1
 
 
 def said_from(journal: Journal, offset: int) -> Iterator[Mapping[str, Any]]:

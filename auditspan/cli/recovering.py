@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,8 @@ from auditspan.config import EMBEDDED, Settings, load_settings
 from auditspan.data_directory import DataDirectory
 from auditspan.durable import NewFolder, refuse_in_the_way, sync
 from auditspan.errors import AuditSpanError
-from auditspan.journal.contract import CONTROL_PARTITION, Entry, EntryKind, Journal, NewEntry, PositionLost
+from auditspan.journal.contract import CONTROL_PARTITION, Entry, EntryKind, NewEntry
+from auditspan.journal.onward import read_onward
 from auditspan.journal.opening import is_kafka, open_journal
 from auditspan.ledger.keys import load_signing_key, write_secret_file
 from auditspan.ledger.recovery import RecoveredLog, Recovery, RecoveryInvalid, sign_recovery
@@ -166,7 +167,10 @@ def _carry(
             place = list(source.own_partitions).index(one.partition)
             partition = target.own_partitions[place % len(target.own_partitions)]
             carried[one.partition] = 0
-            for read in _unsealed(source, one):
+            unsealed = read_onward(
+                source, one.partition, one.stored.sealed_to, max_entries=_AT_ONCE, max_bytes=_BYTES_AT_ONCE
+            )
+            for read in unsealed:
                 entries = [(partition, _again(entry)) for entry in read if entry.kind is not EntryKind.HEARTBEAT]
                 if entries:
                     target.append(entries).result()
@@ -174,23 +178,6 @@ def _carry(
                 done += len(read)
                 progress(done, total)
     return carried
-
-
-def _unsealed(journal: Journal, lost: LostLeaves) -> Iterator[Sequence[Entry]]:
-    """What the journal still holds of a partition after what is sealed in the tree that is left."""
-    offset = lost.stored.sealed_to
-    while True:
-        try:
-            read = journal.read(lost.partition, offset, max_entries=_AT_ONCE, max_bytes=_BYTES_AT_ONCE)
-        except PositionLost as error:
-            if error.resumes_at is None or error.resumes_at <= offset:
-                raise
-            offset = error.resumes_at
-            continue
-        if not read:
-            return
-        yield read
-        offset = read[-1].offset + 1
 
 
 def _again(entry: Entry) -> NewEntry:

@@ -15,10 +15,13 @@ from command_line import auditspan, fails, gives
 from conftest import send
 from running_service import Service
 from waiting import until
+from witness_by_hand import HandWitness
 
 from auditspan.cli.recovering import settings_renamed
 from auditspan.config import load_settings
 from auditspan.errors import AuditSpanError
+from auditspan.ledger.signing_key import public_text
+from auditspan.ledger.trust import load_trust
 
 COUNT = "SELECT record_id FROM auditspan.events WHERE class = 'model.access'"
 NAME = "second.example.com"
@@ -162,6 +165,29 @@ def test_what_the_journal_holds_is_not_lost(stopped: Path, tmp_path: Path, servi
     assert sum(log["carried"] for log in report["recovery"]["logs"]) == said["carried"]
     assert gives("ledger", "check", "--data", new, "--full")["verdict"] == "WHOLE"
     assert gives("replay", "--verify", "--data", new)["verdict"] == "IDENTICAL"
+
+
+def test_what_the_operator_set_goes_over(stopped: Path, tmp_path: Path) -> None:
+    """Vouchers, parties, lists and who may read: as they were, and nothing that is sealed or secret of the old one."""
+    witness = HandWitness("witness.example/1").vkey
+    gives("keys", "trust", "add-witness", witness, "--trust", stopped / "trust.json")
+    gives("keys", "trust", "policy", "--witnesses", "1", "--trust", stopped / "trust.json")
+    (stopped / "parties.yaml").write_text("parties: []\n")
+    (stopped / "screening" / "kept").mkdir(parents=True, exist_ok=True)
+    (stopped / "screening" / "kept" / "list.bin").write_bytes(b"list")
+    (stopped / "restored.json").write_text("{}")
+    new = tmp_path / "new"
+    gives("ledger", "recover", "--data", stopped, "--into", new, *OPTIONS)
+    before, after = load_trust(stopped / "trust.json"), load_trust(new / "trust.json")
+    assert [each.vkey for each in after.witnesses] == [witness]
+    assert after.policy == before.policy
+    assert after.deployment == NAME
+    assert not {*map(public_text, before.keys)} & {*map(public_text, after.keys)}
+    for name in ("parties.yaml", "screening/kept/list.bin", "read.token", "tokens.json"):
+        assert (new / name).read_bytes() == (stopped / name).read_bytes()
+    assert (new / "keys" / "salt.key").read_bytes() != (stopped / "keys" / "salt.key").read_bytes()
+    assert not any((new / name).exists() for name in ("store", "restored.json", "succeeded.json"))
+    assert not list((new / "signer").iterdir())
 
 
 def test_what_is_refused(stopped: Path, tmp_path: Path) -> None:
