@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -184,6 +185,49 @@ def test_what_was_judged_before_changes_nothing(events: list[tuple[dict[str, Any
         alone = REFERENCE.engine().determine([given_facts], instant)
         assert engine.determine([given_facts], instant).document_bytes() == alone.document_bytes()
         assert engine.determine([given_facts], instant).verdict == alone.verdict
+
+
+LETTER = b"""pack: directive-acme
+version: "1"
+title: A letter
+source: the letter
+rules:
+  - id: directive-acme/weights
+    title: Weights need a licence
+    citations: ["letter of 1 December"]
+    authority: directive
+    status: verified
+    addressee: acme
+    effective: {from: 2020-01-01}
+    when: [act == 'transfer', item_kind == 'model_weights', destination_country == 'JP']
+    outcome: license_required
+    explanation: "a letter binds {exporter}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("facts", "name", "values"),
+    [
+        ({"act": "transfer", "item_kind": "other"}, "declared_eccn", ["5A992.c", "5D992.c", "EAR99", "5A992.c"]),
+        (
+            {"act": "transfer", "item_kind": "model_weights", "destination_country": "JP"},
+            "exporter",
+            ["acme", "other", None, "acme"],
+        ),
+    ],
+)
+def test_what_a_verdict_rests_on_beside_conditions_is_looked_at_again(
+    facts: dict[str, Any], name: str, values: list[str | None]
+) -> None:
+    """No condition reads these: the ECCN stands in the verdict, and a letter binds its addressee alone."""
+    reference = Reference.load({**Reference.packaged_artifacts(), "directive-acme.yaml": LETTER}, 1)
+    instant, engine, seen = parse_instant("2026-11-10"), reference.engine(), []
+    for value in values:
+        given_facts = facts_from(reference, {**facts, **({} if value is None else {name: value})})
+        alone = reference.engine().determine([given_facts], instant)
+        assert engine.determine([given_facts], instant).verdict == alone.verdict
+        seen.append((alone.verdict.eccn, alone.verdict.rank))
+    assert len({*map(repr, seen)}) > 1
 
 
 @given(FACTS, DATES)
